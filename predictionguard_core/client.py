@@ -1,0 +1,305 @@
+"""`Client` and `AsyncClient`: perform the steps of a flow, and pump the bytes of a stream.
+
+The two classes are one text in two colours; a test rewrites the one into the other and compares.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import time
+from collections.abc import AsyncIterator, Iterator
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import httpx
+
+from predictionguard_core import exchange, pools, settings
+from predictionguard_core.errors import PredictionGuardError
+from predictionguard_core.events import ChunkReader
+from predictionguard_core.policy import ImagePolicy
+from predictionguard_core.version import __version__
+from predictionguard_core.wire import Capability, ChatChunk, ChatCompletion, ChatRequest, Model
+
+T = TypeVar("T")
+
+_USER_AGENT = f"predictionguard-integrations/{__version__}"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Opened(exchange.Answer):
+    """An answer whose body is still to come."""
+
+    response: Any = None
+
+
+class _Base:
+    """What has no colour: settings, headers, and how a client is copied."""
+
+    def __init__(
+        self,
+        api_key: Any = None,
+        base_url: str | None = None,
+        *,
+        timeout: float | None = settings.DEFAULT_TIMEOUT,
+        max_retries: int | None = settings.DEFAULT_MAX_RETRIES,
+        images: ImagePolicy | None = None,
+        http_client: Any = None,
+    ) -> None:
+        self._settings = settings.resolve(api_key, base_url, timeout=timeout, max_retries=max_retries)
+        self._policy = images or ImagePolicy()
+        self._own = http_client
+
+    @property
+    def base_url(self) -> str:
+        return self._settings.base_url
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.base_url!r})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Without the key, and without what is open: the copy reads PREDICTIONGUARD_API_KEY where it wakes up.
+        return {
+            "base_url": self._settings.base_url,
+            "timeout": self._settings.timeout,
+            "max_retries": self._settings.max_retries,
+            "images": self._policy,
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)  # type: ignore[misc]
+
+    def __copy__(self) -> Self:
+        twin = object.__new__(type(self))
+        twin.__dict__.update(self.__dict__)
+        return twin
+
+    def __deepcopy__(self, memo: Any) -> Self:
+        return self.__copy__()
+
+    def _arguments(self, send: exchange.Send) -> dict[str, Any]:
+        headers = {
+            "Authorization": f"Bearer {self._settings.api_key.get_secret_value()}",
+            "Accept": "text/event-stream" if send.stream else "application/json",
+            "User-Agent": _USER_AGENT,
+        }
+        if send.body is not None:
+            headers["Content-Type"] = "application/json"
+            headers["Content-Length"] = str(send.body.length)
+        timeout = self._settings.timeout
+        return {
+            "headers": headers,
+            "timeout": httpx.Timeout(timeout, connect=min(timeout, pools.CONNECT_TIMEOUT)),
+        }
+
+
+class Client(_Base):
+    """Prediction Guard's API, synchronous.
+
+    Args:
+        api_key: Default: the environment's PREDICTIONGUARD_API_KEY.
+        base_url: Default: the environment's PREDICTIONGUARD_URL, else the public service. May carry a path prefix.
+        timeout: Seconds. Bounds one attempt of a plain call as a whole, and on a stream the longest silence.
+        max_retries: What may come after the first attempt: after lost connections, 408, 429 and 5xx only.
+        images: What may come in as a picture, and what is done to it.
+        http_client: Your own client (proxies, certificates); it is used as it is and never closed. Default: one shared
+            by all clients of this process.
+
+    Making one touches no network. It survives pickle (the key is not in it: the copy reads the environment), deepcopy,
+    fork and threads.
+
+    Raises:
+        ConfigurationError: no key, a bad address, or a bad option.
+    """
+
+    def chat(self, request: ChatRequest) -> ChatCompletion:
+        """Ask, and wait for the whole answer."""
+        return self._run(exchange.chat(request, self._policy, self._settings.max_retries))
+
+    def stream(self, request: ChatRequest) -> Iterator[ChatChunk]:
+        """Ask, and get the answer in chunks as it is produced.
+
+        Where the endpoint can't stream (`ChatRequest.can_stream`), the plain answer comes as one chunk.
+        """
+        if not request.can_stream:
+            yield self.chat(request).as_chunk()
+            return
+        opened = self._run(exchange.chat_stream(request, self._policy, self._settings.max_retries))
+        response = opened.response  # type: ignore[attr-defined]
+        with contextlib.closing(response):
+            with pools.mapped_stream(self.base_url, self._settings.timeout):
+                if "text/event-stream" not in response.headers.get("content-type", ""):
+                    body = response.read()
+                    whole = exchange.Answer(response.status_code, response.headers, body)
+                    yield exchange.read_completion(whole).as_chunk()
+                    return
+                reader = ChunkReader(exchange.request_id(opened))
+                for data in response.iter_bytes():
+                    for chunk in reader.feed(data):
+                        yield chunk
+                    if reader.done:
+                        return
+                for chunk in reader.finish():
+                    yield chunk
+
+    def models(self, capability: Capability | None = None) -> list[Model]:
+        """The models of this account, or those with a capability, such as "chat-with-image"."""
+        return self._run(exchange.models(capability, self._settings.max_retries))
+
+    def close(self) -> None:
+        """Let go of the connections. A later call opens new ones."""
+        pools.release_client(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def _run(self, flow: exchange.Flow[T]) -> T:
+        try:
+            step = next(flow)
+            while True:
+                try:
+                    result = self._perform(step)
+                except PredictionGuardError as error:
+                    step = flow.throw(error)
+                else:
+                    step = flow.send(result)
+        except StopIteration as end:
+            value: T = end.value
+            return value
+
+    def _perform(self, step: exchange.Step) -> Any:
+        match step:
+            case exchange.Send():
+                return self._send(step)
+            case exchange.Wait():
+                return time.sleep(step.seconds)
+            case exchange.Work():
+                return pools.work_all(step.jobs)
+            case exchange.Fetch():
+                return pools.fetch_all(step.urls, step.policy)
+
+    def _send(self, send: exchange.Send) -> exchange.Answer:
+        client = self._own or pools.shared_client(self)
+        pools.check_open(client)
+        timeout = self._settings.timeout
+        with pools.mapped(self.base_url, timeout):
+            with pools.limit(timeout) as limit:
+                request = client.build_request(
+                    send.method, self.base_url + send.path, content=pools.content(send.body), **self._arguments(send)
+                )
+                response = client.send(request, stream=True)
+                if send.stream and response.is_success:
+                    return _Opened(response.status_code, response.headers, response=response)
+                with contextlib.closing(response):
+                    with pools.mapped(self.base_url, timeout, answered=True):
+                        pieces = []
+                        for piece in response.iter_bytes():
+                            pieces.append(piece)
+                            limit.check()
+                return exchange.Answer(response.status_code, response.headers, b"".join(pieces))
+
+
+class AsyncClient(_Base):
+    """Prediction Guard's API, asynchronous: `Client` in the other colour, with the same arguments and methods.
+
+    One object may be used in several event loops, one after the other or in several threads; each loop has its own
+    connections, which are closed with it where `asyncio.run` runs it.
+    """
+
+    async def chat(self, request: ChatRequest) -> ChatCompletion:
+        """Ask, and wait for the whole answer."""
+        return await self._run(exchange.chat(request, self._policy, self._settings.max_retries))
+
+    async def stream(self, request: ChatRequest) -> AsyncIterator[ChatChunk]:
+        """Ask, and get the answer in chunks as it is produced.
+
+        Where the endpoint can't stream (`ChatRequest.can_stream`), the plain answer comes as one chunk.
+        """
+        if not request.can_stream:
+            yield (await self.chat(request)).as_chunk()
+            return
+        opened = await self._run(exchange.chat_stream(request, self._policy, self._settings.max_retries))
+        response = opened.response  # type: ignore[attr-defined]
+        async with contextlib.aclosing(response):
+            with pools.mapped_stream(self.base_url, self._settings.timeout):
+                if "text/event-stream" not in response.headers.get("content-type", ""):
+                    body = await response.aread()
+                    whole = exchange.Answer(response.status_code, response.headers, body)
+                    yield exchange.read_completion(whole).as_chunk()
+                    return
+                reader = ChunkReader(exchange.request_id(opened))
+                async for data in response.aiter_bytes():
+                    for chunk in reader.feed(data):
+                        yield chunk
+                    if reader.done:
+                        return
+                for chunk in reader.finish():
+                    yield chunk
+
+    async def models(self, capability: Capability | None = None) -> list[Model]:
+        """The models of this account, or those with a capability, such as "chat-with-image"."""
+        return await self._run(exchange.models(capability, self._settings.max_retries))
+
+    async def aclose(self) -> None:
+        """Let go of the connections. A later call opens new ones."""
+        await pools.release_async_client(self)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def _run(self, flow: exchange.Flow[T]) -> T:
+        try:
+            step = next(flow)
+            while True:
+                try:
+                    result = await self._perform(step)
+                except PredictionGuardError as error:
+                    step = flow.throw(error)
+                else:
+                    step = flow.send(result)
+        except StopIteration as end:
+            value: T = end.value
+            return value
+
+    async def _perform(self, step: exchange.Step) -> Any:
+        match step:
+            case exchange.Send():
+                return await self._send(step)
+            case exchange.Wait():
+                return await asyncio.sleep(step.seconds)
+            case exchange.Work():
+                return await pools.async_work_all(step.jobs)
+            case exchange.Fetch():
+                return await pools.async_fetch_all(step.urls, step.policy)
+
+    async def _send(self, send: exchange.Send) -> exchange.Answer:
+        client = self._own or pools.shared_async_client(self)
+        pools.check_open(client)
+        timeout = self._settings.timeout
+        with pools.mapped(self.base_url, timeout):
+            async with pools.async_limit(timeout) as limit:
+                request = client.build_request(
+                    send.method,
+                    self.base_url + send.path,
+                    content=pools.async_content(send.body),
+                    **self._arguments(send),
+                )
+                response = await client.send(request, stream=True)
+                if send.stream and response.is_success:
+                    return _Opened(response.status_code, response.headers, response=response)
+                async with contextlib.aclosing(response):
+                    with pools.mapped(self.base_url, timeout, answered=True):
+                        pieces = []
+                        async for piece in response.aiter_bytes():
+                            pieces.append(piece)
+                            limit.check()
+                return exchange.Answer(response.status_code, response.headers, b"".join(pieces))

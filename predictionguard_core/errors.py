@@ -1,0 +1,371 @@
+"""All that can go wrong, drawn as a tree.
+
+    PredictionGuardError
+    ├─ ConfigurationError                 no key, bad address, bad option
+    ├─ ContentError                       what was given can't be sent: .message_index, .block_index
+    │  ├─ UnsupportedContentError         audio, video, file ids, unknown blocks
+    │  └─ ImageError
+    │     ├─ ImageFormatError             not an image, corrupt, or of no known type
+    │     ├─ ImageTooLargeError           bytes, pixels, or count over the policy
+    │     ├─ ImageBlockedError            the policy refuses this host, address, scheme or path
+    │     └─ ImageFetchError              an allowed download failed
+    ├─ APIConnectionError                 no answer
+    │  └─ APITimeoutError
+    ├─ APIStatusError                     an answer that is an error
+    │  ├─ InvalidRequestError             400, 422
+    │  │  ├─ CheckFailedError             a check of Prediction Guard's stopped the call
+    │  │  │  ├─ PIIDetectedError
+    │  │  │  ├─ PromptInjectionError
+    │  │  │  ├─ ToxicityError
+    │  │  │  └─ FactualityError
+    │  │  └─ ContextOverflowError
+    │  ├─ AuthenticationError             401
+    │  │  └─ PermissionDeniedError        403
+    │  ├─ NotFoundError                   404
+    │  ├─ RequestTooLargeError            413
+    │  ├─ RateLimitError                  429
+    │  └─ ServerError                     5xx
+    └─ InvalidResponseError               a 200 that is not the promised JSON or event stream
+       └─ StreamInterruptedError          the stream ended with neither finish_reason nor [DONE]
+
+Every class pickles, and none ever holds a key or the bytes of a picture.
+"""
+
+from __future__ import annotations
+
+import datetime
+import email.utils
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = [
+    "APIConnectionError",
+    "APIStatusError",
+    "APITimeoutError",
+    "AuthenticationError",
+    "CheckFailedError",
+    "ConfigurationError",
+    "ContentError",
+    "ContextOverflowError",
+    "FactualityError",
+    "ImageBlockedError",
+    "ImageError",
+    "ImageFetchError",
+    "ImageFormatError",
+    "ImageTooLargeError",
+    "InvalidRequestError",
+    "InvalidResponseError",
+    "NotFoundError",
+    "PIIDetectedError",
+    "PermissionDeniedError",
+    "PredictionGuardError",
+    "PromptInjectionError",
+    "RateLimitError",
+    "RequestTooLargeError",
+    "ServerError",
+    "StreamInterruptedError",
+    "ToxicityError",
+    "UnsupportedContentError",
+]
+
+
+def _rebuild(kind: type[PredictionGuardError], state: dict[str, Any]) -> PredictionGuardError:
+    error = kind.__new__(kind)
+    error.__dict__.update(state)
+    error.args = (state.get("message", ""),)
+    return error
+
+
+class PredictionGuardError(Exception):
+    """The root of the tree. `message` says what went wrong and, where there is one, the remedy."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Exceptions pickle by calling their class with `args`, which keyword arguments don't survive.
+        return _rebuild, (type(self), dict(self.__dict__))
+
+
+class ConfigurationError(PredictionGuardError):
+    """No key, a bad address, or an option outside its documented range. Nothing was sent."""
+
+
+class ContentError(PredictionGuardError):
+    """What was given can't be sent. Nothing was sent.
+
+    `message_index` and `block_index` count from 0 in the messages as the caller gave them; each is None where the
+    content did not come in a message (a bare prompt, a list of pictures).
+    """
+
+    def __init__(self, message: str, *, message_index: int | None = None, block_index: int | None = None) -> None:
+        super().__init__(message)
+        self.message_index = message_index
+        self.block_index = block_index
+
+    def at(self, message_index: int | None, block_index: int | None) -> ContentError:
+        """This error, with its place filled in where it had none. Returns itself."""
+        if self.message_index is None:
+            self.message_index = message_index
+        if self.block_index is None:
+            self.block_index = block_index
+        return self
+
+    def __str__(self) -> str:
+        place = [
+            f"{name} {index}"
+            for name, index in (("message", self.message_index), ("block", self.block_index))
+            if index is not None
+        ]
+        return f"{', '.join(place)}: {self.message}" if place else self.message
+
+
+class UnsupportedContentError(ContentError):
+    """A kind of content that the endpoint has no part for: audio, video, file ids, unknown blocks."""
+
+
+class ImageError(ContentError):
+    """A picture that can't be sent."""
+
+
+class ImageFormatError(ImageError):
+    """The bytes are no image, are corrupt, or are of a type that can't be sent."""
+
+
+class ImageTooLargeError(ImageError):
+    """Bytes, pixels, or count over the `ImagePolicy`. The text says both numbers."""
+
+
+class ImageBlockedError(ImageError):
+    """The `ImagePolicy` refuses this host, address, scheme or path. Nothing was dialled or read."""
+
+
+class ImageFetchError(ImageError):
+    """A download that the policy allows failed."""
+
+
+class APIConnectionError(PredictionGuardError):
+    """No answer came: the address is wrong, nobody listens there, or the connection was lost.
+
+    `may_retry` says that not a byte of an answer had come, so that the client asks again by itself.
+    """
+
+    def __init__(self, message: str, *, may_retry: bool = False) -> None:
+        super().__init__(message)
+        self.may_retry = may_retry
+
+
+class APITimeoutError(APIConnectionError):
+    """No answer came in time."""
+
+
+class APIStatusError(PredictionGuardError):
+    """An answer that is an error.
+
+    `message` is the endpoint's own text. `status_code` is the HTTP status, or 200 where a reply that was delivered says
+    that it failed. `request_id` is what the service calls the request, if it said so. `retry_after` is in seconds, if
+    the service asked for a pause.
+    """
+
+    remedy: str = ""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status_code: int,
+        request_id: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status_code = status_code
+        self.request_id = request_id
+        self.retry_after = retry_after
+
+    def __str__(self) -> str:
+        facts = [f"HTTP {self.status_code}"]
+        if self.request_id:
+            facts.append(f"request {self.request_id}")
+        text = f"{self.message} ({', '.join(facts)})"
+        return f"{text}. {self.remedy}" if self.remedy else text
+
+
+class InvalidRequestError(APIStatusError):
+    """400 or 422: the endpoint refuses the request as it stands. Trying again does not help."""
+
+
+class CheckFailedError(InvalidRequestError):
+    """A check of Prediction Guard's stopped the call."""
+
+
+class PIIDetectedError(CheckFailedError):
+    """The service says "pii detected": the input holds personal data and `pii="block"` is set."""
+
+    remedy = 'Remove the personal data, or let the service replace it with InputChecks(pii="replace").'
+
+
+class PromptInjectionError(CheckFailedError):
+    """The service says "prompt injection detected": the input reads like an attempt to take over the prompt."""
+
+    remedy = "Rephrase the input, or treat its author as hostile."
+
+
+class ToxicityError(CheckFailedError):
+    """The service says "failed toxicity check": the answer was toxic and is withheld."""
+
+    remedy = "The model's answer is withheld: ask again in other words."
+
+
+class FactualityError(CheckFailedError):
+    """The service says "failed factuality check": the answer contradicts the context it was given and is withheld."""
+
+    remedy = "The model's answer is withheld: give it the facts as context, or ask again in other words."
+
+
+class ContextOverflowError(InvalidRequestError):
+    """The messages are longer than the model's context window."""
+
+    remedy = "Send fewer or shorter messages, or smaller pictures (ImagePolicy(max_edge=...))."
+
+
+class AuthenticationError(APIStatusError):
+    """401: the key is missing or unknown."""
+
+    remedy = (
+        "Check PREDICTIONGUARD_API_KEY (or api_key=...), and that it belongs to the address in PREDICTIONGUARD_URL."
+    )
+
+
+class PermissionDeniedError(AuthenticationError):
+    """403: the key is known or malformed, and may not do this."""
+
+
+class NotFoundError(APIStatusError):
+    """404: no such path or model at this address."""
+
+    remedy = "Check the model's name and the address (PREDICTIONGUARD_URL or base_url=...)."
+
+
+class RequestTooLargeError(APIStatusError):
+    """413: the body is larger than the service or a gateway before it takes."""
+
+    remedy = "Send fewer or smaller pictures (ImagePolicy(max_edge=...) shrinks them)."
+
+
+class RateLimitError(APIStatusError):
+    """429: too many requests, or the quota is used up."""
+
+
+class ServerError(APIStatusError):
+    """5xx: the service failed."""
+
+
+class InvalidResponseError(PredictionGuardError):
+    """A success status with a body that is not the promised JSON or event stream."""
+
+
+class StreamInterruptedError(InvalidResponseError):
+    """The stream ended with neither a finish reason nor `[DONE]`: what was delivered is a part of the answer."""
+
+
+_BY_STATUS: dict[int, type[APIStatusError]] = {
+    400: InvalidRequestError,
+    401: AuthenticationError,
+    403: PermissionDeniedError,
+    404: NotFoundError,
+    413: RequestTooLargeError,
+    422: InvalidRequestError,
+    429: RateLimitError,
+}
+
+# The four texts are the endpoint's own (its documentation and official clients): the status does not tell them apart.
+_BY_CHECK: dict[str, type[CheckFailedError]] = {
+    "pii detected": PIIDetectedError,
+    "prompt injection detected": PromptInjectionError,
+    "failed toxicity check": ToxicityError,
+    "failed factuality check": FactualityError,
+}
+
+_OVERFLOW = ("context_length_exceeded", "maximum context length", "context window")
+_LONGEST_TEXT = 2000
+_REQUEST_ID_HEADERS = ("x-request-id", "request-id")
+
+
+def from_response(status_code: int, headers: Mapping[str, str], body: bytes) -> APIStatusError:
+    """The error that an answer with a failing status stands for. `headers` has case-insensitive or lower-case keys."""
+    text, code = _message(status_code, body)
+    request_id = next((headers[name] for name in _REQUEST_ID_HEADERS if name in headers), None)
+    return _class_of(status_code, text, code)(
+        text, status_code=status_code, request_id=request_id, retry_after=retry_after(headers)
+    )
+
+
+def from_reply(error: Any, request_id: str | None = None) -> APIStatusError:
+    """The error that stands inside a delivered reply: a choice's `status`, or an `error` event of a stream."""
+    text, code = _text_of(error)
+    text = text.removeprefix("error:").strip() or "the service reported an error without a text"
+    status_code = code if isinstance(code, int) and 400 <= code <= 599 else 200
+    return _class_of(status_code, text, code)(text, status_code=status_code, request_id=request_id)
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds to wait by the `Retry-After` header, given as seconds or as a date (RFC 9110, 10.2.3); None if absent."""
+    value = headers.get("retry-after", "").strip()
+    if not value:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            date = email.utils.parsedate_to_datetime(value)
+        except ValueError:
+            return None
+        if date.tzinfo is None:
+            date = date.replace(tzinfo=datetime.UTC)
+        seconds = (date - datetime.datetime.now(datetime.UTC)).total_seconds()
+    return max(0.0, seconds) if math.isfinite(seconds) else None
+
+
+def _class_of(status_code: int, text: str, code: Any) -> type[APIStatusError]:
+    if status_code in (200, 400, 422):
+        lowered = text.strip().rstrip(".").lower()
+        check = _BY_CHECK.get(lowered)
+        if check:
+            return check
+        if code == _OVERFLOW[0] or any(sign in lowered for sign in _OVERFLOW):
+            return ContextOverflowError
+    if 500 <= status_code <= 599:
+        return ServerError
+    return _BY_STATUS.get(status_code, APIStatusError)
+
+
+def _message(status_code: int, body: bytes) -> tuple[str, Any]:
+    try:
+        decoded = json.loads(body)
+    except (ValueError, RecursionError):
+        decoded = None
+    if isinstance(decoded, dict):
+        text, code = _text_of(decoded.get("error", decoded.get("message", decoded.get("detail"))))
+        if text:
+            return _shortened(text), code
+    text = body.decode("utf-8", errors="replace").strip()
+    if not text:
+        return f"the service answered status {status_code} with an empty body", None
+    return _shortened(f"the service answered: {text}"), None
+
+
+def _text_of(error: Any) -> tuple[str, Any]:
+    if isinstance(error, str):
+        return error, None
+    if isinstance(error, dict):
+        text = error.get("message")
+        return text if isinstance(text, str) else json.dumps(error, default=str), error.get("code")
+    return ("", None) if error is None else (json.dumps(error, default=str), None)
+
+
+def _shortened(text: str) -> str:
+    # "The endpoint's own text is kept": cut only where a gateway answers a whole page.
+    return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}… ({len(text)} characters)"

@@ -1,0 +1,322 @@
+"""Any source in, one picture out, ready to be sent.
+
+A source is a `str` (a data URI, an http(s) URL or base64; a path only below the policy's `local_roots`), raw `bytes`,
+`Base64`, a `pathlib.Path`, an open binary file, or an `Image`. The bytes decide what type a picture is, never a suffix
+or a declared type. Nothing here uses the network, and `begin` reads no file: what may take time comes back as a job.
+"""
+
+from __future__ import annotations
+
+import binascii
+import dataclasses
+import hashlib
+import urllib.parse
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from predictionguard_core import files, headers, pixels
+from predictionguard_core.errors import ImageBlockedError, ImageError, ImageFormatError, ImageTooLargeError
+from predictionguard_core.policy import ImagePolicy
+
+_SLICE = 64 * 1024
+_HEAD = 64
+_LONGEST_PATH = 4096
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Base64:
+    """Text that its giver says is base64: never taken for a path or an address. `str` or ASCII bytes."""
+
+    text: str | bytes = dataclasses.field(repr=False)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Remote:
+    """A picture that has to be downloaded first."""
+
+    url: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Job:
+    """A picture that takes a file or a decoder: call `work` where it may take its time."""
+
+    work: Callable[[], Image]
+
+
+class Image:
+    """A picture that is ready to be sent: what type it is, how large, and its bytes, held once.
+
+    `size` is (width, height) in pixels. `length` is the number of bytes of its data URI, and `pieces` gives them.
+    """
+
+    __slots__ = ("_payload", "_prefix", "media_type", "size")
+
+    def __init__(self, payload: _Payload, header: headers.Header) -> None:
+        self._payload = payload
+        self.media_type = header.media_type
+        self.size = (header.width, header.height)
+        self._prefix = f"data:{self.media_type};base64,".encode()
+
+    @property
+    def length(self) -> int:
+        return len(self._prefix) + self._payload.encoded_length
+
+    def pieces(self) -> Iterator[bytes]:
+        yield self._prefix
+        yield from self._payload.encoded()
+
+    @property
+    def data(self) -> bytes:
+        """The picture's own bytes."""
+        return self._payload.at(0, self._payload.length)
+
+    @property
+    def data_uri(self) -> str:
+        return b"".join(self.pieces()).decode()
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of the picture's bytes, in hexadecimal: the same however the picture was given."""
+        digest = hashlib.sha256()
+        for offset in range(0, self._payload.length, 3 * _SLICE):
+            digest.update(self._payload.at(offset, 3 * _SLICE))
+        return digest.hexdigest()
+
+    def __repr__(self) -> str:
+        return f"<{self.media_type} {self.size[0]}×{self.size[1]} sha256:{self.digest[:12]}>"
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        return {self.media_type: self.data, "text/plain": repr(self)}
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Image) and self.digest == other.digest
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+
+def begin(source: Any, policy: ImagePolicy) -> Image | Remote | Job:
+    """Look at a source without leaving memory. Raises an `ImageError`."""
+    if isinstance(source, Image):
+        return source
+    if isinstance(source, Base64):
+        return _from_base64(source.text, 0, policy)
+    if isinstance(source, bytes | bytearray | memoryview):
+        return _from_payload(_Raw(bytes(source)), policy)
+    if isinstance(source, Path):
+        return Job(lambda: load_file(source, policy))
+    if isinstance(source, str):
+        return _from_text(source, policy)
+    if hasattr(source, "read"):
+        return Job(lambda: load_bytes(_read(source, policy.max_bytes), policy))
+    raise ImageFormatError(
+        f"a {type(source).__name__} is no image source; give a data URI, an http(s) URL, base64, bytes, "
+        "a pathlib.Path or an open binary file"
+    )
+
+
+def load(source: Any, policy: ImagePolicy | None = None) -> Image:
+    """Read a picture from anything but the network. Raises an `ImageError`."""
+    policy = policy or ImagePolicy()
+    found = begin(source, policy)
+    if isinstance(found, Remote):
+        raise ImageBlockedError("this reads no addresses; download the picture first, or hand the address to a model")
+    return found.work() if isinstance(found, Job) else found
+
+
+def load_bytes(data: bytes, policy: ImagePolicy) -> Image:
+    found = begin(data, policy)
+    return found.work() if isinstance(found, Job) else load(found, policy)
+
+
+def load_file(path: Path, policy: ImagePolicy) -> Image:
+    """Read the regular file at `path`, below the policy's roots if it names any."""
+    return load_bytes(files.read(path, policy), policy)
+
+
+def _from_text(text: str, policy: ImagePolicy) -> Image | Remote | Job:
+    start = text[:_HEAD].lstrip().lower()
+    if start.startswith("data:"):
+        return _from_data_uri(text, policy)
+    if start.startswith(("http:", "https:")):
+        return Remote(text.strip())
+    scheme = start.partition(":")[0]
+    if "://" in start or scheme in ("file", "javascript", "blob", "about"):
+        raise ImageBlockedError(f"pictures are downloaded over http and https only, not {scheme[:20]}:")
+    if _is_image_base64(text):
+        return _from_base64(text, 0, policy)
+    if policy.local_roots and len(text) <= _LONGEST_PATH:
+        return Job(lambda: load_file(Path(text), policy))
+    if not text.strip():
+        raise ImageFormatError("the picture is empty")
+    raise ImageFormatError(
+        "this text is neither a data URI nor an http(s) URL, and as base64 it is no image of a known type. For a file, "
+        "give a pathlib.Path or its bytes, or allow its folder with ImagePolicy(local_roots=[...])"
+    )
+
+
+def _from_data_uri(text: str, policy: ImagePolicy) -> Image | Job:
+    comma = text.find(",", 0, 1024)
+    if comma < 0:
+        raise ImageFormatError("the data URI has no comma between its type and its data")
+    if text[:comma].rstrip().lower().endswith(";base64"):
+        return _from_base64(text, comma + 1, policy)
+    _check_bytes((len(text) - comma) // 3, policy)
+    return _from_payload(_Raw(urllib.parse.unquote_to_bytes(text[comma + 1 :])), policy)
+
+
+def _is_image_base64(text: str) -> bool:
+    head = text[:_HEAD].lstrip().replace("-", "+").replace("_", "/")[:32]
+    try:
+        decoded = binascii.a2b_base64(head, strict_mode=len(text) > _HEAD)
+    except (ValueError, binascii.Error):
+        return False
+    return headers.sniff(decoded) is not None
+
+
+def _from_base64(text: str | bytes, start: int, policy: ImagePolicy) -> Image | Job:
+    return _from_payload(_Encoded(text, start), policy)
+
+
+def _from_payload(payload: _Payload, policy: ImagePolicy) -> Image | Job:
+    if not payload.length:
+        raise ImageFormatError("the picture is empty")
+    _check_bytes(payload.length, policy)
+    header = headers.read(payload.at, payload.length)
+    _check_pixels(header, policy)
+    turned = policy.upright and header.orientation != 1
+    shrunk = policy.max_edge is not None and max(header.width, header.height) > policy.max_edge
+    converted = header.media_type not in headers.SENDABLE
+    if turned or shrunk or converted:
+        return Job(lambda: _reworked(payload, header, policy))
+    if policy.strip_metadata and header.has_metadata:
+        return Job(lambda: _stripped(payload.at(0, payload.length), header))
+    return Image(payload, header)
+
+
+def _reworked(payload: _Payload, header: headers.Header, policy: ImagePolicy) -> Image:
+    data = pixels.rework(
+        payload.at(0, payload.length),
+        header,
+        upright=policy.upright,
+        max_edge=policy.max_edge,
+        max_pixels=policy.max_pixels,
+    )
+    made = _Raw(data)
+    header = headers.read(made.at, made.length)
+    return _stripped(data, header) if policy.strip_metadata and header.has_metadata else Image(made, header)
+
+
+def _stripped(data: bytes, header: headers.Header) -> Image:
+    return Image(_Raw(headers.strip(data, header)), header)
+
+
+def _check_bytes(count: int, policy: ImagePolicy) -> None:
+    if count > policy.max_bytes:
+        raise ImageTooLargeError(
+            f"the picture has {count:,} bytes, the policy allows {policy.max_bytes:,} (ImagePolicy.max_bytes)"
+        )
+
+
+def _check_pixels(header: headers.Header, policy: ImagePolicy) -> None:
+    if header.width * header.height > policy.max_pixels:
+        raise ImageTooLargeError(
+            f"the picture has {header.width}×{header.height} = {header.width * header.height:,} pixels, the policy "
+            f"allows {policy.max_pixels:,} (ImagePolicy.max_pixels)"
+        )
+
+
+def _read(file: IO[bytes], max_bytes: int) -> bytes:
+    try:
+        data = file.read(max_bytes + 1)
+    except (OSError, ValueError) as error:
+        raise ImageFormatError(f"the open file can't be read ({type(error).__name__})") from None
+    if not isinstance(data, bytes):
+        raise ImageFormatError("the open file gives text; open it in binary mode")
+    return data
+
+
+class _Raw:
+    """Bytes that are encoded while they are sent."""
+
+    __slots__ = ("_data", "length")
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self.length = len(data)
+
+    @property
+    def encoded_length(self) -> int:
+        return (self.length + 2) // 3 * 4
+
+    def at(self, offset: int, count: int) -> bytes:
+        return self._data[offset : offset + count]
+
+    def encoded(self) -> Iterator[bytes]:
+        step = _SLICE // 4 * 3
+        for offset in range(0, self.length, step):
+            yield binascii.b2a_base64(self._data[offset : offset + step], newline=False)
+
+
+class _Encoded:
+    """Base64 that arrived ready: passed on as it is, decoded only where somebody looks.
+
+    `start` is where the base64 begins in `text`. Text that is no clean base64 (line breaks, the URL-safe alphabet,
+    percent signs, no padding) is mended first, which costs one copy.
+    """
+
+    __slots__ = ("_end", "_start", "_text", "encoded_length", "length")
+
+    def __init__(self, text: str | bytes, start: int) -> None:
+        if not text.isascii():
+            raise ImageFormatError("the base64 holds characters that are not ASCII")
+        text, start = _mended(text, start)
+        self._text, self._start, self._end = text, start, len(text)
+        self.encoded_length = self._end - start
+        tail = text[max(start, self._end - 2) :]
+        padding = tail.count("=") if isinstance(tail, str) else tail.count(b"=")
+        self.length = self.encoded_length // 4 * 3 - padding
+        self.at(max(0, self.length - 3), 3)  # the end must be whole, too
+
+    def at(self, offset: int, count: int) -> bytes:
+        count = max(0, min(count, self.length - offset))
+        first, last = offset // 3 * 4, -(-(offset + count) // 3) * 4
+        try:
+            decoded = binascii.a2b_base64(self._text[self._start + first : self._start + last], strict_mode=True)
+        except (ValueError, binascii.Error):
+            raise ImageFormatError("the base64 is damaged: it holds characters that base64 has no use for") from None
+        return decoded[offset % 3 : offset % 3 + count]
+
+    def encoded(self) -> Iterator[bytes]:
+        for offset in range(self._start, self._end, _SLICE):
+            piece = self._text[offset : min(offset + _SLICE, self._end)]
+            yield piece.encode("ascii") if isinstance(piece, str) else piece
+
+
+_Payload = _Raw | _Encoded
+
+
+def _mended(text: str | bytes, start: int) -> tuple[str | bytes, int]:
+    # One search a sign, each at the speed of memory, so that clean base64 is neither copied nor decoded. The first two
+    # signs matter for safety too: with neither a quote nor a backslash, spliced text can't leave its JSON string.
+    def holds(sign: str) -> bool:
+        return text.find(sign, start) >= 0 if isinstance(text, str) else text.find(sign.encode(), start) >= 0
+
+    if holds('"') or holds("\\"):
+        raise ImageFormatError("the base64 is damaged: it holds a quote or a backslash")
+    needs_work = [sign for sign in ("\n", "\r", " ", "\t", "-", "_", "%") if holds(sign)]
+    missing = -(len(text) - start) % 4
+    if not (needs_work or missing):
+        return text, start
+    clean = text[start:] if isinstance(text, str) else text[start:].decode("ascii")
+    if "%" in needs_work:
+        clean = urllib.parse.unquote(clean)
+        if not clean.isascii() or '"' in clean or "\\" in clean:
+            raise ImageFormatError("the base64 is damaged: it holds characters that base64 has no use for")
+    clean = "".join(clean.split()).replace("-", "+").replace("_", "/").rstrip("=")
+    return clean + "=" * (-len(clean) % 4), 0
+
+
+__all__ = ["Base64", "Image", "ImageError", "Job", "Remote", "begin", "load", "load_bytes", "load_file"]

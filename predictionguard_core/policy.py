@@ -1,0 +1,71 @@
+"""What may come in as a picture: where from, how large, and what is done to it."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import Any
+
+from predictionguard_core.errors import ConfigurationError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ImagePolicy:
+    """Limits and rules for pictures. The defaults are safe for messages written by strangers.
+
+    Args:
+        local_roots: Folders. A string in a message is tried as a path only below one of them; typed paths
+            (`pathlib.Path`, `ImageBlock(path=...)`) are kept below them too, if any are set.
+        allowed_hosts: Hosts that pictures may be downloaded from: exact names, or ".example.com" for a domain and all
+            below it. None: any host with a public address. Empty: none.
+        allow_private_hosts: Whether a host may have a loopback or private address. Link-local addresses, metadata
+            services, multicast and reserved addresses are refused even then.
+        max_bytes: Bytes of one picture, as it comes in.
+        max_pixels: Width times height of one picture.
+        max_images: Pictures in one request.
+        max_edge: Pixels. Pictures with a longer edge are made smaller, never larger. None: as they are.
+        upright: Whether photos that a camera marked as rotated (EXIF) are turned.
+        strip_metadata: Whether EXIF, GPS, XMP and comments are dropped.
+
+    Changing a picture (`max_edge`, `upright`) takes Pillow: `pip install "predictionguard-integrations[images]"`.
+    A picture that needs no change goes out byte for byte.
+    """
+
+    local_roots: tuple[str | Path, ...] = ()
+    allowed_hosts: tuple[str, ...] | None = None
+    allow_private_hosts: bool = False
+    max_bytes: int = 20 * 1024 * 1024
+    max_pixels: int = 50_000_000
+    max_images: int = 16
+    max_edge: int | None = None
+    upright: bool = True
+    strip_metadata: bool = False
+
+    def __post_init__(self) -> None:
+        self._set("local_roots", tuple(Path(root) for root in _several(self.local_roots, "local_roots")))
+        if self.allowed_hosts is not None:
+            hosts = tuple(host.lower().rstrip(".") for host in _several(self.allowed_hosts, "allowed_hosts"))
+            self._set("allowed_hosts", hosts)
+        for name in ("max_bytes", "max_pixels", "max_images", "max_edge"):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+                raise ConfigurationError(f"ImagePolicy.{name}: give a whole number above 0")
+
+    def _set(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)  # frozen, and still being made
+
+    def allows_host(self, host: str) -> bool:
+        """Whether `host`, a lower-case name or address without a port, is on the list."""
+        host = host.rstrip(".")
+        return self.allowed_hosts is None or any(
+            host == allowed or (allowed.startswith(".") and (host.endswith(allowed) or host == allowed[1:]))
+            for allowed in self.allowed_hosts
+        )
+
+
+def _several(value: Any, name: str) -> tuple[Any, ...]:
+    if isinstance(value, str | os.PathLike):
+        # A lone string is a sequence of letters: "/" would be among the roots.
+        raise ConfigurationError(f"ImagePolicy.{name}: give a list, such as [{str(value)!r}]")
+    return tuple(value)

@@ -1,0 +1,366 @@
+"""The network cable: httpx clients, one per process and event loop, and what both colours of `client` do with them.
+
+Whatever comes in two colours stands here side by side, so that `Client` and `AsyncClient` can be the same text.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import os
+import socket
+import ssl
+import threading
+import time
+import weakref
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+
+from predictionguard_core import fetch
+from predictionguard_core.errors import (
+    APIConnectionError,
+    APITimeoutError,
+    ConfigurationError,
+    ImageFetchError,
+    InvalidResponseError,
+    StreamInterruptedError,
+)
+from predictionguard_core.policy import ImagePolicy
+from predictionguard_core.wire import Body
+
+CONNECT_TIMEOUT = 10.0
+_DOWNLOADS_AT_ONCE = 8
+_LIMITS = httpx.Limits(max_connections=1000, max_keepalive_connections=100, keepalive_expiry=30.0)
+# Below this a body goes out in one piece: cheaper than many small writes, and too little memory to matter.
+_ONE_PIECE = 512 * 1024
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Held:
+    """An event loop's client, what closes it with its loop, and who uses it."""
+
+    client: httpx.AsyncClient
+    keeper: AsyncGenerator[None, None]
+    users: weakref.WeakSet[Any] = dataclasses.field(default_factory=weakref.WeakSet)
+
+
+class _Registry:
+    """The shared clients of this process. Those of other processes are left alone: a fork must not touch them."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.tls: ssl.SSLContext | None = None
+        self.client: httpx.Client | None = None
+        self.users: weakref.WeakSet[Any] = weakref.WeakSet()
+        self.loops: dict[asyncio.AbstractEventLoop, _Held] = {}
+
+
+_registry = _Registry()
+_inherited: list[_Registry] = []
+
+
+def _start_anew() -> None:
+    global _registry
+    # Kept, not dropped: what the parent has open is the parent's to close.
+    _inherited.append(_registry)
+    _registry = _Registry()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start_anew)
+
+
+def tls_context() -> ssl.SSLContext:
+    """One for all: making it reads every root certificate, which takes longer than a call."""
+    if _registry.tls is None:
+        _registry.tls = httpx.create_ssl_context()
+    return _registry.tls
+
+
+def shared_client(user: object) -> httpx.Client:
+    """The process's client, made at the first call."""
+    registry = _registry
+    with registry.lock:
+        if registry.client is None:
+            registry.client = httpx.Client(verify=tls_context(), limits=_LIMITS)
+        registry.users.add(user)
+        return registry.client
+
+
+def release_client(user: object) -> None:
+    """`user` needs the shared client no more; the last one closes it."""
+    registry = _registry
+    with registry.lock:
+        registry.users.discard(user)
+        client, registry.client = (None, registry.client) if registry.users else (registry.client, None)
+    if client is not None:
+        client.close()
+
+
+def shared_async_client(user: object) -> httpx.AsyncClient:
+    """The running event loop's client, made at its first call and closed when `asyncio.run` ends the loop."""
+    loop = asyncio.get_running_loop()
+    registry = _registry
+    with registry.lock:
+        held = registry.loops.get(loop)
+        if held is None:
+            for other in [each for each in registry.loops if each.is_closed()]:
+                del registry.loops[other]
+            client = httpx.AsyncClient(verify=tls_context(), limits=_LIMITS)
+            held = registry.loops[loop] = _Held(client, _kept(client, loop))
+            # `asyncio.run` closes every asynchronous generator that was begun in its loop: the one moment at which a
+            # loop that is about to end can still close its sockets. It is begun by hand, as this is no coroutine.
+            with contextlib.suppress(StopIteration):
+                held.keeper.__anext__().__await__().send(None)
+        held.users.add(user)
+        return held.client
+
+
+async def _kept(client: httpx.AsyncClient, loop: asyncio.AbstractEventLoop) -> AsyncGenerator[None, None]:
+    registry = _registry
+    try:
+        yield
+    finally:
+        registry.loops.pop(loop, None)
+        await client.aclose()
+
+
+async def release_async_client(user: object) -> None:
+    """`user` needs the running loop's client no more; the last one closes it."""
+    held = _registry.loops.get(asyncio.get_running_loop())
+    if held is not None:
+        held.users.discard(user)
+        if not held.users:
+            await held.keeper.aclose()
+
+
+def content(body: Body | None) -> bytes | Iterable[bytes] | None:
+    """A body as httpx takes it."""
+    return _in_one_piece(body) or body
+
+
+def async_content(body: Body | None) -> bytes | AsyncIterator[bytes] | None:
+    return _in_one_piece(body) or (None if body is None else _async_pieces(body))
+
+
+def _in_one_piece(body: Body | None) -> bytes | None:
+    return b"".join(body) if body is not None and body.length <= _ONE_PIECE else None
+
+
+async def _async_pieces(body: Body) -> AsyncIterator[bytes]:
+    for piece in body:
+        yield piece
+
+
+class Limit:
+    """A bound on a piece of work as a whole, in seconds. `check` between its parts."""
+
+    def __init__(self, seconds: float | None) -> None:
+        self._end = None if seconds is None else time.monotonic() + seconds
+
+    def check(self) -> None:
+        if self._end is not None and time.monotonic() > self._end:
+            raise TimeoutError
+
+
+@contextlib.contextmanager
+def limit(seconds: float | None) -> Iterator[Limit]:
+    """Bound a block. In this colour it ends at the next `check`; every single wait is bounded by httpx."""
+    yield Limit(seconds)
+
+
+@contextlib.asynccontextmanager
+async def async_limit(seconds: float | None) -> AsyncIterator[Limit]:
+    async with asyncio.timeout(seconds):
+        yield Limit(None)
+
+
+@contextlib.contextmanager
+def mapped(base_url: str, timeout: float, *, answered: bool = False) -> Iterator[None]:
+    """Httpx's errors become ours. `answered`: the answer had begun, so that it is not asked for again."""
+    try:
+        yield
+    except (httpx.ConnectTimeout, httpx.PoolTimeout) as error:
+        raise APITimeoutError(f"no connection to {base_url} in time", may_retry=True) from error
+    except (httpx.TimeoutException, TimeoutError) as error:
+        raise APITimeoutError(f"no answer from {base_url} within {timeout:g} s; allow more with timeout=...") from error
+    except httpx.ConnectError as error:
+        raise APIConnectionError(
+            f"can't reach {base_url} ({_reason(error)}); check the address (PREDICTIONGUARD_URL or base_url=...)",
+            may_retry=True,
+        ) from error
+    except httpx.TransportError as error:
+        text = f"the connection to {base_url} was lost ({_reason(error)})"
+        raise APIConnectionError(text, may_retry=not answered) from error
+    except httpx.DecodingError as error:
+        raise InvalidResponseError(f"the answer of {base_url} is not encoded as it says") from error
+
+
+@contextlib.contextmanager
+def mapped_stream(base_url: str, timeout: float) -> Iterator[None]:
+    """The same for a stream that has begun: when it breaks off, a part of the answer is already delivered."""
+    try:
+        with mapped(base_url, timeout, answered=True):
+            yield
+    except APITimeoutError:
+        raise
+    except APIConnectionError as error:
+        raise StreamInterruptedError(f"{error.message}; what was delivered is only a part of the answer") from error
+
+
+def check_open(client: httpx.Client | httpx.AsyncClient) -> None:
+    if client.is_closed:
+        raise ConfigurationError("the http client that was given is closed; give an open one, or none")
+
+
+def _reason(error: Exception) -> str:
+    return str(error) or type(error).__name__
+
+
+# Downloads
+
+
+def fetch_all(urls: list[str], policy: ImagePolicy) -> list[bytes | BaseException]:
+    """Download side by side: the bytes, or the error, of each."""
+    if len(urls) == 1:
+        return [_settled(lambda: download(urls[0], policy))]
+    with ThreadPoolExecutor(min(len(urls), _DOWNLOADS_AT_ONCE), "predictionguard-images") as threads:
+        return list(threads.map(lambda url: _settled(lambda: download(url, policy)), urls))
+
+
+async def async_fetch_all(urls: list[str], policy: ImagePolicy) -> list[bytes | BaseException]:
+    slots = asyncio.Semaphore(_DOWNLOADS_AT_ONCE)
+
+    async def one(url: str) -> bytes:
+        async with slots:
+            return await async_download(url, policy)
+
+    return await asyncio.gather(*map(one, urls), return_exceptions=True)
+
+
+def work_all(jobs: list[Callable[[], Any]]) -> list[Any]:
+    """Call each: its result, or its error."""
+    return [_settled(job) for job in jobs]
+
+
+async def async_work_all(jobs: list[Callable[[], Any]]) -> list[Any]:
+    return await asyncio.gather(*(asyncio.to_thread(job) for job in jobs), return_exceptions=True)
+
+
+def _settled(job: Callable[[], Any]) -> Any:
+    try:
+        return job()
+    except Exception as error:
+        return error
+
+
+def download(url: str, policy: ImagePolicy) -> bytes:
+    flow = fetch.download(url, policy)
+    try:
+        step = next(flow)
+        while True:
+            if isinstance(step, fetch.Resolve):
+                step = flow.send(_addresses(_resolve(step)))
+            else:
+                step = flow.send(_get(step))
+    except StopIteration as end:
+        body: bytes = end.value
+        return body
+
+
+async def async_download(url: str, policy: ImagePolicy) -> bytes:
+    flow = fetch.download(url, policy)
+    try:
+        step = next(flow)
+        while True:
+            if isinstance(step, fetch.Resolve):
+                step = flow.send(_addresses(await _async_resolve(step)))
+            else:
+                step = flow.send(await _async_get(step))
+    except StopIteration as end:
+        body: bytes = end.value
+        return body
+
+
+def _get(step: fetch.Get) -> fetch.Got:
+    url, headers, extensions = step.request
+    with (
+        _mapped_download(step.url),
+        limit(fetch.TOTAL_TIMEOUT) as bound,
+        httpx.Client(verify=tls_context(), trust_env=False, timeout=_download_timeout()) as client,
+        client.stream("GET", url, headers=headers, extensions=extensions) as response,
+    ):
+        if response.has_redirect_location:
+            return fetch.Got(response.status_code, location=response.headers["location"])
+        counter = fetch.BodyCounter(step.max_bytes, response.headers)
+        for piece in response.iter_raw():
+            counter.add(piece)
+            bound.check()
+        return fetch.Got(response.status_code, body=counter.body)
+
+
+async def _async_get(step: fetch.Get) -> fetch.Got:
+    url, headers, extensions = step.request
+    async with (
+        _async_mapped_download(step.url),
+        async_limit(fetch.TOTAL_TIMEOUT) as bound,
+        httpx.AsyncClient(verify=tls_context(), trust_env=False, timeout=_download_timeout()) as client,
+        client.stream("GET", url, headers=headers, extensions=extensions) as response,
+    ):
+        if response.has_redirect_location:
+            return fetch.Got(response.status_code, location=response.headers["location"])
+        counter = fetch.BodyCounter(step.max_bytes, response.headers)
+        async for piece in response.aiter_raw():
+            counter.add(piece)
+            bound.check()
+        return fetch.Got(response.status_code, body=counter.body)
+
+
+def _download_timeout() -> httpx.Timeout:
+    return httpx.Timeout(fetch.TOTAL_TIMEOUT, connect=fetch.CONNECT_TIMEOUT)
+
+
+@contextlib.contextmanager
+def _mapped_download(url: httpx.URL) -> Iterator[None]:
+    try:
+        yield
+    except (httpx.TimeoutException, TimeoutError):
+        text = f"the host {url.host} did not deliver the picture within {fetch.TOTAL_TIMEOUT:g} s"
+        raise ImageFetchError(text) from None
+    except httpx.HTTPError as error:
+        # Without the error's own text and chain: they tell the address that was dialled.
+        raise ImageFetchError(f"the picture can't be had from the host {url.host} ({type(error).__name__})") from None
+
+
+@contextlib.asynccontextmanager
+async def _async_mapped_download(url: httpx.URL) -> AsyncIterator[None]:
+    with _mapped_download(url):
+        yield
+
+
+def _resolve(step: fetch.Resolve) -> Any:
+    with _mapped_lookup(step.host):
+        return socket.getaddrinfo(step.host, step.port, type=socket.SOCK_STREAM)
+
+
+async def _async_resolve(step: fetch.Resolve) -> Any:
+    with _mapped_lookup(step.host):
+        async with asyncio.timeout(fetch.TOTAL_TIMEOUT):
+            loop = asyncio.get_running_loop()
+            return await loop.getaddrinfo(step.host, step.port, type=socket.SOCK_STREAM)
+
+
+@contextlib.contextmanager
+def _mapped_lookup(host: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, UnicodeError, TimeoutError):
+        raise ImageFetchError(f"the host {host} has no address that can be looked up") from None
+
+
+def _addresses(answers: Any) -> list[str]:
+    return list(dict.fromkeys(str(answer[4][0]) for answer in answers))

@@ -1,0 +1,26 @@
+"""A stand-in of Prediction Guard's API for use without a key, in tests and on one's own machine.
+
+    with Sandbox() as box:
+        client = Client(api_key="any", base_url=box.url)
+        ...
+        assert box.requests[0]["model"] == "gpt-oss-120b"
+
+It speaks real HTTP on a port of this machine and serves `/chat/completions`, `/completions`,
+`/embeddings`, `/rerank`, `/models`, `/tokenize`, `/detokenize`, `/PII`, `/injection`, `/toxicity` and
+`/factuality`, each also below `/v1`. It refuses what the endpoint refuses, in the endpoint's words where
+they are known, and every answer is made by rules, so that the same request gets the same answer.
+
+What it does not imitate:
+
+- There is no language model. A text answer echoes the question; of a picture it sees the type, the
+  size, the orientation, the brightness and the main colours, and never what it shows.
+- Tool calls are guessed from JSON schemas and the words of the question. `pattern` is not obeyed.
+- The checks for personal data, injection, toxicity and factuality are short lists of rules in English.
+- Embeddings are hashed words, rerank scores are shared words.
+- Token counts are estimates; sampling options are checked and then have no effect.
+- There are no accounts, quotas or rate limits, and nothing is kept beyond the journal of requests.
+"""
+
+from predictionguard_core.sandbox.sandbox import Sandbox
+
+__all__ = ["Sandbox"]

@@ -1,0 +1,106 @@
+"""The stand-in API without its socket: a call in, a reply out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from predictionguard_core.sandbox import catalogue, chat
+from predictionguard_core.sandbox.memory import Memory
+from predictionguard_core.sandbox.reply import FORBIDDEN, Refusal, Reply
+
+_NESTED = "request body is nested too deeply"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a sandbox was set up; without `api_key` any token is good."""
+
+    api_key: str | None = None
+    vision_streaming: bool = False
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request: `path` without query, the `Authorization` header as it came, and the decoded body.
+
+    `unreadable` says why a body could not be decoded; it is refused after path, method and key were judged.
+    """
+
+    method: str
+    path: str
+    authorization: str | None = None
+    body: Any = None
+    unreadable: str | None = None
+
+
+def decode(raw: bytes) -> Any:
+    """The JSON value in a request body; raises `Refusal` for what is no JSON by RFC 8259."""
+    try:
+        return json.loads(raw.decode("utf-8"), parse_constant=_no_constant)
+    except RecursionError:
+        raise Refusal(_NESTED) from None
+    except ValueError as error:
+        raise Refusal(f"request body is not valid JSON: {str(error)[:200]}") from None
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def respond(call: Call, settings: Settings, memory: Memory) -> Reply:
+    """The reply to a call. Never raises for anything a client can send."""
+    try:
+        return _route(call, settings, memory)
+    except Refusal as refusal:
+        return refusal.reply()
+    except RecursionError:
+        return Refusal(_NESTED).reply()
+
+
+def _route(call: Call, settings: Settings, memory: Memory) -> Reply:
+    path = call.path
+    if path == "/v1" or path.startswith("/v1/"):
+        path = path[3:]
+    path = path.rstrip("/") or "/"
+    if path.startswith("/models/"):
+        handlers: dict[str, Handler] = {"GET": lambda *_: Reply(200, catalogue.listing(path[len("/models/") :]))}
+    else:
+        handlers = _ROUTES.get(path, {})
+    if not handlers:
+        raise Refusal(f"no such path: {call.path[:200]}", 404)
+    handler = handlers.get(call.method)
+    if handler is None:
+        allowed = ", ".join(handlers)
+        raise Refusal(f"{call.method} is not allowed here; {allowed} is", 405, {"Allow": allowed})
+    _authorise(call.authorization, settings.api_key)
+    if call.method == "POST" and call.unreadable is not None:
+        raise Refusal(call.unreadable)
+    return handler(call.body, settings, memory)
+
+
+def _authorise(header: str | None, key: str | None) -> None:
+    scheme, _, token = (header or "").partition(" ")
+    token = token.strip()
+    if scheme.lower() != "bearer" or not token:
+        raise Refusal("a bearer token is required in the Authorization header", 401, {"WWW-Authenticate": "Bearer"})
+    if key is not None and token != key:
+        raise Refusal(FORBIDDEN, 403)
+
+
+Handler = Callable[[Any, Settings, Memory], Reply]
+
+
+def _chat(body: Any, settings: Settings, memory: Memory) -> Reply:
+    return chat.respond(body, memory, vision_streaming=settings.vision_streaming)
+
+
+_ROUTES: dict[str, dict[str, Handler]] = {
+    "/models": {"GET": lambda *_: Reply(200, catalogue.listing())},
+    "/chat/completions": {"POST": _chat},
+    "/completions": {
+        "GET": lambda *_: Reply(200, {"status": "ok"}),
+    },
+}

@@ -1,0 +1,89 @@
+"""Key, address, timeout, retries: the argument, else the environment, else the default. No network, ever."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+
+import httpx
+from pydantic import SecretStr
+
+from predictionguard_core.errors import ConfigurationError
+
+API_KEY_VARIABLE = "PREDICTIONGUARD_API_KEY"
+URL_VARIABLE = "PREDICTIONGUARD_URL"
+DEFAULT_URL = "https://api.predictionguard.com"
+DEFAULT_TIMEOUT = 120.0
+DEFAULT_MAX_RETRIES = 2
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Settings:
+    """Where calls go and how long they may take. `timeout` is in seconds; `base_url` has no slash at its end."""
+
+    api_key: SecretStr
+    base_url: str
+    timeout: float
+    max_retries: int
+
+
+def resolve(
+    api_key: str | SecretStr | None = None,
+    base_url: str | None = None,
+    *,
+    timeout: float | None = None,
+    max_retries: int | None = None,
+) -> Settings:
+    """Read the settings. Raises `ConfigurationError`, with the remedy, for what is missing or can't work."""
+    return Settings(
+        api_key=_key(api_key),
+        base_url=_address(base_url or os.environ.get(URL_VARIABLE) or DEFAULT_URL),
+        timeout=_seconds(DEFAULT_TIMEOUT if timeout is None else timeout),
+        max_retries=_count(DEFAULT_MAX_RETRIES if max_retries is None else max_retries),
+    )
+
+
+def _key(given: str | SecretStr | None) -> SecretStr:
+    text = given.get_secret_value() if isinstance(given, SecretStr) else given
+    text = (text or os.environ.get(API_KEY_VARIABLE) or "").strip()
+    if not text:
+        raise ConfigurationError(
+            f"no API key: set {API_KEY_VARIABLE} or pass api_key=... (to try without one, start "
+            "`python -m predictionguard_core.sandbox` and set what it prints)"
+        )
+    if not text.isascii() or not text.isprintable():
+        raise ConfigurationError(
+            "the API key holds a character that a header can't carry: is it whole, and only the key?"
+        )
+    return SecretStr(text)
+
+
+def _address(text: str) -> str:
+    text = text.strip()
+    try:
+        url = httpx.URL(text)
+        port = url.port
+    except (httpx.InvalidURL, ValueError, TypeError):
+        raise ConfigurationError(f"the address is no URL; give one such as {DEFAULT_URL}") from None
+    if url.scheme not in ("http", "https") or not url.host or port == 0:
+        raise ConfigurationError(
+            f"the address needs http:// or https:// and a host, such as {DEFAULT_URL}; check {URL_VARIABLE} or base_url"
+        )
+    if url.userinfo:
+        raise ConfigurationError("the address must not hold a user name or password; the key is given by itself")
+    if url.query or url.fragment:
+        raise ConfigurationError("the address must end with its path: no ? or #")
+    return str(url).rstrip("/")
+
+
+def _seconds(timeout: float) -> float:
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < math.inf:
+        raise ConfigurationError("timeout: give seconds, a number above 0")
+    return float(timeout)
+
+
+def _count(max_retries: int) -> int:
+    if isinstance(max_retries, bool) or not isinstance(max_retries, int) or max_retries < 0:
+        raise ConfigurationError("max_retries: give a whole number, 0 or more")
+    return max_retries

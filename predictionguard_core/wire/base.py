@@ -1,0 +1,71 @@
+"""What every message of the API has in common: what we send refuses unknown fields, what we receive ignores them."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
+
+from predictionguard_core.errors import ConfigurationError, ContentError, InvalidResponseError, UnsupportedContentError
+
+_LONGEST_TEXT = 300
+
+
+class Sent(BaseModel):
+    """A part of a request."""
+
+    # Messages are built once by an adapter and read once: no validation on assignment, no hidden copies.
+    model_config = ConfigDict(extra="forbid", protected_namespaces=(), hide_input_in_errors=True)
+
+
+class Request(Sent):
+    """A whole request. A bad option is a `ConfigurationError`, a bad message a `ContentError` with its place."""
+
+    def __init__(self, **fields: Any) -> None:
+        try:
+            super().__init__(**fields)
+        except ValidationError as error:
+            # `from None`: pydantic's own text would be echoed in every traceback, and says nothing more.
+            raise _refusal(error) from None
+
+
+class Received(BaseModel):
+    """A part of a reply. Fields that are not named here may come and go."""
+
+    model_config = ConfigDict(extra="ignore", protected_namespaces=(), hide_input_in_errors=True)
+
+    @classmethod
+    def parse(cls, body: bytes) -> Self:
+        """Read a reply from its JSON bytes. Raises `InvalidResponseError` if they are not what the API promises."""
+        try:
+            return cls.model_validate_json(body)
+        except ValidationError as error:
+            raise InvalidResponseError(
+                f"the answer is not the promised JSON: {_most_telling(error)[1]}. "
+                "Check that the address (PREDICTIONGUARD_URL or base_url=...) is that of a Prediction Guard API."
+            ) from None
+
+
+def as_list(value: Any) -> Any:
+    """A single object where a list is meant, as the specification's own examples show, becomes a list of one."""
+    return [value] if isinstance(value, dict) else value
+
+
+def _refusal(error: ValidationError) -> ConfigurationError | ContentError:
+    detail, text = _most_telling(error)
+    location = detail["loc"]
+    if len(location) > 1 and location[0] == "messages":
+        message, block = (*(step for step in location if isinstance(step, int)), None, None)[:2]
+        kind = UnsupportedContentError if detail["type"] == "union_tag_invalid" else ContentError
+        return kind(text, message_index=message, block_index=block)
+    return ConfigurationError(text)
+
+
+def _most_telling(error: ValidationError) -> tuple[ErrorDetails, str]:
+    # Where a value may be one of several things, the complaint that got furthest is about the one that was meant.
+    details = error.errors(include_input=False, include_url=False, include_context=False)
+    detail = max(details, key=lambda each: len(each["loc"]))
+    where = ".".join(str(step) for step in detail["loc"] if "[" not in str(step))
+    text = f"{where}: {detail['msg']}" if where else detail["msg"]
+    return detail, text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}…"

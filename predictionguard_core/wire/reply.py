@@ -1,0 +1,161 @@
+"""What `POST /chat/completions` answers: every shape that its documentation and official clients show is read.
+
+- `message` or, in older replies, only `text`; `content` null beside tool calls.
+- `choices` and `tool_calls` as an object where a list is meant.
+- a choice with `"status": "error: …"` in place of an answer.
+- `usage` and `finish_reason` present or missing.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from predictionguard_core import errors
+from predictionguard_core.wire.base import Received, as_list
+
+
+class PromptTokensDetails(Received):
+    cached_tokens: int | None = None
+
+
+class CompletionTokensDetails(Received):
+    reasoning_tokens: int | None = None
+
+
+class Usage(Received):
+    """Token counts of one call, as the service counts them."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    total_tokens: int = 0
+    prompt_tokens_details: PromptTokensDetails | None = None
+    completion_tokens_details: CompletionTokensDetails | None = None
+
+    def model_post_init(self, context: Any, /) -> None:
+        if not self.total_tokens:
+            self.total_tokens = self.prompt_tokens + self.completion_tokens
+
+
+class FunctionCallDelta(Received):
+    """A function call or a fragment of one. `arguments` is JSON text, or a piece of it; None where it is not given."""
+
+    name: str | None = None
+    arguments: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _arguments_as_text(cls, data: Any) -> Any:
+        # Some servers behind OpenAI-style gateways send the arguments as an object.
+        if isinstance(data, dict) and isinstance(data.get("arguments"), dict | list):
+            return {**data, "arguments": json.dumps(data["arguments"])}
+        return data
+
+
+class ToolCallDelta(Received):
+    """A tool call or a fragment of one. Fragments of one call share an `index`."""
+
+    index: int | None = None
+    id: str | None = None
+    type: str | None = None
+    function: FunctionCallDelta = Field(default_factory=FunctionCallDelta)
+
+
+class Delta(Received):
+    """A message, or what a chunk adds to it. `content` and `reasoning` are text; None where there is none."""
+
+    role: str | None = None
+    content: str | None = None
+    reasoning: str | None = None
+    tool_calls: Annotated[list[ToolCallDelta] | None, BeforeValidator(as_list)] = None
+
+
+class _Choice(Received):
+    index: int = 0
+    finish_reason: str | None = None
+    status: str | None = None
+
+
+class Choice(_Choice):
+    """One answer. Raises nothing itself: `ChatCompletion.parse` raises for a choice whose status is an error."""
+
+    message: Delta
+
+    @model_validator(mode="before")
+    @classmethod
+    def _message_from_text(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("message") is None:
+            text = data.get("text")
+            if isinstance(text, str) or _failed(data.get("status")):
+                return {**data, "message": {"role": "assistant", "content": text}}
+        return data
+
+
+class ChunkChoice(_Choice):
+    """What a chunk adds to one answer. `generated_text`, on the last one, repeats the whole text."""
+
+    delta: Delta = Field(default_factory=Delta)
+    generated_text: str | None = None
+
+
+class ChatChunk(Received):
+    """One chunk of a streamed answer. All chunks of one answer bear one `id`."""
+
+    id: str | None = None
+    created: int | None = None
+    model: str | None = None
+    choices: Annotated[list[ChunkChoice], BeforeValidator(as_list)] = Field(default_factory=list)
+    usage: Usage | None = None
+
+
+class ChatCompletion(Received):
+    """A whole answer."""
+
+    id: str | None = None
+    created: int | None = None
+    model: str | None = None
+    choices: Annotated[list[Choice], BeforeValidator(as_list)] = Field(min_length=1)
+    usage: Usage | None = None
+
+    @property
+    def message(self) -> Delta:
+        """The first answer's message."""
+        return self.choices[0].message
+
+    @property
+    def finish_reason(self) -> str | None:
+        return self.choices[0].finish_reason
+
+    def as_chunk(self) -> ChatChunk:
+        """This answer as the one chunk of a stream, with the full metadata. Tool calls get their index."""
+        return ChatChunk.model_construct(
+            id=self.id,
+            created=self.created,
+            model=self.model,
+            choices=[_as_chunk_choice(choice) for choice in self.choices],
+            usage=self.usage,
+        )
+
+
+def _as_chunk_choice(choice: Choice) -> ChunkChoice:
+    delta = choice.message
+    if delta.tool_calls:
+        calls = [call.model_copy(update={"index": index}) for index, call in enumerate(delta.tool_calls)]
+        delta = delta.model_copy(update={"tool_calls": calls})
+    # A plain answer without a finish reason is whole all the same: only a stream needs one to tell its end.
+    return ChunkChoice.model_construct(
+        index=choice.index, finish_reason=choice.finish_reason, status=None, delta=delta, generated_text=None
+    )
+
+
+def check_status(reply: ChatCompletion | ChatChunk, request_id: str | None = None) -> None:
+    """Raise the error that a choice's `status` stands for, if one does."""
+    for choice in reply.choices:
+        if _failed(choice.status):
+            raise errors.from_reply(choice.status, request_id)
+
+
+def _failed(status: Any) -> bool:
+    return isinstance(status, str) and status.lower().startswith("error")
