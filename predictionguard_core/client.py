@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import dataclasses
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Generator
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -117,7 +117,7 @@ class Client(_Base):
         """Ask, and wait for the whole answer."""
         return self._run(exchange.chat(request, self._policy, self._settings.max_retries))
 
-    def stream(self, request: ChatRequest) -> Iterator[ChatChunk]:
+    def stream(self, request: ChatRequest) -> Generator[ChatChunk, None, None]:
         """Ask, and get the answer in chunks as it is produced.
 
         Where the endpoint can't stream (`ChatRequest.can_stream`), the plain answer comes as one chunk.
@@ -214,7 +214,7 @@ class AsyncClient(_Base):
         """Ask, and wait for the whole answer."""
         return await self._run(exchange.chat(request, self._policy, self._settings.max_retries))
 
-    async def stream(self, request: ChatRequest) -> AsyncIterator[ChatChunk]:
+    async def stream(self, request: ChatRequest) -> AsyncGenerator[ChatChunk, None]:
         """Ask, and get the answer in chunks as it is produced.
 
         Where the endpoint can't stream (`ChatRequest.can_stream`), the plain answer comes as one chunk.

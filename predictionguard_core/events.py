@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pydantic_core import from_json
 
 from predictionguard_core.errors import InvalidResponseError, StreamInterruptedError, from_reply
-from predictionguard_core.wire import ChatChunk, check_status
+from predictionguard_core.wire import ChatChunk, ChunkChoice, ToolCallDelta, check_status
 
 _BOM = b"\xef\xbb\xbf"
 _LONGEST_EVENT = 64 * 1024 * 1024
@@ -81,52 +81,84 @@ class EventDecoder:
 class ChunkReader:
     """Reads the chunks of one streamed answer: `feed` it bytes as they come, `finish` it at their end.
 
-    All chunks get the first one's id (the service sends a new one with each). `done` says that `[DONE]` came: what
-    follows is not read. Raises `StreamInterruptedError` from `finish` if the answer's end never came, the error's own
-    class for an error inside the stream, `InvalidResponseError` for an event that is not a chunk.
+    What comes out is the same whatever the server's habits: all chunks bear the first one's id (the service sends a new
+    one with each), the fragments of one tool call share an index and its id and name come once, and exactly one chunk,
+    the last, `is_last`: it has the finish reason and the usage.
+
+    `done` says that `[DONE]` came: what follows is not read. Raises `StreamInterruptedError` from `finish` if the
+    answer's end never came, the error's own class for an error inside the stream, `InvalidResponseError` for an event
+    that is not a chunk.
     """
 
     def __init__(self, request_id: str | None = None) -> None:
         self.done = False
         self._events = EventDecoder()
         self._request_id = request_id
-        self._id: str | None = None
+        self._last = ChatChunk(choices=[ChunkChoice()], is_last=True)
+        self._has_begun = False
         self._has_text = False
         self._has_finished = False
+        self._calls = ToolCallFragments()
 
     def feed(self, data: bytes) -> Iterator[ChatChunk]:
+        """The chunks that `data` completes."""
         yield from self._chunks(self._events.feed(data))
 
     def finish(self) -> Iterator[ChatChunk]:
+        """The chunks that the end of the bytes completes."""
         yield from self._chunks(self._events.finish())
-        if not (self.done or self._has_finished):
+        if self.done:
+            return
+        if not self._has_finished:
             raise StreamInterruptedError(
                 "the stream ended before the answer did: what was delivered is only a part of it. Ask again"
             )
+        yield self._last
 
     def _chunks(self, events: Iterator[bytes]) -> Iterator[ChatChunk]:
         for event in events:
-            if self.done or event.strip() == b"[DONE]":
-                self.done = True
+            if self.done:
                 return
-            yield self._chunk(event)
+            if event.strip() == b"[DONE]":
+                self.done = True
+                yield self._last
+                return
+            chunk = self._settled(event)
+            if chunk.choices:
+                yield chunk
 
-    def _chunk(self, event: bytes) -> ChatChunk:
+    def _settled(self, event: bytes) -> ChatChunk:
         if b'"error"' in event:
             self._raise_error(event)
-        chunk = ChatChunk.parse(event)
+        chunk, last = ChatChunk.parse(event), self._last
         check_status(chunk, self._request_id)
-        if self._id is None:
-            self._id = chunk.id
-        chunk.id = self._id
-        for choice in chunk.choices:
-            self._has_text = self._has_text or bool(choice.delta.content)
-            self._has_finished = self._has_finished or choice.finish_reason is not None
-            if choice.generated_text and not self._has_text:
-                # A server that delivers the text only at the end, whole.
-                choice.delta.content = choice.generated_text
-                self._has_text = True
+        if not self._has_begun:
+            self._has_begun = True
+            last.id, last.created, last.model = chunk.id, chunk.created, chunk.model
+        chunk.id = last.id
+        if chunk.usage is not None:
+            # Some servers count on every chunk: the last count is the whole one.
+            last.usage, chunk.usage = chunk.usage, None
+        chunk.choices = [choice for choice in chunk.choices if self._adds(choice)]
         return chunk
+
+    def _adds(self, choice: ChunkChoice) -> bool:
+        """Take from a choice what belongs on the last chunk. False if that is all that it has."""
+        delta = choice.delta
+        if choice.generated_text:
+            self._last.choices[0].generated_text = choice.generated_text
+            if not (self._has_text or delta.content):
+                delta.content = choice.generated_text  # a server that delivers the text only at the end, whole
+        self._has_text = self._has_text or bool(delta.content)
+        if delta.tool_calls:
+            self._calls.settle(delta.tool_calls)
+        if choice.finish_reason is None:
+            return True
+        if not self._has_finished:
+            self._has_finished = True
+            self._last.choices[0].finish_reason = choice.finish_reason
+        choice.finish_reason = choice.generated_text = None
+        return bool(delta.content or delta.reasoning or delta.tool_calls)
 
     def _raise_error(self, event: bytes) -> None:
         try:
@@ -135,3 +167,43 @@ class ChunkReader:
             return
         if isinstance(decoded, dict) and decoded.get("error") is not None:
             raise from_reply(decoded["error"], self._request_id)
+
+
+class ToolCallFragments:
+    """Tells the fragments of parallel tool calls apart, whatever index and id a server gives them.
+
+    A fragment with an id that is not the last one's begins a call, even under an index that was used before or under
+    none; a fragment without an id belongs to its index, or to the last call. Afterwards each has an index, and only a
+    call's first fragment an id and a name.
+    """
+
+    def __init__(self) -> None:
+        self._ids: list[str | None] = []
+        self._named: list[bool] = []
+        self._by_index: dict[int | None, int] = {}
+
+    def settle(self, fragments: list[ToolCallDelta]) -> None:
+        """Set `index`, `id` and the name of each fragment, in place."""
+        for fragment in fragments:
+            known = self._known(fragment)
+            if known is None:
+                known = len(self._ids)
+                self._ids.append(fragment.id)
+                self._named.append(False)
+            elif fragment.id is not None and self._ids[known] is None:
+                self._ids[known] = fragment.id
+            else:
+                fragment.id = None
+            self._by_index[fragment.index] = self._by_index[None] = known
+            fragment.index = known
+            if self._named[known]:
+                fragment.function.name = None
+            self._named[known] = self._named[known] or bool(fragment.function.name)
+
+    def _known(self, fragment: ToolCallDelta) -> int | None:
+        if fragment.id and fragment.id in self._ids:
+            return self._ids.index(fragment.id)
+        candidate = self._by_index.get(fragment.index)
+        if candidate is not None and fragment.id and self._ids[candidate] is not None:
+            return None
+        return candidate

@@ -18,6 +18,15 @@ ReadAt = Callable[[int, int], bytes]
 SENDABLE = frozenset({"image/jpeg", "image/png", "image/webp", "image/gif"})
 """The types that go out as they are."""
 
+JPEG_KEPT = {0xE0: b"JFIF\0", 0xE2: b"ICC_PROFILE\0", 0xEE: b"Adobe"}
+"""The application segments that say how the pixels look, with what they begin. The others are metadata."""
+
+PNG_KEPT = {b"tRNS", b"cHRM", b"gAMA", b"iCCP", b"sBIT", b"sRGB", b"cICP", b"mDCV", b"cLLI", b"bKGD", b"hIST", b"pHYs"}
+"""The ancillary chunks that say how the pixels look (PNG 3rd edition, 11.3)."""
+
+PNG_FRAMES = {b"acTL", b"fcTL", b"fdAT"}
+"""The chunks of an animation (PNG 3rd edition, 11.3.6)."""
+
 _MOST_READS = 4096
 _MOST_TAGS = 512
 _WIDTH, _HEIGHT, _ORIENTATION = 0x0100, 0x0101, 0x0112
@@ -29,8 +38,8 @@ class Header:
 
     `width` and `height` are pixels as stored, before any turning: at least 1 in the `SENDABLE` types, 0 where a type's
     header isn't read (SVG, PDF, ...) or does not say. `orientation` is EXIF's, 1 to 8, and 1 where it is absent or bad.
-    `animated`: APNG, animated WebP, or a GIF that loops or times its first frame. `has_metadata`: EXIF, XMP, IPTC or a
-    comment stands before the picture data (in WebP: anywhere); False is no promise that none follows.
+    `animated`: APNG, animated WebP, or a GIF that loops or times its first frame. `has_metadata`: EXIF, XMP, a comment
+    or the like stands before the picture data (in WebP: anywhere); False is no promise that none follows.
     """
 
     media_type: str
@@ -75,9 +84,7 @@ class Source:
 
 
 def _tags(source: Source, start: int, size: int) -> dict[int, int]:
-    """Width, height and orientation by the first IFD of the TIFF block at `start` (TIFF 6.0, 2). Bad entries are left
-    out; a block that can't be read has none.
-    """
+    """Width, height and orientation by the first IFD of the TIFF block at `start` (TIFF 6.0, 2), where they stand."""
     head = source.peek(start, min(8, size))
     order: Literal["little", "big"] = "little" if head[:2] == b"II" else "big"
     offset = int.from_bytes(head[4:8], order)
@@ -139,7 +146,8 @@ def _jpeg(source: Source) -> Header:
                 size = int.from_bytes(head[7:9], "big"), int.from_bytes(head[5:7], "big")
             elif marker == 0xE1 and exif is None and length >= 8 and head[4:10] == b"Exif\0\0":
                 exif = _orientation(source, offset + 4, length - 2)
-            has_metadata = has_metadata or marker in (0xE1, 0xED, 0xFE)
+            if 0xE0 <= marker <= 0xEF or marker == 0xFE:
+                has_metadata = has_metadata or marker not in JPEG_KEPT or not head.startswith(JPEG_KEPT[marker], 4)
             offset += 2 + length
     if size is None:
         raise source.corrupt("it has no frame header")
@@ -163,7 +171,7 @@ def _png(source: Source) -> Header:
         if kind == b"eXIf":
             orientation = _orientation(source, offset + 8, length)
         animated = animated or kind == b"acTL"
-        has_metadata = has_metadata or kind in (b"eXIf", b"tEXt", b"zTXt", b"iTXt", b"tIME")
+        has_metadata = has_metadata or bool(kind[0] & 0x20 and kind not in PNG_KEPT | PNG_FRAMES)
         offset += 12 + length
     return Header(source.media_type, width, height, orientation, animated, has_metadata)
 

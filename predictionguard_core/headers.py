@@ -100,7 +100,7 @@ def _unknown(head: bytes) -> str:
         return "this is a web page, not a picture: give the address of the image file itself"
     if start.startswith(b"data:"):
         return "this is the text of a data URI, not the bytes of a picture: give it as a string"
-    if start.startswith((b"/9j/", b"ivborw0kgo", b"r0lgod", b"uklgr")):
+    if start.startswith((b"/9j/", b"ivborw0kggo", b"r0lgod", b"uklgr")):
         return "this is base64 text, not the bytes of a picture: give it as a string, or decode it once more"
     if start.startswith((b"{", b"[")):
         return "this is JSON or other text, not a picture"

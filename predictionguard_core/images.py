@@ -84,11 +84,16 @@ class Image:
             digest.update(self._payload.at(offset, 3 * _SLICE))
         return digest.hexdigest()
 
+    @classmethod
+    def open(cls, source: Any, policy: ImagePolicy | None = None) -> Image:
+        """Read a picture from anything but the network, as a model would be sent it. Raises an `ImageError`."""
+        return load(source, policy)
+
     def __repr__(self) -> str:
         return f"<{self.media_type} {self.size[0]}×{self.size[1]} sha256:{self.digest[:12]}>"
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
-        return {self.media_type: self.data, "text/plain": repr(self)}
+        return {self.media_type: binascii.b2a_base64(self.data, newline=False).decode(), "text/plain": repr(self)}
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Image) and self.digest == other.digest
@@ -145,7 +150,7 @@ def _from_text(text: str, policy: ImagePolicy) -> Image | Remote | Job:
     scheme = start.partition(":")[0]
     if "://" in start or scheme in ("file", "javascript", "blob", "about"):
         raise ImageBlockedError(f"pictures are downloaded over http and https only, not {scheme[:20]}:")
-    if _is_image_base64(text):
+    if sniff_base64(text):
         return _from_base64(text, 0, policy)
     if policy.local_roots and len(text) <= _LONGEST_PATH:
         return Job(lambda: load_file(Path(text), policy))
@@ -167,13 +172,13 @@ def _from_data_uri(text: str, policy: ImagePolicy) -> Image | Job:
     return _from_payload(_Raw(urllib.parse.unquote_to_bytes(text[comma + 1 :])), policy)
 
 
-def _is_image_base64(text: str) -> bool:
+def sniff_base64(text: str) -> str | None:
+    """The type that a base64 text's first bytes tell; None if they are those of no known image."""
     head = text[:_HEAD].lstrip().replace("-", "+").replace("_", "/")[:32]
     try:
-        decoded = binascii.a2b_base64(head, strict_mode=len(text) > _HEAD)
+        return headers.sniff(binascii.a2b_base64(head, strict_mode=len(text) > _HEAD))
     except (ValueError, binascii.Error):
-        return False
-    return headers.sniff(decoded) is not None
+        return None
 
 
 def _from_base64(text: str | bytes, start: int, policy: ImagePolicy) -> Image | Job:
@@ -319,4 +324,4 @@ def _mended(text: str | bytes, start: int) -> tuple[str | bytes, int]:
     return clean + "=" * (-len(clean) % 4), 0
 
 
-__all__ = ["Base64", "Image", "ImageError", "Job", "Remote", "begin", "load", "load_bytes", "load_file"]
+__all__ = ["Base64", "Image", "ImageError", "Job", "Remote", "begin", "load", "load_bytes", "load_file", "sniff_base64"]

@@ -11,9 +11,12 @@ from collections.abc import Callable, Iterator
 from typing import Literal, NamedTuple
 
 from predictionguard_core.errors import ImageFormatError
-from predictionguard_core.formats import Header
+from predictionguard_core.formats import JPEG_KEPT, PNG_FRAMES, PNG_KEPT, Header
 
 __all__ = ["exif", "strip", "upright"]
+
+
+_MOST_PARTS = 65_536
 
 
 class _Part(NamedTuple):
@@ -75,11 +78,15 @@ def upright(block: bytes) -> bytes:
 
 def _parts(data: bytes, header: Header, still: bool) -> Iterator[_Part]:
     if header.media_type == "image/png":
-        return _png(data, still)
-    walk = _WALKS.get(header.media_type)
-    if walk is None:
+        parts = _png(data, still)
+    elif header.media_type in _WALKS:
+        parts = _WALKS[header.media_type](data)
+    else:
         raise ImageFormatError(f"metadata can't be taken off a picture of type {header.media_type}")
-    return walk(data)
+    for number, part in enumerate(parts):
+        if number == _MOST_PARTS:
+            raise _broken()
+        yield part
 
 
 def _broken() -> ImageFormatError:
@@ -89,7 +96,6 @@ def _broken() -> ImageFormatError:
 # Within a scan 0xFF is followed by 0 (a stuffed byte) or a restart marker; any other that begins a segment ends it.
 _SCAN_END = re.compile(rb"\xff[\xc0-\xcf\xd9-\xfe]")
 _MARKER = re.compile(rb"\xff[\x02-\xcf\xd9-\xfe]")
-_JPEG_KEPT = {0xE0: b"JFIF\0", 0xE2: b"ICC_PROFILE\0", 0xEE: b"Adobe"}
 
 
 def _jpeg(data: bytes) -> Iterator[_Part]:
@@ -110,7 +116,7 @@ def _jpeg(data: bytes) -> Iterator[_Part]:
             rest = _SCAN_END.search(data, end)
             end = rest.start() if rest else len(data)
         is_extra = 0xE0 <= marker <= 0xEF or marker == 0xFE
-        begins = _JPEG_KEPT.get(marker)
+        begins = JPEG_KEPT.get(marker)
         kept = not is_extra or (begins is not None and data.startswith(begins, start + 4))
         is_exif = marker == 0xE1 and data.startswith(b"Exif\0\0", start + 4)
         yield _Part(start, end, kept, slice(start + 10, end) if is_exif else None)
@@ -119,12 +125,8 @@ def _jpeg(data: bytes) -> Iterator[_Part]:
         raise _broken()
 
 
-# PNG 3rd edition, 11: the ancillary chunks that say how the pixels look, and those of the animation.
-_PNG_KEPT = {b"tRNS", b"cHRM", b"gAMA", b"iCCP", b"sBIT", b"sRGB", b"cICP", b"mDCV", b"cLLI", b"bKGD", b"hIST", b"pHYs"}
-_PNG_FRAMES = {b"acTL", b"fcTL", b"fdAT"}
-
-
 def _png(data: bytes, still: bool) -> Iterator[_Part]:
+    """PNG 3rd edition, 5.3: a chunk is critical if its first letter is a capital."""
     yield _Part(0, 8, True)
     offset, kind = 8, b""
     while kind != b"IEND":
@@ -133,7 +135,7 @@ def _png(data: bytes, still: bool) -> Iterator[_Part]:
         if end > len(data):
             raise _broken()
         is_critical = not kind[0] & 0x20
-        kept = is_critical or kind in _PNG_KEPT or (kind in _PNG_FRAMES and not still)
+        kept = is_critical or kind in PNG_KEPT or (kind in PNG_FRAMES and not still)
         yield _Part(offset, end, kept, slice(offset + 8, end - 4) if kind == b"eXIf" else None)
         offset = end
 

@@ -149,7 +149,9 @@ def _reworked(data: bytes, header: Header, orientation: int, max_edge: int | Non
     options: dict[str, Any] = {"icc_profile": _fitting(profile, picture.mode)}
     block = metadata.exif(data, header) if becomes in ("JPEG", "PNG", "WEBP") and kind in SENDABLE else None
     if block:
-        options["exif"] = b"Exif\0\0" + (metadata.upright(block) if orientation != 1 else block)
+        # The header may say 1 where this block says otherwise: a bad value, or one in a place that does not count.
+        is_left = header.orientation != 1 and orientation == 1
+        options["exif"] = b"Exif\0\0" + (block if is_left else metadata.upright(block))
     if becomes == "JPEG":
         options |= {"quality": _QUALITY, "subsampling": subsampling}
     elif becomes == "WEBP":
@@ -212,7 +214,8 @@ def _plain(picture: Image.Image, kind: str) -> Image.Image:
 
 def _key_of_eight_bits(picture: Image.Image) -> None:
     """Brings the colour that means transparent (PNG 3rd edition, 11.3.1.1) from the 16 bits of a channel in the file to
-    the 8 that its pixels have or will have. Pillow leaves it."""
+    the 8 that its pixels have or will have. Pillow leaves it.
+    """
     key = picture.info.get("transparency")
     if isinstance(key, int):
         picture.info["transparency"] = round(key / 257)

@@ -55,6 +55,17 @@ class ImagePolicy:
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)  # frozen, and still being made
 
+    def as_dict(self) -> dict[str, Any]:
+        """What differs from the defaults, as JSON has it: `ImagePolicy(**policy.as_dict())` is the same policy."""
+        given = {
+            field.name: value
+            for field in dataclasses.fields(self)
+            if (value := getattr(self, field.name)) != field.default
+        }
+        return {
+            name: [str(each) for each in value] if isinstance(value, tuple) else value for name, value in given.items()
+        }
+
     def allows_host(self, host: str) -> bool:
         """Whether `host`, a lower-case name or address without a port, is on the list."""
         host = host.rstrip(".")

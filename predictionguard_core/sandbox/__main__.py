@@ -30,14 +30,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         box.start()
     except OSError as error:
-        print(f"cannot listen on {options.host} port {options.port}: {error}", file=sys.stderr)
+        sys.stderr.write(f"cannot listen on {options.host} port {options.port}: {error}\n")
         return 1
-    print(_USE.format(url=box.url, key=options.api_key or "any-text-will-do"), flush=True)
+    _say(_USE.format(url=box.url, key=options.api_key or "any-text-will-do"))
     if not options.quiet:
-        box.log_to(lambda line: print(line, flush=True))
+        box.log_to(_say)
     stopped.wait()
     box.stop()
     return 0
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 def _port(text: str) -> int:

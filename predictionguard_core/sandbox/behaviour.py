@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from predictionguard_core.sandbox import catalogue, chat
+from predictionguard_core.sandbox import catalogue, chat, completion, embedding, safety
 from predictionguard_core.sandbox.memory import Memory
 from predictionguard_core.sandbox.reply import FORBIDDEN, Refusal, Reply
 
@@ -97,10 +97,21 @@ def _chat(body: Any, settings: Settings, memory: Memory) -> Reply:
     return chat.respond(body, memory, vision_streaming=settings.vision_streaming)
 
 
+def _plain(respond: Callable[[object], Reply]) -> Handler:
+    return lambda body, *_: respond(body)
+
+
 _ROUTES: dict[str, dict[str, Handler]] = {
     "/models": {"GET": lambda *_: Reply(200, catalogue.listing())},
     "/chat/completions": {"POST": _chat},
-    "/completions": {
-        "GET": lambda *_: Reply(200, {"status": "ok"}),
-    },
+    # The official client asks this in its constructor to see whether its key is good.
+    "/completions": {"GET": lambda *_: Reply(200, {"status": "ok"}), "POST": _plain(completion.respond)},
+    "/embeddings": {"POST": _plain(embedding.embeddings)},
+    "/rerank": {"POST": _plain(embedding.rerank)},
+    "/tokenize": {"POST": _plain(safety.tokenize)},
+    "/detokenize": {"POST": _plain(safety.detokenize)},
+    "/PII": {"POST": _plain(safety.personal)},
+    "/injection": {"POST": _plain(safety.injection)},
+    "/toxicity": {"POST": _plain(safety.toxicity)},
+    "/factuality": {"POST": _plain(safety.factuality)},
 }

@@ -55,7 +55,8 @@ class Model:
             says.append("its vectors are hashed words")
         if self.can("rerank"):
             says.append("its scores are shared words")
-        return f"Sandbox stand-in for {self.name}; no model is behind it: {'; '.join(says)}. Token counts are estimates."
+        facts = "; ".join([*says, "token counts are estimates"])
+        return f"Sandbox stand-in for {self.name}; no model is behind it: {facts}."
 
     def entry(self) -> dict[str, Any]:
         """The model as `GET /models` lists it."""

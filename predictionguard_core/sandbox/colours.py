@@ -12,7 +12,7 @@ from functools import lru_cache
 _SAMPLES = {
     "red": "ff0000 e01818 d02020 f03030 c8102e e8403a",
     "dark red": "8b0000 700c0c 5a1010 a01818 6e1423",
-    "orange": "ff8000 ff9a20 f07818 e8701a ffa540 ff6a1a",
+    "orange": "ff8000 ff9a20 f07818 e8701a ffa540 ff6a1a d85a28 c85024 e06838",
     "brown": "8b4513 7a4a24 6b4226 95602f a0522d 8a5a3c 7d5a40",
     "dark brown": "3a2010 4a2c16 2e1a0e 402818 352015 503020",
     "tan": "d2b48c c8a06c b8905c c49a6c b08a60 d2a679 bc9870",
@@ -57,9 +57,7 @@ def _linear(value: int) -> float:
     return float(share / 12.92 if share <= 0.04045 else ((share + 0.055) / 1.055) ** 2.4)
 
 
-_POINTS = [
-    (*lab(*bytes.fromhex(sample)), name) for name, samples in _SAMPLES.items() for sample in samples.split()
-]
+_POINTS = [(*lab(*bytes.fromhex(sample)), name) for name, samples in _SAMPLES.items() for sample in samples.split()]
 NAMES = frozenset(_SAMPLES) | {name for _, name in _GREYS}
 """Every name `name` can give."""
 

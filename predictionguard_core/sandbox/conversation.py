@@ -134,8 +134,10 @@ def _message(value: object, path: str) -> Message:
     digest = hashlib.blake2b(f"{role}\0{call_id}\0{sorted((calls or {}).items())}".encode("utf-8", "surrogatepass"))
     if content is None:
         if not calls:
-            raise fields.wrong("content", "a string or a list of parts") if "content" in fields.value else Refusal(
-                f"{path}.content: is missing"
+            raise (
+                fields.wrong("content", "a string or a list of parts")
+                if "content" in fields.value
+                else Refusal(f"{path}.content: is missing")
             )
         return Message(role, "", (), calls, call_id, digest.digest())
     if isinstance(content, str):
@@ -150,9 +152,7 @@ def _message(value: object, path: str) -> Message:
     return Message(role, "\n".join(texts), tuple(pictures), calls, call_id, digest.digest())
 
 
-def _part(
-    part: object, path: str, role: str, texts: list[str], pictures: list[Picture], digest: Any
-) -> None:
+def _part(part: object, path: str, role: str, texts: list[str], pictures: list[Picture], digest: Any) -> None:
     fields = Fields(part, path)
     name = fields.needed("type")
     if name == "text":
@@ -172,7 +172,7 @@ def _part(
         pictures.append(vision.from_uri(uri))
     except Refusal as refusal:
         raise Refusal(f"{path}.image_url.url: {refusal.text}") from None
-    digest.update(uri.encode())
+    digest.update(uri.encode("utf-8", "surrogatepass"))
 
 
 def _calls(fields: Fields) -> dict[str, str]:
@@ -188,5 +188,3 @@ def _calls(fields: Fields) -> dict[str, str]:
         function.needed("arguments")
         calls[call.needed("id")] = function.needed("name")
     return calls
-
-

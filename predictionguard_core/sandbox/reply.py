@@ -27,7 +27,7 @@ class Reply:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-class Refusal(Exception):
+class Refusal(Exception):  # noqa: N818 (it is no error of the program)
     """The request is refused: `status` is an HTTP status, `text` goes out as `{"error": text}`."""
 
     def __init__(self, text: str, status: int = 400, headers: Mapping[str, str] | None = None) -> None:

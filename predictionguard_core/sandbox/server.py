@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import socketserver
@@ -79,10 +80,8 @@ class Server(ThreadingHTTPServer):
         with self._guard:
             connections = list(self._open.items())
             for connection, _ in connections:
-                try:
+                with contextlib.suppress(OSError):
                     connection.shutdown(socket.SHUT_RDWR)
-                except OSError:
-                    pass
         for _, thread in connections:
             thread.join()
 
@@ -169,7 +168,7 @@ class Handler(BaseHTTPRequestHandler):
             self.connection.shutdown(socket.SHUT_WR)
             self.connection.settimeout(_LINGER)
             for _ in range(4 * MAX_BODY // _PIECE):
-                if not self.rfile.read1(_PIECE):  # type: ignore[attr-defined]
+                if not self.rfile.read1(_PIECE):
                     return
         except OSError:
             return
@@ -197,7 +196,7 @@ class Handler(BaseHTTPRequestHandler):
             if number and self.server.chunk_delay and self.server.closing.wait(self.server.chunk_delay):
                 self.close_connection = True
                 return
-            data = f"data: {event}\n\n".encode()
+            data = f"data: {event}\n\n".encode("utf-8", "replace")
             self._send(b"%x\r\n%s\r\n" % (len(data), data) if chunked else data)
         if chunked:
             self._send(b"0\r\n\r\n")
@@ -221,7 +220,7 @@ class Handler(BaseHTTPRequestHandler):
             self.command, self.path = getattr(self, "command", None) or "", getattr(self, "path", "")
         self._write(Reply(int(code), {"error": message or self.responses[code][0]}))
 
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_message(self, *args: Any) -> None:
         """Keeps the base class from printing."""
 
 

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 from predictionguard_core.sandbox import tokens
 from predictionguard_core.sandbox.conversation import Conversation
-from predictionguard_core.sandbox.words import STOPWORDS, listed, shorten, words
+from predictionguard_core.sandbox.words import STOPWORDS, listed, shorten, vocabulary, words
 
 _ECHO = 500
 _RESULT = 1000
-_ASKING = frozenset("what who whom whose which when where why how is are was were do does did can could".split())
+_ASKING = vocabulary("what who whom whose which when where why how is are was were do does did can could")
 _FACT = re.compile(r"\bmy ([a-z]+(?: [a-z]+)?) (?:is|are|was) ([^.!?,;\n]{1,80})", re.IGNORECASE)
 _NAME = re.compile(r"\b(?:i am|i'm) called ([^.!?,;\n]{1,80})", re.IGNORECASE)
 _WORD = re.compile(r"\S+\s*|\s+")
@@ -54,7 +54,8 @@ def echo(question: str) -> str:
     first = (words(question[:200]) or [""])[0]
     asked = question.rstrip().endswith("?") or first in _ASKING
     keywords = list(dict.fromkeys(word for word in words(question[: _ECHO * 2]) if word not in STOPWORDS))[:5]
-    text = f'You {"asked" if asked else "wrote"}: "{quoted}"'
+    mark = "" if quoted[-1] in ".?!…" else "."
+    text = f'You {"asked" if asked else "wrote"}: "{quoted}"{mark}'
     return f"{text} Key words: {listed(keywords)}." if keywords else text
 
 

@@ -1,15 +1,149 @@
+"""Decides which tools a question asks for, and makes the calls."""
+
 from __future__ import annotations
+
+import json
+import re
+import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+
 from predictionguard_core.sandbox.conversation import Conversation
+from predictionguard_core.sandbox.facts import MAX_TEXT, Facts
+from predictionguard_core.sandbox.options import Tool
+from predictionguard_core.sandbox.schemas import Filler
+from predictionguard_core.sandbox.words import STOPWORDS, content, parts, stem, vocabulary
+
+_SPLIT = re.compile(r"[.?!;]+\s+|\n+|,?\s+(?:and|then|also|plus)\s+(?:also |then )?|&", re.IGNORECASE)
+_QUOTES = re.compile(r"\"[^\"\n]{0,500}\"|“[^”\n]{0,500}”|(?<!\w)'[^'\n]{0,500}'(?!\w)")
+_GENERIC = frozenset(
+    stem(word) for word in vocabulary("tool function call value my make run do given return use input")
+)
+_MEANS = {
+    "+": "add sum plus",
+    "plus": "add sum",
+    "total": "add sum",
+    "-": "subtract minus difference",
+    "minus": "subtract difference",
+    "*": "multiply product times",
+    "×": "multiply product times",
+    "times": "multiply product",
+    "/": "divide quotient",
+    "÷": "divide quotient",
+    "divided": "divide",
+    "forecast": "weather",
+    "temperature": "weather",
+    "rain": "weather",
+    "sunny": "weather",
+    "cost": "price",
+    "mail": "email",
+}
+_SIGNS = re.compile(r"(?<=[\d)])\s*([+\-*/×÷])\s*(?=[\d(])")
+_ENOUGH = 3
+
 
 @dataclass(frozen=True)
 class Call:
+    """One tool call; `arguments` is JSON text."""
+
     id: str
     name: str
     arguments: str
+
     def wire(self) -> dict[str, Any]:
+        """The call as a message carries it."""
         return {"id": self.id, "type": "function", "function": {"name": self.name, "arguments": self.arguments}}
 
-def choose(c: Conversation) -> list[Call]:
-    return []
+
+def choose(conversation: Conversation) -> list[Call]:
+    """The calls the model makes now; empty if it answers in words.
+
+    A call is made when the question shares words with the tool's name, or several with its description
+    and parameters. Once tool results are in, and with `tool_choice` none, it answers in words; `required`
+    or a named function makes it call in any case.
+    """
+    tools, forced = list(conversation.tools), conversation.choice == "required"
+    if not tools or conversation.choice == "none" or (conversation.results and not forced):
+        return []
+    question = conversation.question[:MAX_TEXT]
+    if conversation.forced is not None:
+        tools = [tool for tool in tools if tool.name == conversation.forced]
+    pictures = conversation.pictures
+
+    def fill(tool: Tool, text: str) -> tuple[dict[str, Any], bool]:
+        return Filler(tool.parameters, Facts(text), Facts(question), pictures).arguments()
+
+    wanted: list[tuple[Tool, str]] = []
+    if conversation.forced is None:
+        wanted = _divide(question, tools, fill)
+    if not wanted:
+        best = max(tools, key=lambda tool: score(tool, question))
+        if not forced and score(best, question) < _ENOUGH:
+            return []
+        wanted = [(best, question)]
+    calls: dict[tuple[str, str], Call] = {}
+    for tool, text in wanted if conversation.options.parallel else wanted[:1]:
+        arguments = json.dumps(fill(tool, text)[0], ensure_ascii=False)
+        calls.setdefault((tool.name, arguments), Call(f"chatcmpl-tool-{uuid.uuid4().hex}", tool.name, arguments))
+    return list(calls.values())
+
+
+def score(tool: Tool, text: str) -> int:
+    """How well a tool fits a text: three for a word of its name, one for a word of its description or parameters."""
+    said = set(content(text))
+    for sign in _SIGNS.findall(text):
+        said.update(content(_MEANS[sign]))
+    for word in list(said):
+        said.update(content(_MEANS.get(word, "")))
+    said -= _GENERIC
+    named = {stem(word) for word in parts(tool.name) if word not in STOPWORDS} - _GENERIC
+    properties = tool.parameters.get("properties")
+    known = set(content(tool.description[:MAX_TEXT]))
+    for name in list(properties)[:200] if isinstance(properties, dict) else ():
+        known.update(stem(word) for word in parts(name) if len(word) > 2)
+    known -= named | _GENERIC
+    whole = 3 * len(tool.name) if len(tool.name) > 2 and tool.name.lower() in text.lower() else 0
+    described = len(said & known)
+    return whole + 3 * len(said & named) + (described if described > 1 or said & named else 0) + (described > 1)
+
+
+def _divide(question: str, tools: Sequence[Tool], fill: Any) -> list[tuple[Tool, str]]:
+    """The question in parts, each with its tool: another tool, or the same with a full set of new values."""
+    groups: list[tuple[Tool, int, int]] = []
+    for start, end in _clauses(question):
+        clause = question[start:end]
+        best = max(tools, key=lambda tool: score(tool, clause))
+        fits = score(best, clause) >= _ENOUGH
+        if not groups:
+            if fits:
+                groups.append((best, 0, end))
+            continue
+        tool, first, last = groups[-1]
+        other = fits and best is not tool and score(best, clause) > score(tool, clause)
+        if other:
+            groups.append((best, start, end))
+        elif fill(tool, clause)[1] and fill(tool, question[first:last])[1]:
+            groups.append((tool, start, end))
+        else:
+            groups[-1] = (tool, first, end)
+    return [(tool, question[start:end]) for tool, start, end in groups]
+
+
+def _clauses(question: str) -> list[tuple[int, int]]:
+    """Where the parts of a question begin and end; quotations are kept whole."""
+    masked = _QUOTES.sub(lambda found: "x" * len(found.group()), question)
+    cuts, start = [], 0
+    for found in _SPLIT.finditer(masked):
+        cuts.append((start, found.start()))
+        start = found.end()
+    cuts.append((start, len(question)))
+    parted: list[tuple[int, int]] = []
+    for index, (start, end) in enumerate(cuts):
+        bare = index + 1 < len(cuts) and len(question[slice(*cuts[index + 1])].split()) <= 3
+        # "Paris, London and Rome" is a list of three; "San Francisco, CA and Boston" is one of two.
+        for comma in re.finditer(r", (?=[A-Z][a-z])", masked[start:end]) if bare else ():
+            parted.append((start, start + comma.start()))
+            start, end = start + comma.end(), end
+        parted.append((start, end))
+    return [(start, end) for start, end in parted if question[start:end].strip()][:50]

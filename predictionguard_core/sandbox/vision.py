@@ -18,7 +18,7 @@ MAX_PIXELS = 100_000_000
 """Pictures with more pixels than this are refused from their header, before they are decoded."""
 NO_PILLOW = 'its colours need Pillow: pip install "predictionguard-integrations[sandbox]"'
 _SAMPLE = 160
-_MAIN_SHARE = 0.08
+_MAIN_SHARE = 0.06
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def look(data: bytes, declared: str | None = None) -> Picture:
     _bound(header.width, header.height)
     size = (header.width, header.height)
     try:
-        import PIL.Image  # noqa: F401, PLC0415
+        import PIL.Image  # noqa: F401
     except ImportError:
         return Picture(header.format, size, header.orientation, declared=declared)
     try:
@@ -151,7 +151,7 @@ def _decode(data: bytes, kind: str) -> tuple[int, list[tuple[int, tuple[int, int
 
 def _open(data: bytes, kind: str) -> Image.Image:
     """The decoder of exactly the sniffed type: no other is tried, and Pillow's own size warning stays out."""
-    from PIL import GifImagePlugin, JpegImagePlugin, PngImagePlugin, WebPImagePlugin  # noqa: PLC0415
+    from PIL import GifImagePlugin, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
     decoders: dict[str, Any] = {
         "JPEG": JpegImagePlugin.JpegImageFile,
@@ -169,7 +169,7 @@ def _rgb(value: Any) -> tuple[int, int, int]:
 
 def _sample(picture: Image.Image) -> Image.Image:
     """A small RGB copy in steps of eight a channel; what is transparent is laid on white."""
-    from PIL import Image  # noqa: PLC0415
+    from PIL import Image
 
     if picture.mode.startswith("I"):
         picture = picture.convert("I").point(lambda value: value / 256).convert("L")

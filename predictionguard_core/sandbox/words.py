@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import re
 
-STOPWORDS = frozenset(
+
+def vocabulary(text: str) -> frozenset[str]:
+    """The words of a list in one string, parted by blanks."""
+    return frozenset(text.split())
+
+
+STOPWORDS = vocabulary(
     """a about above after again all also am an and any are as at be been being below but by can could did do does
     doing for from get give had has have he her here hers him his how i if in into is it its just let like me more
     most my need no nor not now of off on once only or other our out over own please same she should show so some
     such tell than that the their them then there these they this those to too under until up use using very want
-    was we were what when where which while who whom why will with would you your s t re ll ve d m""".split()
+    was we were what when where which while who whom why will with would you your s t re ll ve d m"""
 )
-NEGATIONS = frozenset("no not never none nothing cannot can't don't doesn't didn't isn't aren't wasn't won't".split())
+NEGATIONS = vocabulary("no not never none nothing cannot can't don't doesn't didn't isn't aren't wasn't won't")
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?")
 _HUMPS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[_\W]+")
 _SENTENCE = re.compile(r"[^.!?\n]+[.!?\n]?")

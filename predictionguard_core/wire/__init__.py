@@ -1,5 +1,6 @@
 """The JSON of each endpoint. What we send refuses unknown fields, what we receive ignores them."""
 
+from predictionguard_core.wire.base import refusal
 from predictionguard_core.wire.body import Body, chat_body
 from predictionguard_core.wire.chat import (
     ChatRequest,
@@ -67,4 +68,5 @@ __all__ = [
     "Usage",
     "chat_body",
     "check_status",
+    "refusal",
 ]

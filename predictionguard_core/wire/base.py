@@ -27,7 +27,7 @@ class Request(Sent):
             super().__init__(**fields)
         except ValidationError as error:
             # `from None`: pydantic's own text would be echoed in every traceback, and says nothing more.
-            raise _refusal(error) from None
+            raise refusal(error) from None
 
 
 class Received(BaseModel):
@@ -52,7 +52,8 @@ def as_list(value: Any) -> Any:
     return [value] if isinstance(value, dict) else value
 
 
-def _refusal(error: ValidationError) -> ConfigurationError | ContentError:
+def refusal(error: ValidationError) -> ConfigurationError | ContentError:
+    """Our error for pydantic's: what is wrong with the value that was meant, and never the value itself."""
     detail, text = _most_telling(error)
     location = detail["loc"]
     if len(location) > 1 and location[0] == "messages":

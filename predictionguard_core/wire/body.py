@@ -50,7 +50,7 @@ class Body:
 
 
 def chat_body(request: ChatRequest, *, stream: bool) -> Body:
-    """The body of a request whose pictures are all ready (`Spliced`). Raises `ContentError` for text that is no text."""
+    """The body of a request whose pictures are all ready (`Spliced`). Raises `ContentError` for text that is none."""
     head = _options(request, stream=stream) + b',"messages":'
     if isinstance(request.messages, str):
         return Body([head + _json(request.messages, None) + b"}"])

@@ -101,13 +101,17 @@ class ChunkChoice(_Choice):
 
 
 class ChatChunk(Received):
-    """One chunk of a streamed answer. All chunks of one answer bear one `id`."""
+    """One chunk of a streamed answer. All chunks of one answer bear one `id`.
+
+    `is_last` is true on exactly one, the last: it has the finish reason and the usage.
+    """
 
     id: str | None = None
     created: int | None = None
     model: str | None = None
     choices: Annotated[list[ChunkChoice], BeforeValidator(as_list)] = Field(default_factory=list)
     usage: Usage | None = None
+    is_last: bool = False
 
 
 class ChatCompletion(Received):
@@ -136,6 +140,7 @@ class ChatCompletion(Received):
             model=self.model,
             choices=[_as_chunk_choice(choice) for choice in self.choices],
             usage=self.usage,
+            is_last=True,
         )
 
 

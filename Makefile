@@ -1,0 +1,48 @@
+# make demo    sets up and asks a vision model about a photograph, through both frameworks
+# make test    sets up and runs all tests, notebooks included
+# make lint    the formatter, the linter and the type checker
+# make clean   removes what the others made
+#
+# make demo IMAGE=my-photo.jpg QUESTION="What is this?"   your own; with PREDICTIONGUARD_API_KEY set, at the real service
+
+VENV   := .venv
+BIN    := $(VENV)/bin
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+IMAGE  ?=
+QUESTION ?=
+
+.PHONY: demo test lint clean
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/demo.done
+	@"$(BIN)/python" notebooks/demo.py "$(IMAGE)" "$(QUESTION)"
+
+test: lint
+	"$(BIN)/python" -m pytest
+
+lint: $(VENV)/test.done
+	"$(BIN)/ruff" format --check .
+	"$(BIN)/ruff" check .
+	"$(BIN)/mypy"
+
+$(VENV)/demo.done: $(BIN)/python pyproject.toml
+	"$(BIN)/pip" install --quiet --editable ".[all]"
+	@touch $@
+
+$(VENV)/test.done: $(BIN)/python pyproject.toml
+	"$(BIN)/pip" install --quiet --editable ".[all]" --group test --group lint
+	@touch $@
+
+# Debian ships Python without what makes virtual environments; its own package python3-venv brings it.
+$(BIN)/python:
+	@[ -n "$(PYTHON)" ] || { echo "Python 3.11 or newer is needed; on Debian: apt-get install python3 python3-venv"; exit 1; }
+	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "Python's venv is missing: installing Debian's python3-venv"; \
+		$(SUDO) apt-get update -q && $(SUDO) apt-get install -q -y python3-venv; }
+	"$(PYTHON)" -m venv --clear "$(VENV)"
+	"$(BIN)/pip" install --quiet --upgrade "pip>=25.1" # the first that knows --group
+
+clean:
+	rm -rf "$(VENV)" .pytest_cache .mypy_cache .ruff_cache .hypothesis dist

@@ -1,0 +1,340 @@
+"""Prediction Guard's vision endpoint as a LangChain chat model."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import httpx
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+from langchain_core.language_models import BaseChatModel, LangSmithParams, LanguageModelInput
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.outputs import ChatGenerationChunk, ChatResult, LLMResult
+from langchain_core.prompt_values import ChatPromptValue, PromptValue
+from langchain_core.runnables import Runnable
+from langchain_core.tools import BaseTool
+from langchain_core.utils.function_calling import convert_to_openai_tool
+from pydantic import AliasChoices, ConfigDict, Field, PrivateAttr, SecretStr, ValidationError, model_validator
+
+from langchain_predictionguard import errors
+from langchain_predictionguard.messages import PROVIDER, to_chunk, to_result, to_wire, with_mime_types
+from predictionguard_core import settings
+from predictionguard_core.client import AsyncClient, Client
+from predictionguard_core.errors import ConfigurationError
+from predictionguard_core.policy import ImagePolicy
+from predictionguard_core.wire import Capability, ChatRequest, InputChecks, Model, OutputChecks, StreamOptions, refusal
+
+# Field of the model, or argument of a call, to field of the request.
+_OPTIONS = {
+    "temperature": "temperature",
+    "max_tokens": "max_completion_tokens",
+    "top_p": "top_p",
+    "top_k": "top_k",
+    "frequency_penalty": "frequency_penalty",
+    "presence_penalty": "presence_penalty",
+    "logit_bias": "logit_bias",
+    "reasoning_effort": "reasoning_effort",
+    "stop": "stop",
+    "input_checks": "input",
+    "output_checks": "output",
+    "extra_body": "extra_body",
+    "vision_streaming": "vision_streaming",
+}
+_FIELDS = {
+    **_OPTIONS,
+    "predictionguard_input": "input",
+    "predictionguard_output": "output",
+    "stop_sequences": "stop",
+}
+# Arguments of a call that are not fields of a request.
+_OURS = frozenset({"stream", "stream_usage"})
+_CONNECTION = frozenset({"api_key", "base_url", "timeout", "max_retries", "images", "http_client", "http_async_client"})
+
+
+def _also(name: str, alias: str) -> AliasChoices:
+    return AliasChoices(name, alias)
+
+
+class ChatPredictionGuard(BaseChatModel):
+    """A chat model of Prediction Guard's, with pictures.
+
+    Args:
+        model: The model's name, such as "Qwen2.5-VL-7B-Instruct"; `list_models("chat-with-image")` tells which see.
+        api_key: Default: the environment's PREDICTIONGUARD_API_KEY.
+        base_url: Default: the environment's PREDICTIONGUARD_URL, else the public service.
+        temperature: 0 to 2.
+        max_tokens: Of the answer.
+        top_p: 0 to 1.
+        top_k: A whole number.
+        frequency_penalty: -2 to 2.
+        presence_penalty: -2 to 2.
+        logit_bias: Token id to a value of -100 to 100.
+        reasoning_effort: "low", "medium" or "high", for models that reason.
+        stop: Text, or a list of texts, at which the answer ends.
+        input_checks: `InputChecks`, or a dict of its fields.
+        output_checks: `OutputChecks`, or a dict of its fields. An answer under a check comes as one chunk.
+        timeout: Seconds. Bounds one attempt of a plain call as a whole, and on a stream the longest silence.
+        max_retries: What may come after the first attempt.
+        images: `ImagePolicy`: where pictures may come from, how large they may be, what is done to them.
+        vision_streaming: Whether your deployment streams answers about pictures. The documented service does not: such
+            an answer comes as one chunk.
+        stream_usage: Whether a stream ends with token counts.
+        streaming: Whether `invoke` streams behind the scenes, too, for callbacks that want each token.
+        http_client, http_async_client: Your own httpx clients; used as they are and never closed.
+        extra_body: Fields that are sent beside the documented ones.
+
+    Options that are None are not sent. Every one may also be given to a call or to `bind`. Making a model touches no
+    network.
+
+    Errors are raised as classes that are both ours and LangChain's (`langchain_predictionguard.errors`).
+
+    Example:
+        >>> from langchain_predictionguard import ChatPredictionGuard
+        >>> chat = ChatPredictionGuard(model="Qwen2.5-VL-7B-Instruct")
+        >>> picture = {"type": "image", "url": "https://example.com/photo.jpg"}
+        >>> question = {"type": "text", "text": "What is in this picture?"}
+        >>> chat.invoke([{"role": "user", "content": [question, picture]}]).text
+    """
+
+    model: str = Field(min_length=1)
+    api_key: SecretStr | None = Field(default=None, validation_alias=_also("api_key", "predictionguard_api_key"))
+    base_url: str | None = Field(default=None, validation_alias=_also("base_url", "predictionguard_url"))
+    temperature: float | None = None
+    max_tokens: int | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    logit_bias: dict[str, float] | None = None
+    reasoning_effort: Literal["low", "medium", "high"] | None = None
+    stop: str | list[str] | None = Field(default=None, validation_alias=_also("stop", "stop_sequences"))
+    input_checks: InputChecks | None = Field(
+        default=None, validation_alias=_also("input_checks", "predictionguard_input")
+    )
+    output_checks: OutputChecks | None = Field(
+        default=None, validation_alias=_also("output_checks", "predictionguard_output")
+    )
+    timeout: float | None = settings.DEFAULT_TIMEOUT
+    max_retries: int | None = settings.DEFAULT_MAX_RETRIES
+    images: ImagePolicy = ImagePolicy()
+    vision_streaming: bool = False
+    stream_usage: bool = True
+    streaming: bool = False
+    http_client: httpx.Client | None = Field(default=None, exclude=True, repr=False)
+    http_async_client: httpx.AsyncClient | None = Field(default=None, exclude=True, repr=False)
+    extra_body: dict[str, Any] | None = None
+
+    model_config = ConfigDict(
+        arbitrary_types_allowed=True, populate_by_name=True, extra="forbid", protected_namespaces=()
+    )
+
+    _client: Client | None = PrivateAttr(default=None)
+    _async_client: AsyncClient | None = PrivateAttr(default=None)
+
+    if not TYPE_CHECKING:  # type checkers get the fields, one by one, as keyword arguments
+
+        def __init__(self, model: str | None = None, **options: Any) -> None:
+            if model is not None:
+                options["model"] = model
+            with errors.mapped():
+                try:
+                    super().__init__(**options)
+                except ValidationError as error:
+                    raise refusal(error) from None
+
+    @model_validator(mode="after")
+    def _settle(self) -> Self:
+        resolved = settings.resolve(self.api_key, self.base_url, timeout=self.timeout, max_retries=self.max_retries)
+        self.api_key, self.base_url = resolved.api_key, resolved.base_url
+        self._request([], None, {})  # the options, as a call would send them
+        return self
+
+    # What a call is
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        with errors.mapped():
+            return to_result(self._sync.chat(self._request(messages, stop, kwargs)))
+
+    async def _agenerate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        with errors.mapped():
+            return to_result(await self._async.chat(self._request(messages, stop, kwargs)))
+
+    def _stream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Iterator[ChatGenerationChunk]:
+        with errors.mapped(), contextlib.closing(self._sync.stream(self._request(messages, stop, kwargs))) as chunks:
+            for chunk in chunks:
+                yield to_chunk(chunk)
+
+    async def _astream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        with errors.mapped():
+            async with contextlib.aclosing(self._async.stream(self._request(messages, stop, kwargs))) as chunks:
+                async for chunk in chunks:
+                    yield to_chunk(chunk)
+
+    def _request(self, messages: Sequence[BaseMessage], stop: list[str] | None, given: dict[str, Any]) -> ChatRequest:
+        """The model's options, overridden by those of the call."""
+        options = {field: getattr(self, name) for name, field in _OPTIONS.items()}
+        options |= {_FIELDS.get(name, name): value for name, value in given.items() if name not in _OURS}
+        options.setdefault("model", self.model)
+        options["stop"] = stop or options["stop"] or None
+        options["stream_options"] = StreamOptions(include_usage=given.get("stream_usage", self.stream_usage))
+        if "response_format" in given:
+            raise ConfigurationError("the endpoint documents no response_format; use with_structured_output(schema)")
+        return ChatRequest(
+            messages=to_wire(messages), **{name: value for name, value in options.items() if value is not None}
+        )
+
+    @property
+    def _sync(self) -> Client:
+        if self._client is None:
+            self._client = Client(**self._connection, http_client=self.http_client)
+        return self._client
+
+    @property
+    def _async(self) -> AsyncClient:
+        if self._async_client is None:
+            self._async_client = AsyncClient(**self._connection, http_client=self.http_async_client)
+        return self._async_client
+
+    @property
+    def _connection(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("api_key", "base_url", "timeout", "max_retries", "images")}
+
+    # Tools
+
+    def bind_tools(
+        self,
+        tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool],
+        *,
+        tool_choice: str | dict[str, Any] | bool | None = None,
+        strict: bool | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, AIMessage]:
+        """Offer tools to the model.
+
+        Args:
+            tools: Functions, pydantic classes, LangChain tools, or JSON schemas.
+            tool_choice: "auto", "none", "any" (also "required" or True: some tool), a tool's name, or a dict as the
+                endpoint has it. None leaves it to the service.
+            strict: Whether the arguments must keep to the schema.
+            **kwargs: Options of the call, such as `parallel_tool_calls`.
+        """
+        offered = [convert_to_openai_tool(tool, strict=strict) for tool in tools]
+        names = [tool["function"]["name"] for tool in offered]
+        with errors.mapped():
+            choice = _tool_choice(tool_choice, names)
+        if choice is not None:
+            kwargs["tool_choice"] = choice
+        return self.bind(tools=offered, **kwargs)
+
+    # What the account has
+
+    def list_models(self, capability: Capability | None = "chat-completion") -> list[Model]:
+        """The account's models with a capability, such as "chat-with-image" or "tool_calling"; None: all."""
+        with errors.mapped():
+            return self._sync.models(capability)
+
+    async def alist_models(self, capability: Capability | None = "chat-completion") -> list[Model]:
+        """`list_models`, asynchronous."""
+        with errors.mapped():
+            return await self._async.models(capability)
+
+    def close(self) -> None:
+        """Let go of the connections of synchronous calls; a later call opens new ones."""
+        if self._client is not None:
+            self._client.close()
+
+    async def aclose(self) -> None:
+        """Let go of this event loop's connections; a later call opens new ones."""
+        if self._async_client is not None:
+            await self._async_client.aclose()
+
+    # What LangChain asks
+
+    @property
+    def _llm_type(self) -> str:
+        return "chat-predictionguard"
+
+    @property
+    def _identifying_params(self) -> dict[str, Any]:
+        options = {name: getattr(self, name) for name in ("model", "base_url", *_OPTIONS)}
+        return {name: value for name, value in options.items() if value is not None}
+
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
+        return LangSmithParams(**{**super()._get_ls_params(stop=stop, **kwargs), "ls_provider": PROVIDER})
+
+    def _convert_input(self, model_input: LanguageModelInput) -> PromptValue:
+        prompt = super()._convert_input(model_input)
+        given = prompt.to_messages()
+        typed = with_mime_types(given)
+        return prompt if typed is given else ChatPromptValue(messages=typed)
+
+    def generate(self, messages: list[list[BaseMessage]], *args: Any, **kwargs: Any) -> LLMResult:
+        """See `BaseChatModel.generate`. Base64 without a mime type is taken here, too."""
+        return super().generate([with_mime_types(each) for each in messages], *args, **kwargs)
+
+    async def agenerate(self, messages: list[list[BaseMessage]], *args: Any, **kwargs: Any) -> LLMResult:
+        """`generate`, asynchronous."""
+        return await super().agenerate([with_mime_types(each) for each in messages], *args, **kwargs)
+
+    # How a model is copied
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name in _CONNECTION:
+            self._client = self._async_client = None
+
+    def __copy__(self) -> Self:
+        twin = super().__copy__()
+        twin._client = twin._async_client = None
+        return twin
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        memo = {} if memo is None else memo
+        for shared in (self.http_client, self.http_async_client):
+            memo[id(shared)] = shared
+        twin = super().__deepcopy__(memo)
+        twin._client = twin._async_client = None
+        return twin
+
+    def __getstate__(self) -> dict[Any, Any]:
+        # The key is in no pickle: a worker reads PREDICTIONGUARD_API_KEY where it wakes up. Open clients can't travel.
+        state = super().__getstate__()
+        fields = {**state["__dict__"], "api_key": None, "http_client": None, "http_async_client": None}
+        return {**state, "__dict__": fields, "__pydantic_private__": {"_client": None, "_async_client": None}}
+
+
+def _tool_choice(choice: str | dict[str, Any] | bool | None, names: list[str]) -> str | dict[str, Any] | None:
+    if isinstance(choice, dict) or choice is None or choice is False:
+        return choice or None
+    if choice is True or choice in ("any", "required"):
+        return "required"
+    if choice in ("auto", "none"):
+        return choice
+    if choice not in names:
+        raise ConfigurationError(f"tool_choice: there is no tool {choice!r} among {', '.join(names) or 'none'}")
+    return {"type": "function", "function": {"name": choice}}

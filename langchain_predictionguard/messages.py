@@ -1,0 +1,345 @@
+"""LangChain's messages to the endpoint's, and its answers back. Pure: nothing here reads a file or an address.
+
+Every form in which LangChain gives a picture becomes one image part that names its source; the core's image room does
+the rest. The caller's messages are never edited.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any, Literal, TypeGuard
+
+from langchain_core.messages import (
+    AIMessage,
+    AIMessageChunk,
+    BaseMessage,
+    ChatMessage,
+    HumanMessage,
+    SystemMessage,
+    ToolMessage,
+)
+from langchain_core.messages.ai import InputTokenDetails, OutputTokenDetails, UsageMetadata
+from langchain_core.messages.tool import invalid_tool_call, tool_call, tool_call_chunk
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+
+from predictionguard_core import wire
+from predictionguard_core.errors import ContentError, UnsupportedContentError
+from predictionguard_core.images import Base64, sniff_base64
+
+PROVIDER = "predictionguard"
+
+Role = Literal["system", "user", "assistant", "tool"]
+Block = dict[str, Any]
+
+_ROLES: dict[str, Role] = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "human": "user",
+    "assistant": "assistant",
+    "ai": "assistant",
+}
+# In an assistant's message these stand beside what is sent from elsewhere (`tool_calls`), or are the model's thoughts,
+# which the endpoint takes in no form.
+_SAID_ELSEWHERE = frozenset(
+    {
+        "function_call",
+        "invalid_tool_call",
+        "reasoning",
+        "reasoning_content",
+        "redacted_thinking",
+        "thinking",
+        "tool_call",
+        "tool_call_chunk",
+        "tool_use",
+    }
+)
+
+
+# Down: to the endpoint
+
+
+def to_wire(messages: Sequence[BaseMessage]) -> list[wire.Message]:
+    """The endpoint's messages. Raises `ContentError`, with the place, for what it has no form for."""
+    sent: list[wire.Message] = []
+    pictures: list[tuple[ToolMessage, list[wire.ImagePart]]] = []
+    for index, message in enumerate(messages):
+        if pictures and not isinstance(message, ToolMessage):
+            sent.append(_shown(pictures))
+            pictures = []
+        if isinstance(message, ToolMessage):
+            # The endpoint takes no picture in a tool's message: it follows from the user's side when all have spoken.
+            texts, images = _apart(_parts(message, index))
+            sent.append(_message("tool", texts, message, tool_call_id=message.tool_call_id))
+            if images:
+                pictures.append((message, images))
+        else:
+            sent.append(_spoken(message, index))
+    if pictures:
+        sent.append(_shown(pictures))
+    return sent
+
+
+def _spoken(message: BaseMessage, index: int) -> wire.Message:
+    role = _role(message, index)
+    parts = _parts(message, index)
+    calls = _calls(message) if isinstance(message, AIMessage) else None
+    return _message(role, parts, message, tool_calls=calls)
+
+
+def _message(role: Role, parts: list[wire.Part], message: BaseMessage, **fields: Any) -> wire.Message:
+    content: str | list[wire.Part] = parts
+    if not parts:
+        content = ""
+    elif len(parts) == 1 and isinstance(parts[0], wire.TextPart):
+        content = parts[0].text
+    return wire.Message.model_construct(role=role, content=content, name=message.name or None, **fields)
+
+
+def _shown(pictures: list[tuple[ToolMessage, list[wire.ImagePart]]]) -> wire.Message:
+    parts: list[wire.Part] = []
+    for message, images in pictures:
+        if len(pictures) > 1:
+            # Among the pictures of several calls the model has to know which is whose.
+            parts.append(
+                wire.TextPart(text=f"From the result of {message.name or 'tool call'} {message.tool_call_id}:")
+            )
+        parts.extend(images)
+    return wire.Message.model_construct(role="user", content=parts)
+
+
+def _role(message: BaseMessage, index: int) -> Role:
+    match message:
+        case HumanMessage():
+            return "user"
+        case AIMessage():
+            return "assistant"
+        case SystemMessage():
+            return "system"
+        case ChatMessage() if message.role in _ROLES:
+            return _ROLES[message.role]
+    what = f"role {message.role!r}" if isinstance(message, ChatMessage) else type(message).__name__
+    raise ContentError(
+        f"the endpoint knows no {what}; the roles are system, user, assistant and tool", message_index=index
+    )
+
+
+def _calls(message: AIMessage) -> list[wire.ToolCall] | None:
+    calls = [
+        _call(call["id"], call["name"], json.dumps(call["args"], ensure_ascii=False)) for call in message.tool_calls
+    ]
+    # What the model wrote, as it wrote it: the tool's complaint that follows would answer nothing otherwise.
+    calls += [_call(call["id"], call["name"] or "", call["args"] or "") for call in message.invalid_tool_calls]
+    return calls or None
+
+
+def _call(call_id: str | None, name: str, arguments: str) -> wire.ToolCall:
+    function = wire.FunctionCall(name=name, arguments=arguments)
+    return wire.ToolCall(id=call_id or "", function=function)
+
+
+def _parts(message: BaseMessage, index: int) -> list[wire.Part]:
+    content = message.content
+    if isinstance(content, str):
+        return [wire.TextPart.model_construct(text=content)] if content else []
+    parts = []
+    for block_index, block in enumerate(content):
+        try:
+            part = _part(block, isinstance(message, AIMessage))
+        except ContentError as error:
+            raise error.at(index, block_index) from None
+        if isinstance(part, wire.ImagePart):
+            part.place = (index, block_index)
+        if part is not None:
+            parts.append(part)
+    return parts
+
+
+def _apart(parts: list[wire.Part]) -> tuple[list[wire.Part], list[wire.ImagePart]]:
+    images = [part for part in parts if isinstance(part, wire.ImagePart)]
+    return [part for part in parts if isinstance(part, wire.TextPart)], images
+
+
+def _part(block: Any, from_assistant: bool) -> wire.Part | None:
+    if isinstance(block, str):
+        return wire.TextPart.model_construct(text=block)
+    if not isinstance(block, dict):
+        raise UnsupportedContentError(f"a content block is text or a dict, not {type(block).__name__}")
+    kind = block.get("type")
+    text = block.get("text")
+    if kind in ("text", "text-plain", "input_text", "output_text", None) and isinstance(text, str):
+        return wire.TextPart.model_construct(text=text)
+    if kind in ("image_url", "image", "input_image") or (kind is None and "image_url" in block):
+        return _image(block)
+    if kind == "file" and str(block.get("mime_type", "")).startswith("image/"):
+        return _image(block)
+    if from_assistant and kind in _SAID_ELSEWHERE:
+        return None
+    raise UnsupportedContentError(
+        f"the endpoint takes text and pictures, no block of type {str(kind)[:40]!r}"
+        if kind
+        else "a content block needs a type, such as 'text' or 'image'"
+    )
+
+
+def _image(block: Block) -> wire.ImagePart:
+    extras = block.get("extras")
+    nested = block.get("image_url")
+    detail = block.get("detail")
+    for holder in (nested, extras):
+        if detail is None and isinstance(holder, dict):
+            detail = holder.get("detail")
+    if detail not in (None, "auto", "low", "high"):
+        raise UnsupportedContentError("a picture's detail is 'auto', 'low' or 'high'")
+    return wire.ImagePart(image_url=wire.ImageURL.model_construct(url=_source(block), detail=detail))
+
+
+def _source(block: Block) -> str | Base64:
+    """The picture's source in any of the forms that LangChain has or had, or that other providers' blocks use."""
+    nested = block.get("image_url")
+    if isinstance(nested, dict):
+        nested = nested.get("url")
+    source = block.get("source")
+    if isinstance(source, dict):  # Anthropic's: {"type": "base64", "media_type": …, "data": …} or {"type": "url", …}
+        block = source
+    for value in (nested, block.get("url")):
+        if isinstance(value, str):
+            return value
+    for key in ("base64", "data"):
+        value = block.get(key)
+        if isinstance(value, str):
+            # Some put a whole data URI where base64 is meant.
+            return value if value[:5].lower() == "data:" else Base64(value)
+    if block.get("file_id") or (block.get("id") and block.get("source_type") == "id"):
+        raise UnsupportedContentError("the endpoint keeps no files: send the picture itself, not a file id")
+    raise UnsupportedContentError(
+        "the picture's block names no source; give it 'url' (data URI or http) or 'base64', both text"
+    )
+
+
+# Up: from the endpoint
+
+
+def to_result(completion: wire.ChatCompletion) -> ChatResult:
+    """LangChain's result. Arguments of a tool call that are no JSON object land in `invalid_tool_calls`."""
+    generations = [_generation(choice, completion) for choice in completion.choices]
+    return ChatResult(generations=generations, llm_output={"model_name": completion.model, "id": completion.id})
+
+
+def _generation(choice: wire.Choice, completion: wire.ChatCompletion) -> ChatGeneration:
+    message = choice.message
+    calls, invalid = _tool_calls(message.tool_calls or [])
+    metadata = _metadata(completion, choice.finish_reason)
+    return ChatGeneration(
+        message=AIMessage(
+            content=message.content or "",
+            additional_kwargs=_thoughts(message),
+            tool_calls=calls,
+            invalid_tool_calls=invalid,
+            usage_metadata=_usage(completion.usage),
+            response_metadata=metadata,
+            id=completion.id,
+        ),
+        generation_info={"finish_reason": choice.finish_reason} if choice.finish_reason else None,
+    )
+
+
+def to_chunk(chunk: wire.ChatChunk) -> ChatGenerationChunk:
+    """LangChain's chunk. The finish reason, the model's name and the usage stand on the last one only."""
+    delta = chunk.choices[0].delta if chunk.choices else wire.Delta()
+    finish_reason = chunk.choices[0].finish_reason if chunk.choices else None
+    return ChatGenerationChunk(
+        message=AIMessageChunk(
+            content=delta.content or "",
+            additional_kwargs=_thoughts(delta),
+            tool_call_chunks=[
+                tool_call_chunk(name=call.function.name, args=call.function.arguments, id=call.id, index=call.index)
+                for call in delta.tool_calls or []
+            ],
+            usage_metadata=_usage(chunk.usage),
+            response_metadata=_metadata(chunk, finish_reason) if chunk.is_last else {},
+            chunk_position="last" if chunk.is_last else None,
+            id=chunk.id,
+        )
+    )
+
+
+def _metadata(reply: wire.ChatCompletion | wire.ChatChunk, finish_reason: str | None) -> dict[str, Any]:
+    metadata: dict[str, Any] = {"model_provider": PROVIDER}
+    if reply.model:
+        metadata["model_name"] = reply.model
+    if finish_reason:
+        metadata["finish_reason"] = finish_reason
+    return metadata
+
+
+def _thoughts(message: wire.Delta) -> dict[str, Any]:
+    # The key from which LangChain makes reasoning blocks.
+    return {"reasoning_content": message.reasoning} if message.reasoning else {}
+
+
+def _tool_calls(calls: list[wire.ToolCallDelta]) -> tuple[list[Any], list[Any]]:
+    good, bad = [], []
+    for call in calls:
+        name, text = call.function.name or "", call.function.arguments or ""
+        try:
+            arguments = json.loads(text) if text.strip() else {}
+        except (ValueError, RecursionError) as error:
+            bad.append(invalid_tool_call(name=name, args=text, id=call.id, error=f"the arguments are no JSON: {error}"))
+            continue
+        if isinstance(arguments, dict):
+            good.append(tool_call(name=name, args=arguments, id=call.id))
+        else:
+            bad.append(invalid_tool_call(name=name, args=text, id=call.id, error="the arguments are no JSON object"))
+    return good, bad
+
+
+def _usage(usage: wire.Usage | None) -> UsageMetadata | None:
+    if usage is None:
+        return None
+    metadata = UsageMetadata(
+        input_tokens=usage.prompt_tokens, output_tokens=usage.completion_tokens, total_tokens=usage.total_tokens
+    )
+    if usage.prompt_tokens_details and usage.prompt_tokens_details.cached_tokens is not None:
+        metadata["input_token_details"] = InputTokenDetails(cache_read=usage.prompt_tokens_details.cached_tokens)
+    if usage.completion_tokens_details and usage.completion_tokens_details.reasoning_tokens is not None:
+        metadata["output_token_details"] = OutputTokenDetails(
+            reasoning=usage.completion_tokens_details.reasoning_tokens
+        )
+    return metadata
+
+
+# Before LangChain looks
+
+
+def with_mime_types(messages: list[BaseMessage]) -> list[BaseMessage]:
+    """The same list, or one in which messages with a base64 block of no mime type are copies that have one.
+
+    LangChain's tracing refuses such a block before any model is called, though its type can be read from the bytes.
+    """
+    if not any(isinstance(message.content, list) and any(map(_lacks_type, message.content)) for message in messages):
+        return messages
+    return [_typed(message) for message in messages]
+
+
+def _typed(message: BaseMessage) -> BaseMessage:
+    if isinstance(message.content, str):
+        return message
+    content = [{**block, "mime_type": _type_of(block)} if _lacks_type(block) else block for block in message.content]
+    return message.model_copy(update={"content": content})
+
+
+def _lacks_type(block: Any) -> TypeGuard[Block]:
+    return (
+        isinstance(block, dict)
+        and block.get("type") == "image"
+        and ("base64" in block or block.get("source_type") == "base64")
+        and not block.get("mime_type")
+    )
+
+
+def _type_of(block: Block) -> str:
+    text = block.get("base64") or block.get("data")
+    # What is no picture gets its own error, with its place, when the message is sent.
+    return (isinstance(text, str) and sniff_base64(text)) or "application/octet-stream"
