@@ -224,7 +224,7 @@ def _source(block: Block) -> str | Base64:
 def to_result(completion: wire.ChatCompletion) -> ChatResult:
     """LangChain's result. Arguments of a tool call that are no JSON object land in `invalid_tool_calls`."""
     generations = [_generation(choice, completion) for choice in completion.choices]
-    return ChatResult(generations=generations, llm_output={"model_name": completion.model, "id": completion.id})
+    return ChatResult(generations=generations, llm_output={"model_name": completion.model})
 
 
 def _generation(choice: wire.Choice, completion: wire.ChatCompletion) -> ChatGeneration:

@@ -20,7 +20,17 @@ from predictionguard_core.errors import PredictionGuardError
 from predictionguard_core.events import ChunkReader
 from predictionguard_core.policy import ImagePolicy
 from predictionguard_core.version import __version__
-from predictionguard_core.wire import Capability, ChatChunk, ChatCompletion, ChatRequest, Model
+from predictionguard_core.wire import (
+    Capability,
+    ChatChunk,
+    ChatCompletion,
+    ChatRequest,
+    CompletionRequest,
+    EmbeddingRequest,
+    Model,
+    Ranked,
+    RerankRequest,
+)
 
 T = TypeVar("T")
 
@@ -126,6 +136,47 @@ class Client(_Base):
             yield self.chat(request).as_chunk()
             return
         opened = self._run(exchange.chat_stream(request, self._policy, self._settings.max_retries))
+        with contextlib.closing(self._chunks(opened)) as chunks:
+            for chunk in chunks:
+                yield chunk
+
+    def complete(self, request: CompletionRequest) -> ChatCompletion:
+        """Let a text be gone on with, and wait for the whole answer."""
+        return self._run(exchange.complete(request, self._settings.max_retries))
+
+    def complete_stream(self, request: CompletionRequest) -> Generator[ChatChunk, None, None]:
+        """Let a text be gone on with, in chunks as they are produced; as one chunk where output checks are on."""
+        if not request.can_stream:
+            yield self.complete(request).as_chunk()
+            return
+        opened = self._run(exchange.complete_stream(request, self._settings.max_retries))
+        with contextlib.closing(self._chunks(opened)) as chunks:
+            for chunk in chunks:
+                yield chunk
+
+    def embed(self, request: EmbeddingRequest) -> list[list[float]]:
+        """The vectors of all inputs, in their order, however many there are."""
+        return self._run(exchange.embed(request, self._policy, self._settings.max_retries))
+
+    def rerank(self, request: RerankRequest) -> list[Ranked]:
+        """The judgement of each document, the best first."""
+        return self._run(exchange.rerank(request, self._settings.max_retries))
+
+    def models(self, capability: Capability | None = None) -> list[Model]:
+        """The models of this account, or those with a capability, such as "chat-with-image"."""
+        return self._run(exchange.models(capability, self._settings.max_retries))
+
+    def close(self) -> None:
+        """Let go of the connections. A later call opens new ones."""
+        pools.release_client(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def _chunks(self, opened: exchange.Answer) -> Generator[ChatChunk, None, None]:
         response = opened.response  # type: ignore[attr-defined]
         with contextlib.closing(response):
             with pools.mapped_stream(self.base_url, self._settings.timeout):
@@ -142,20 +193,6 @@ class Client(_Base):
                         return
                 for chunk in reader.finish():
                     yield chunk
-
-    def models(self, capability: Capability | None = None) -> list[Model]:
-        """The models of this account, or those with a capability, such as "chat-with-image"."""
-        return self._run(exchange.models(capability, self._settings.max_retries))
-
-    def close(self) -> None:
-        """Let go of the connections. A later call opens new ones."""
-        pools.release_client(self)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.close()
 
     def _run(self, flow: exchange.Flow[T]) -> T:
         try:
@@ -223,22 +260,31 @@ class AsyncClient(_Base):
             yield (await self.chat(request)).as_chunk()
             return
         opened = await self._run(exchange.chat_stream(request, self._policy, self._settings.max_retries))
-        response = opened.response  # type: ignore[attr-defined]
-        async with contextlib.aclosing(response):
-            with pools.mapped_stream(self.base_url, self._settings.timeout):
-                if "text/event-stream" not in response.headers.get("content-type", ""):
-                    body = await response.aread()
-                    whole = exchange.Answer(response.status_code, response.headers, body)
-                    yield exchange.read_completion(whole).as_chunk()
-                    return
-                reader = ChunkReader(exchange.request_id(opened))
-                async for data in response.aiter_bytes():
-                    for chunk in reader.feed(data):
-                        yield chunk
-                    if reader.done:
-                        return
-                for chunk in reader.finish():
-                    yield chunk
+        async with contextlib.aclosing(self._chunks(opened)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    async def complete(self, request: CompletionRequest) -> ChatCompletion:
+        """Let a text be gone on with, and wait for the whole answer."""
+        return await self._run(exchange.complete(request, self._settings.max_retries))
+
+    async def complete_stream(self, request: CompletionRequest) -> AsyncGenerator[ChatChunk, None]:
+        """Let a text be gone on with, in chunks as they are produced; as one chunk where output checks are on."""
+        if not request.can_stream:
+            yield (await self.complete(request)).as_chunk()
+            return
+        opened = await self._run(exchange.complete_stream(request, self._settings.max_retries))
+        async with contextlib.aclosing(self._chunks(opened)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    async def embed(self, request: EmbeddingRequest) -> list[list[float]]:
+        """The vectors of all inputs, in their order, however many there are."""
+        return await self._run(exchange.embed(request, self._policy, self._settings.max_retries))
+
+    async def rerank(self, request: RerankRequest) -> list[Ranked]:
+        """The judgement of each document, the best first."""
+        return await self._run(exchange.rerank(request, self._settings.max_retries))
 
     async def models(self, capability: Capability | None = None) -> list[Model]:
         """The models of this account, or those with a capability, such as "chat-with-image"."""
@@ -255,6 +301,24 @@ class AsyncClient(_Base):
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
         await self.aclose()
+
+    async def _chunks(self, opened: exchange.Answer) -> AsyncGenerator[ChatChunk, None]:
+        response = opened.response  # type: ignore[attr-defined]
+        async with contextlib.aclosing(response):
+            with pools.mapped_stream(self.base_url, self._settings.timeout):
+                if "text/event-stream" not in response.headers.get("content-type", ""):
+                    body = await response.aread()
+                    whole = exchange.Answer(response.status_code, response.headers, body)
+                    yield exchange.read_completion(whole).as_chunk()
+                    return
+                reader = ChunkReader(exchange.request_id(opened))
+                async for data in response.aiter_bytes():
+                    for chunk in reader.feed(data):
+                        yield chunk
+                    if reader.done:
+                        return
+                for chunk in reader.finish():
+                    yield chunk
 
     async def _run(self, flow: exchange.Flow[T]) -> T:
         try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -19,6 +19,7 @@ from predictionguard_core.errors import (
     ConfigurationError,
     ContentError,
     ImageTooLargeError,
+    InvalidResponseError,
     PredictionGuardError,
     from_response,
 )
@@ -26,15 +27,27 @@ from predictionguard_core.images import Image, Job, Remote
 from predictionguard_core.policy import ImagePolicy
 from predictionguard_core.wire import (
     CAPABILITIES,
+    MAX_INPUTS,
     Body,
     ChatCompletion,
     ChatRequest,
+    CompletionRequest,
+    EmbeddingInput,
+    EmbeddingList,
+    EmbeddingRequest,
     ImagePart,
     ImageURL,
     Model,
     ModelList,
+    Place,
+    Ranked,
+    Ranking,
+    RerankRequest,
     chat_body,
     check_status,
+    completion_body,
+    embedding_body,
+    rerank_body,
 )
 
 T = TypeVar("T")
@@ -113,6 +126,41 @@ def chat_stream(request: ChatRequest, policy: ImagePolicy, max_retries: int) -> 
     return (yield from _sent(Send("POST", "/chat/completions", body, stream=True), max_retries))
 
 
+def complete(request: CompletionRequest, max_retries: int) -> Flow[ChatCompletion]:
+    """Let a text be gone on with, and read the whole answer."""
+    answer = yield from _sent(Send("POST", "/completions", completion_body(request, stream=False)), max_retries)
+    return read_completion(answer)
+
+
+def complete_stream(request: CompletionRequest, max_retries: int) -> Flow[Answer]:
+    """The same as a stream, up to its first byte."""
+    body = completion_body(request, stream=True)
+    return (yield from _sent(Send("POST", "/completions", body, stream=True), max_retries))
+
+
+def embed(request: EmbeddingRequest, policy: ImagePolicy, max_retries: int) -> Flow[list[list[float]]]:
+    """The vectors of all inputs, in their order, asked for in batches of the endpoint's size."""
+    vectors: list[list[float]] = []
+    for start in range(0, len(request.input), MAX_INPUTS):
+        inputs = yield from _inputs_ready(request.input[start : start + MAX_INPUTS], start, policy)
+        batch = request.model_copy(update={"input": inputs})
+        answer = yield from _sent(Send("POST", "/embeddings", embedding_body(batch)), max_retries)
+        data = sorted(EmbeddingList.parse(answer.body).data, key=lambda each: each.index)
+        _check_indices([each.index for each in data], len(inputs), "vectors")
+        vectors += [each.embedding for each in data]
+    return vectors
+
+
+def rerank(request: RerankRequest, max_retries: int) -> Flow[list[Ranked]]:
+    """The judgement of each document, the best first."""
+    if not request.documents:
+        return []
+    answer = yield from _sent(Send("POST", "/rerank", rerank_body(request)), max_retries)
+    results = Ranking.parse(answer.body).results
+    _check_indices(sorted(each.index for each in results), len(request.documents), "judgements")
+    return sorted(results, key=lambda each: -each.relevance_score)
+
+
 def models(capability: str | None, max_retries: int) -> Flow[list[Model]]:
     """List the models, or those with a capability."""
     if capability is not None and capability not in CAPABILITIES:
@@ -131,6 +179,11 @@ def read_completion(answer: Answer) -> ChatCompletion:
 
 def request_id(answer: Answer) -> str | None:
     return answer.headers.get(_REQUEST_ID)
+
+
+def _check_indices(indices: list[int], count: int, what: str) -> None:
+    if indices != list(range(count)):
+        raise InvalidResponseError(f"the service answered {len(indices)} {what} for {count} inputs, or misnumbers them")
 
 
 def _sent(send: Send, max_retries: int) -> Flow[Answer]:
@@ -171,25 +224,53 @@ def _with_images_ready(request: ChatRequest, policy: ImagePolicy) -> Flow[ChatRe
     parts = list(_placed(request))
     if not parts:
         return request
-    if len(parts) > policy.max_images:
+    ready = yield from _images_ready([(part.image_url.url, place) for part, place in parts], policy)
+    return _rebuilt(request, iter(ready))
+
+
+def _inputs_ready(
+    inputs: list[str] | list[EmbeddingInput], start: int, policy: ImagePolicy
+) -> Flow[list[str] | list[EmbeddingInput]]:
+    """The inputs with a ready `Image` in each that has a picture. In an error, the block is the input's number."""
+    sources = [
+        (each.image, (None, start + index))
+        for index, each in enumerate(inputs)
+        if isinstance(each, EmbeddingInput) and each.image is not None
+    ]
+    if not sources:
+        return inputs
+    # How many pictures a request may hold is a rule for prompts: here each is an input of its own.
+    policy = dataclasses.replace(policy, max_images=MAX_INPUTS)
+    ready = iter((yield from _images_ready(sources, policy)))
+    return [
+        each.model_copy(update={"image": next(ready)})
+        if isinstance(each, EmbeddingInput) and each.image is not None
+        else each
+        for each in inputs
+    ]  # type: ignore[return-value]
+
+
+def _images_ready(sources: Sequence[tuple[Any, Place]], policy: ImagePolicy) -> Flow[list[Image]]:
+    if len(sources) > policy.max_images:
         raise ImageTooLargeError(
-            f"the request holds {len(parts)} pictures, the policy allows {policy.max_images} (ImagePolicy.max_images)"
+            f"the request holds {len(sources)} pictures, the policy allows {policy.max_images} (ImagePolicy.max_images)"
         )
-    found = [_begun(part.image_url.url, part, policy) for part in parts]
+    places = [place for _, place in sources]
+    found = [_begun(source, place, policy) for source, place in sources]
     remote = [index for index, each in enumerate(found) if isinstance(each, Remote)]
     if remote:
         urls = [each.url for each in found if isinstance(each, Remote)]
-        for index, data in zip(remote, _results((yield Fetch(urls, policy)), parts, remote), strict=True):
-            found[index] = _begun(data, parts[index], policy)
+        for index, data in zip(remote, _results((yield Fetch(urls, policy)), places, remote), strict=True):
+            found[index] = _begun(data, places[index], policy)
     heavy = [index for index, each in enumerate(found) if isinstance(each, Job)]
     if heavy:
         jobs = [each.work for each in found if isinstance(each, Job)]
-        for index, image in zip(heavy, _results((yield Work(jobs)), parts, heavy), strict=True):
+        for index, image in zip(heavy, _results((yield Work(jobs)), places, heavy), strict=True):
             found[index] = image
-    return _rebuilt(request, [each for each in found if isinstance(each, Image)])
+    return [each for each in found if isinstance(each, Image)]
 
 
-def _placed(request: ChatRequest) -> Iterator[ImagePart]:
+def _placed(request: ChatRequest) -> Iterator[tuple[ImagePart, Place]]:
     # An adapter says where a part came from; in a request made by hand it stands where it is.
     if isinstance(request.messages, str):
         return
@@ -198,35 +279,33 @@ def _placed(request: ChatRequest) -> Iterator[ImagePart]:
             continue
         for block_index, part in enumerate(message.content):
             if isinstance(part, ImagePart):
-                given = part.place != (None, None)
-                yield part if given else part.model_copy(update={"place": (message_index, block_index)})
+                yield part, (message_index, block_index) if part.place == (None, None) else part.place
 
 
-def _begun(source: Any, part: ImagePart, policy: ImagePolicy) -> Image | Remote | Job:
+def _begun(source: Any, place: Place, policy: ImagePolicy) -> Image | Remote | Job:
     try:
         return images.begin(source, policy)
     except ContentError as error:
-        raise error.at(*part.place) from None
+        raise error.at(*place) from None
 
 
-def _results(results: list[Any], parts: list[ImagePart], indices: list[int]) -> list[Any]:
+def _results(results: list[Any], places: list[Place], indices: list[int]) -> list[Any]:
     for index, result in zip(indices, results, strict=True):
         if isinstance(result, ContentError):
-            raise result.at(*parts[index].place)
+            raise result.at(*places[index])
         if isinstance(result, BaseException):
             raise result
     return results
 
 
-def _rebuilt(request: ChatRequest, ready: list[Image]) -> ChatRequest:
+def _rebuilt(request: ChatRequest, ready: Iterator[Image]) -> ChatRequest:
     assert not isinstance(request.messages, str)
-    images_left = iter(ready)
     messages = []
     for message in request.messages:
         if not isinstance(message.content, str):
             content = [
                 ImagePart.model_construct(
-                    image_url=ImageURL.model_construct(url=next(images_left), detail=part.image_url.detail)
+                    image_url=ImageURL.model_construct(url=next(ready), detail=part.image_url.detail)
                 )
                 if isinstance(part, ImagePart)
                 else part

@@ -68,6 +68,11 @@ class Image:
         yield from self._payload.encoded()
 
     @property
+    def bare(self) -> _Bare:
+        """The same without the data URI's head: base64 and nothing else."""
+        return _Bare(self._payload)
+
+    @property
     def data(self) -> bytes:
         """The picture's own bytes."""
         return self._payload.at(0, self._payload.length)
@@ -176,9 +181,11 @@ def sniff_base64(text: str) -> str | None:
     """The type that a base64 text's first bytes tell; None if they are those of no known image."""
     head = text[:_HEAD].lstrip().replace("-", "+").replace("_", "/")[:32]
     try:
-        return headers.sniff(binascii.a2b_base64(head, strict_mode=len(text) > _HEAD))
+        kind = headers.sniff(binascii.a2b_base64(head, strict_mode=True))
     except (ValueError, binascii.Error):
         return None
+    # A JPEG XL stream is known by two bytes only, with which "/wo", the start of many a path, begins, too.
+    return None if kind == "image/jxl" and len(text) <= _LONGEST_PATH else kind
 
 
 def _from_base64(text: str | bytes, start: int, policy: ImagePolicy) -> Image | Job:
@@ -196,7 +203,7 @@ def _from_payload(payload: _Payload, policy: ImagePolicy) -> Image | Job:
     converted = header.media_type not in headers.SENDABLE
     if turned or shrunk or converted:
         return Job(lambda: _reworked(payload, header, policy))
-    if policy.strip_metadata and header.has_metadata:
+    if policy.strip_metadata:
         return Job(lambda: _stripped(payload.at(0, payload.length), header))
     return Image(payload, header)
 
@@ -211,7 +218,7 @@ def _reworked(payload: _Payload, header: headers.Header, policy: ImagePolicy) ->
     )
     made = _Raw(data)
     header = headers.read(made.at, made.length)
-    return _stripped(data, header) if policy.strip_metadata and header.has_metadata else Image(made, header)
+    return _stripped(data, header) if policy.strip_metadata else Image(made, header)
 
 
 def _stripped(data: bytes, header: headers.Header) -> Image:
@@ -241,6 +248,19 @@ def _read(file: IO[bytes], max_bytes: int) -> bytes:
     if not isinstance(data, bytes):
         raise ImageFormatError("the open file gives text; open it in binary mode")
     return data
+
+
+class _Bare:
+    """A picture's base64, to be spliced into a body."""
+
+    __slots__ = ("_payload", "length")
+
+    def __init__(self, payload: _Payload) -> None:
+        self._payload = payload
+        self.length = payload.encoded_length
+
+    def pieces(self) -> Iterator[bytes]:
+        return self._payload.encoded()
 
 
 class _Raw:

@@ -203,16 +203,19 @@ class Facts:
     def uncapitalised(self, *prepositions: str) -> list[str]:
         """The words behind the first such preposition, for places that are written small."""
         wanted = frozenset(prepositions) or _WHERE - {"of"}
-        tokens = _TOKEN.findall(self.text)
-        for index, word in enumerate(tokens[:-1]):
-            if word.lower() in wanted:
-                behind: list[str] = []
-                for following in tokens[index + 1 : index + 4]:
-                    if following.lower() in STOPWORDS or following.lower() in _WHERE or following[0].isdigit():
-                        break
-                    behind.append(following)
-                if behind:
-                    return [" ".join(behind)]
+        tokens = list(_TOKEN.finditer(self._plain))
+        for index, token in enumerate(tokens):
+            if token.group().lower() not in wanted:
+                continue
+            behind, last = [], token.end()
+            for following in tokens[index + 1 : index + 4]:
+                word = following.group().lower()
+                if following.start() != last + 1 or word in STOPWORDS or word in _WHERE or word[0].isdigit():
+                    break
+                behind.append(following.group())
+                last = following.end()
+            if behind:
+                return [" ".join(behind)]
         return []
 
     def said_of(self, name: str) -> str | None:

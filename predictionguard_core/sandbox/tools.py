@@ -13,7 +13,7 @@ from predictionguard_core.sandbox.conversation import Conversation
 from predictionguard_core.sandbox.facts import MAX_TEXT, Facts
 from predictionguard_core.sandbox.options import Tool
 from predictionguard_core.sandbox.schemas import Filler
-from predictionguard_core.sandbox.words import STOPWORDS, content, parts, stem, vocabulary
+from predictionguard_core.sandbox.words import STOPWORDS, content, parts, stem, vocabulary, words
 
 _SPLIT = re.compile(r"[.?!;]+\s+|\n+|,?\s+(?:and|then|also|plus)\s+(?:also |then )?|&", re.IGNORECASE)
 _QUOTES = re.compile(r"\"[^\"\n]{0,500}\"|“[^”\n]{0,500}”|(?<!\w)'[^'\n]{0,500}'(?!\w)")
@@ -26,9 +26,10 @@ _MEANS = {
     "total": "add sum",
     "-": "subtract minus difference",
     "minus": "subtract difference",
-    "*": "multiply product times",
-    "×": "multiply product times",
+    "*": "multiply product",
+    "×": "multiply product",
     "times": "multiply product",
+    "x": "multiply product",
     "/": "divide quotient",
     "÷": "divide quotient",
     "divided": "divide",
@@ -39,7 +40,7 @@ _MEANS = {
     "cost": "price",
     "mail": "email",
 }
-_SIGNS = re.compile(r"(?<=[\d)])\s*([+\-*/×÷])\s*(?=[\d(])")
+_SIGNS = re.compile(r"(?<=[\d)])\s{0,5}([+\-*/×÷x]|times)\s{0,5}(?=[\d(-])", re.IGNORECASE)
 _ENOUGH = 3
 
 
@@ -91,10 +92,9 @@ def choose(conversation: Conversation) -> list[Call]:
 
 def score(tool: Tool, text: str) -> int:
     """How well a tool fits a text: three for a word of its name, one for a word of its description or parameters."""
+    text = _SIGNS.sub(lambda found: f" {_MEANS[found.group(1).lower()]} ", text)
     said = set(content(text))
-    for sign in _SIGNS.findall(text):
-        said.update(content(_MEANS[sign]))
-    for word in list(said):
+    for word in words(text):
         said.update(content(_MEANS.get(word, "")))
     said -= _GENERIC
     named = {stem(word) for word in parts(tool.name) if word not in STOPWORDS} - _GENERIC

@@ -1,7 +1,7 @@
 """The JSON of each endpoint. What we send refuses unknown fields, what we receive ignores them."""
 
 from predictionguard_core.wire.base import refusal
-from predictionguard_core.wire.body import Body, chat_body
+from predictionguard_core.wire.body import Body, chat_body, completion_body, embedding_body, rerank_body
 from predictionguard_core.wire.chat import (
     ChatRequest,
     Function,
@@ -19,6 +19,14 @@ from predictionguard_core.wire.chat import (
     ToolCall,
 )
 from predictionguard_core.wire.checks import InputChecks, OutputChecks
+from predictionguard_core.wire.completions import CompletionRequest
+from predictionguard_core.wire.embeddings import (
+    MAX_INPUTS,
+    Embedding,
+    EmbeddingInput,
+    EmbeddingList,
+    EmbeddingRequest,
+)
 from predictionguard_core.wire.models import CAPABILITIES, Capability, Model, ModelList
 from predictionguard_core.wire.reply import (
     ChatChunk,
@@ -33,9 +41,11 @@ from predictionguard_core.wire.reply import (
     Usage,
     check_status,
 )
+from predictionguard_core.wire.rerank import Ranked, Ranking, RerankRequest
 
 __all__ = [
     "CAPABILITIES",
+    "MAX_INPUTS",
     "Body",
     "Capability",
     "ChatChunk",
@@ -43,8 +53,13 @@ __all__ = [
     "ChatRequest",
     "Choice",
     "ChunkChoice",
+    "CompletionRequest",
     "CompletionTokensDetails",
     "Delta",
+    "Embedding",
+    "EmbeddingInput",
+    "EmbeddingList",
+    "EmbeddingRequest",
     "Function",
     "FunctionCall",
     "FunctionCallDelta",
@@ -60,6 +75,9 @@ __all__ = [
     "Part",
     "Place",
     "PromptTokensDetails",
+    "Ranked",
+    "Ranking",
+    "RerankRequest",
     "StreamOptions",
     "TextPart",
     "Tool",
@@ -68,5 +86,8 @@ __all__ = [
     "Usage",
     "chat_body",
     "check_status",
+    "completion_body",
+    "embedding_body",
     "refusal",
+    "rerank_body",
 ]

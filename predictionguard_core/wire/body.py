@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Iterable, Iterator
+from typing import Any, Protocol
 
 from pydantic import TypeAdapter
 from pydantic_core import PydanticSerializationError, to_json
 
 from predictionguard_core.errors import ConfigurationError, ContentError
 from predictionguard_core.wire.chat import SPLICE, ChatRequest, Message, StreamOptions
+from predictionguard_core.wire.completions import CompletionRequest
+from predictionguard_core.wire.embeddings import EmbeddingInput, EmbeddingRequest
+from predictionguard_core.wire.rerank import RerankRequest
 
 _MESSAGES = TypeAdapter(list[Message])
+_INPUTS = TypeAdapter(list[str] | list[EmbeddingInput])
 
-# Where a picture goes, its part says `"url":false`. No text can forge that: inside a JSON string a quote is escaped,
-# and in a message nothing but an image part has a field `url`.
-_MARK = b'"url":false'
-_WITHHELD = {"messages", "stream", "stream_options"}
+# Where a picture goes, the JSON says `"url":false` or `"image":false`. No text can forge that: inside a JSON string a
+# quote is escaped, and beside the fields that hold pictures nothing in a message or an input has these names.
+_URL, _IMAGE = b'"url":', b'"image":'
 
 
-@runtime_checkable
 class Spliced(Protocol):
-    """A ready picture. `pieces` gives the bytes of its data URI, in order; `length` is their sum in bytes."""
+    """A part of a ready picture. `pieces` gives its bytes, in order; `length` is their sum."""
 
     @property
     def length(self) -> int: ...
@@ -50,44 +52,79 @@ class Body:
 
 
 def chat_body(request: ChatRequest, *, stream: bool) -> Body:
-    """The body of a request whose pictures are all ready (`Spliced`). Raises `ContentError` for text that is none."""
-    head = _options(request, stream=stream) + b',"messages":'
+    """The body of a request whose pictures are all ready. Raises `ContentError` for text that is none."""
+    head = _options(request, {"messages"}, request.extra_body, request.stream_options if stream else None, stream)
+    head += b',"messages":'
     if isinstance(request.messages, str):
-        return Body([head + _json(request.messages, None) + b"}"])
+        return Body([head + _text(request.messages, None) + b"}"])
     try:
         messages = _MESSAGES.dump_json(request.messages, exclude_none=True, context=SPLICE)
     except PydanticSerializationError:
         for index, message in enumerate(request.messages):
-            _json(message, index)
+            _text(message, index)
         raise
-    first, *rest = messages.split(_MARK)
+    return _spliced(head, messages, _URL, (part.image_url.url for part in request.image_parts()))
+
+
+def completion_body(request: CompletionRequest, *, stream: bool) -> Body:
+    """The body of a request for a text completion."""
+    head = _options(request, {"prompt"}, request.extra_body, request.stream_options if stream else None, stream)
+    return Body([head + b',"prompt":' + _text(request.prompt, None) + b"}"])
+
+
+def embedding_body(request: EmbeddingRequest) -> Body:
+    """The body of a request whose pictures are all ready. They go out as bare base64."""
+    head = _options(request, {"input"}) + b',"input":'
+    try:
+        inputs = _INPUTS.dump_json(request.input, exclude_none=True, context=SPLICE)
+    except PydanticSerializationError:
+        for index, each in enumerate(request.input):
+            _text(each, index)
+        raise
+    images = (each.image.bare for each in request.input if isinstance(each, EmbeddingInput) and each.image is not None)
+    return _spliced(head, inputs, _IMAGE, images)
+
+
+def rerank_body(request: RerankRequest) -> Body:
+    """The body of a request for a ranking."""
+    return Body([_text(request, None)])
+
+
+def _spliced(head: bytes, json: bytes, field: bytes, images: Iterable[Spliced]) -> Body:
+    first, *rest = json.split(field + b"false")
     parts: list[bytes | Spliced] = []
     text = head + first
-    for image, after in zip(request.image_parts(), rest, strict=True):
-        parts += [text + b'"url":"', image.image_url.url]
+    for image, after in zip(images, rest, strict=True):
+        parts += [text + field + b'"', image]
         text = b'"' + after
     return Body([*parts, text + b"}"])
 
 
-def _options(request: ChatRequest, *, stream: bool) -> bytes:
+def _options(
+    request: ChatRequest | CompletionRequest | EmbeddingRequest,
+    content: set[str],
+    extra: dict[str, Any] | None = None,
+    stream_options: StreamOptions | None = None,
+    stream: bool = False,
+) -> bytes:
+    """The JSON of all but the content, without its last brace."""
     try:
-        options = to_json(request, exclude=_WITHHELD, exclude_none=True)
+        options = to_json(request, exclude=content | {"stream", "stream_options"}, exclude_none=True)[:-1]
         if stream:
-            flags = {"stream": True, "stream_options": request.stream_options or StreamOptions()}
-            options = options[:-1] + b"," + to_json(flags)[1:]
-        if request.extra_body:
-            options = options[:-1] + b"," + to_json(request.extra_body)[1:]
+            options += b"," + to_json({"stream": True, "stream_options": stream_options or StreamOptions()})[1:-1]
+        if extra:
+            options += b"," + to_json(extra)[1:-1]
     except PydanticSerializationError as error:
         raise ConfigurationError(f"an option can't be written as JSON: {error}") from None
-    return options[:-1]
+    return options
 
 
-def _json(value: Any, message_index: int | None) -> bytes:
+def _text(value: Any, index: int | None) -> bytes:
     try:
-        return to_json(value, exclude_none=True)
+        return to_json(value, exclude_none=True, context=SPLICE)
     except PydanticSerializationError:
         raise ContentError(
             "the text holds half of a surrogate pair, which UTF-8 has no form for; clean it with "
             'text.encode("utf-8", "replace").decode()',
-            message_index=message_index,
+            message_index=index,
         ) from None

@@ -34,11 +34,16 @@ class ImageURL(Sent):
 
     @field_serializer("url")
     def _placeholder(self, url: Any, info: FieldSerializationInfo[Any]) -> Any:
-        # No serialiser writes a picture: `wire.body` splices it in where this leaves its mark, dumps and logs get a
-        # few words.
-        if info.context is SPLICE:
-            return False
-        return f"<{type(url).__name__}>" if isinstance(url, str | bytes | bytearray | memoryview) else repr(url)
+        return hidden(url, info.context is SPLICE)
+
+
+def hidden(source: Any, is_spliced: bool) -> Any:
+    """What a serialiser writes for a picture: the mark where `wire.body` splices it in, else a few words about it."""
+    if source is None:
+        return None
+    if is_spliced:
+        return False
+    return f"<{type(source).__name__}>" if isinstance(source, str | bytes | bytearray | memoryview) else repr(source)
 
 
 class ImagePart(Sent):
@@ -158,7 +163,7 @@ class ChatRequest(Request):
         Source: the API's documentation, "Streaming is not currently supported when generating a vision text
         completion", and the checks that the official clients refuse on a stream.
         """
-        if self.output is not None and (self.output.toxicity or self.output.factuality):
+        if self.output is not None and self.output.is_on:
             return False
         return self.vision_streaming or not self.has_images
 

@@ -38,3 +38,8 @@ class OutputChecks(Request):
 
     toxicity: bool | None = None
     factuality: bool | None = None
+
+    @property
+    def is_on(self) -> bool:
+        """Whether any check is asked for."""
+        return bool(self.toxicity or self.factuality)

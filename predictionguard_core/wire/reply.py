@@ -99,6 +99,14 @@ class ChunkChoice(_Choice):
     delta: Delta = Field(default_factory=Delta)
     generated_text: str | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _delta_from_text(cls, data: Any) -> Any:
+        # As text completions stream.
+        if isinstance(data, dict) and data.get("delta") is None and isinstance(data.get("text"), str):
+            return {**data, "delta": {"content": data["text"]}}
+        return data
+
 
 class ChatChunk(Received):
     """One chunk of a streamed answer. All chunks of one answer bear one `id`.

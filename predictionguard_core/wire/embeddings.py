@@ -1,0 +1,48 @@
+"""`POST /embeddings`. Source: the API's OpenAPI specification, version 1.2."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, FieldSerializationInfo, field_serializer
+
+from predictionguard_core.wire.base import Received, Request, Sent
+from predictionguard_core.wire.chat import SPLICE, hidden
+from predictionguard_core.wire.reply import Usage
+
+MAX_INPUTS = 30
+"""Inputs in one request. The specification names no limit; this is what the service's official client kept to."""
+
+
+class EmbeddingInput(Sent):
+    """A text, a picture, or both as one. `image` is any source that `predictionguard_core.images` knows."""
+
+    text: str | None = None
+    image: Any = Field(default=None, repr=False)
+
+    @field_serializer("image")
+    def _placeholder(self, image: Any, info: FieldSerializationInfo[Any]) -> Any:
+        return hidden(image, info.context is SPLICE)
+
+
+class EmbeddingRequest(Request):
+    """Texts or pictures to turn into vectors. `truncate` and `truncation_direction` are for models of text only."""
+
+    model: str = Field(min_length=1)
+    input: list[str] | list[EmbeddingInput]
+    truncate: bool | None = None
+    truncation_direction: Literal["Left", "Right"] | None = None
+
+
+class Embedding(Received):
+    """A vector, and which of the inputs it is of."""
+
+    index: int
+    embedding: list[float]
+
+
+class EmbeddingList(Received):
+    """What the service answers, in whatever order."""
+
+    data: list[Embedding]
+    usage: Usage | None = None
