@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import Any, Literal, Self
 
-import httpx
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel, LangSmithParams, LanguageModelInput
 from langchain_core.messages import AIMessage, BaseMessage
@@ -15,15 +14,14 @@ from langchain_core.prompt_values import ChatPromptValue, PromptValue
 from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
-from pydantic import AliasChoices, ConfigDict, Field, PrivateAttr, SecretStr, ValidationError, model_validator
+from pydantic import AliasChoices, Field, model_validator
 
 from langchain_predictionguard import errors
-from langchain_predictionguard.messages import PROVIDER, to_chunk, to_result, to_wire, with_mime_types
-from predictionguard_core import settings
-from predictionguard_core.client import AsyncClient, Client
+from langchain_predictionguard.blocks import with_mime_types
+from langchain_predictionguard.connection import Connected
+from langchain_predictionguard.messages import PROVIDER, to_chunk, to_result, to_wire
 from predictionguard_core.errors import ConfigurationError
-from predictionguard_core.policy import ImagePolicy
-from predictionguard_core.wire import Capability, ChatRequest, InputChecks, Model, OutputChecks, StreamOptions, refusal
+from predictionguard_core.wire import ChatRequest, InputChecks, OutputChecks, StreamOptions
 
 # Field of the model, or argument of a call, to field of the request.
 _OPTIONS = {
@@ -49,14 +47,9 @@ _FIELDS = {
 }
 # Arguments of a call that are not fields of a request.
 _OURS = frozenset({"stream", "stream_usage"})
-_CONNECTION = frozenset({"api_key", "base_url", "timeout", "max_retries", "images", "http_client", "http_async_client"})
 
 
-def _also(name: str, alias: str) -> AliasChoices:
-    return AliasChoices(name, alias)
-
-
-class ChatPredictionGuard(BaseChatModel):
+class ChatPredictionGuard(Connected, BaseChatModel):
     """A chat model of Prediction Guard's, with pictures.
 
     Args:
@@ -97,9 +90,6 @@ class ChatPredictionGuard(BaseChatModel):
         >>> chat.invoke([{"role": "user", "content": [question, picture]}]).text
     """
 
-    model: str = Field(min_length=1)
-    api_key: SecretStr | None = Field(default=None, validation_alias=_also("api_key", "predictionguard_api_key"))
-    base_url: str | None = Field(default=None, validation_alias=_also("base_url", "predictionguard_url"))
     temperature: float | None = None
     max_tokens: int | None = None
     top_p: float | None = None
@@ -108,45 +98,20 @@ class ChatPredictionGuard(BaseChatModel):
     presence_penalty: float | None = None
     logit_bias: dict[str, float] | None = None
     reasoning_effort: Literal["low", "medium", "high"] | None = None
-    stop: str | list[str] | None = Field(default=None, validation_alias=_also("stop", "stop_sequences"))
+    stop: str | list[str] | None = Field(default=None, validation_alias=AliasChoices("stop", "stop_sequences"))
     input_checks: InputChecks | None = Field(
-        default=None, validation_alias=_also("input_checks", "predictionguard_input")
+        default=None, validation_alias=AliasChoices("input_checks", "predictionguard_input")
     )
     output_checks: OutputChecks | None = Field(
-        default=None, validation_alias=_also("output_checks", "predictionguard_output")
+        default=None, validation_alias=AliasChoices("output_checks", "predictionguard_output")
     )
-    timeout: float | None = settings.DEFAULT_TIMEOUT
-    max_retries: int | None = settings.DEFAULT_MAX_RETRIES
-    images: ImagePolicy = ImagePolicy()
     vision_streaming: bool = False
     stream_usage: bool = True
     streaming: bool = False
-    http_client: httpx.Client | None = Field(default=None, exclude=True, repr=False)
-    http_async_client: httpx.AsyncClient | None = Field(default=None, exclude=True, repr=False)
     extra_body: dict[str, Any] | None = None
 
-    model_config = ConfigDict(
-        arbitrary_types_allowed=True, populate_by_name=True, extra="forbid", protected_namespaces=()
-    )
-
-    _client: Client | None = PrivateAttr(default=None)
-    _async_client: AsyncClient | None = PrivateAttr(default=None)
-
-    if not TYPE_CHECKING:  # type checkers get the fields, one by one, as keyword arguments
-
-        def __init__(self, model: str | None = None, **options: Any) -> None:
-            if model is not None:
-                options["model"] = model
-            with errors.mapped():
-                try:
-                    super().__init__(**options)
-                except ValidationError as error:
-                    raise refusal(error) from None
-
     @model_validator(mode="after")
-    def _settle(self) -> Self:
-        resolved = settings.resolve(self.api_key, self.base_url, timeout=self.timeout, max_retries=self.max_retries)
-        self.api_key, self.base_url = resolved.api_key, resolved.base_url
+    def _check_options(self) -> Self:
         self._request([], None, {})  # the options, as a call would send them
         return self
 
@@ -208,22 +173,6 @@ class ChatPredictionGuard(BaseChatModel):
             messages=to_wire(messages), **{name: value for name, value in options.items() if value is not None}
         )
 
-    @property
-    def _sync(self) -> Client:
-        if self._client is None:
-            self._client = Client(**self._connection, http_client=self.http_client)
-        return self._client
-
-    @property
-    def _async(self) -> AsyncClient:
-        if self._async_client is None:
-            self._async_client = AsyncClient(**self._connection, http_client=self.http_async_client)
-        return self._async_client
-
-    @property
-    def _connection(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ("api_key", "base_url", "timeout", "max_retries", "images")}
-
     # Tools
 
     def bind_tools(
@@ -250,28 +199,6 @@ class ChatPredictionGuard(BaseChatModel):
         if choice is not None:
             kwargs["tool_choice"] = choice
         return self.bind(tools=offered, **kwargs)
-
-    # What the account has
-
-    def list_models(self, capability: Capability | None = "chat-completion") -> list[Model]:
-        """The account's models with a capability, such as "chat-with-image" or "tool_calling"; None: all."""
-        with errors.mapped():
-            return self._sync.models(capability)
-
-    async def alist_models(self, capability: Capability | None = "chat-completion") -> list[Model]:
-        """`list_models`, asynchronous."""
-        with errors.mapped():
-            return await self._async.models(capability)
-
-    def close(self) -> None:
-        """Let go of the connections of synchronous calls; a later call opens new ones."""
-        if self._client is not None:
-            self._client.close()
-
-    async def aclose(self) -> None:
-        """Let go of this event loop's connections; a later call opens new ones."""
-        if self._async_client is not None:
-            await self._async_client.aclose()
 
     # What LangChain asks
 
@@ -300,32 +227,6 @@ class ChatPredictionGuard(BaseChatModel):
     async def agenerate(self, messages: list[list[BaseMessage]], *args: Any, **kwargs: Any) -> LLMResult:
         """`generate`, asynchronous."""
         return await super().agenerate([with_mime_types(each) for each in messages], *args, **kwargs)
-
-    # How a model is copied
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        super().__setattr__(name, value)
-        if name in _CONNECTION:
-            self._client = self._async_client = None
-
-    def __copy__(self) -> Self:
-        twin = super().__copy__()
-        twin._client = twin._async_client = None
-        return twin
-
-    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
-        memo = {} if memo is None else memo
-        for shared in (self.http_client, self.http_async_client):
-            memo[id(shared)] = shared
-        twin = super().__deepcopy__(memo)
-        twin._client = twin._async_client = None
-        return twin
-
-    def __getstate__(self) -> dict[Any, Any]:
-        # The key is in no pickle: a worker reads PREDICTIONGUARD_API_KEY where it wakes up. Open clients can't travel.
-        state = super().__getstate__()
-        fields = {**state["__dict__"], "api_key": None, "http_client": None, "http_async_client": None}
-        return {**state, "__dict__": fields, "__pydantic_private__": {"_client": None, "_async_client": None}}
 
 
 def _tool_choice(choice: str | dict[str, Any] | bool | None, names: list[str]) -> str | dict[str, Any] | None:
