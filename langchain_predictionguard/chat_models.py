@@ -18,7 +18,7 @@ from pydantic import AliasChoices, Field, model_validator
 
 from langchain_predictionguard import errors
 from langchain_predictionguard.blocks import with_mime_types
-from langchain_predictionguard.connection import Connected
+from langchain_predictionguard.connection import CONFIG, Connected
 from langchain_predictionguard.messages import PROVIDER, to_chunk, to_result, to_wire
 from predictionguard_core.errors import ConfigurationError
 from predictionguard_core.wire import ChatRequest, InputChecks, OutputChecks, StreamOptions
@@ -109,6 +109,8 @@ class ChatPredictionGuard(Connected, BaseChatModel):
     stream_usage: bool = True
     streaming: bool = False
     extra_body: dict[str, Any] | None = None
+
+    model_config = CONFIG
 
     @model_validator(mode="after")
     def _check_options(self) -> Self:

@@ -24,6 +24,9 @@ from predictionguard_core.wire import Capability, Model, refusal
 
 _FIELDS = ("api_key", "base_url", "timeout", "max_retries", "images")
 
+# Each class repeats it: LangChain's own bases would have unknown options ignored.
+CONFIG = ConfigDict(arbitrary_types_allowed=True, populate_by_name=True, extra="forbid", protected_namespaces=())
+
 
 class Connected(BaseModel):
     """A model of Prediction Guard's at an address.
@@ -41,9 +44,7 @@ class Connected(BaseModel):
     http_client: httpx.Client | None = Field(default=None, exclude=True, repr=False)
     http_async_client: httpx.AsyncClient | None = Field(default=None, exclude=True, repr=False)
 
-    model_config = ConfigDict(
-        arbitrary_types_allowed=True, populate_by_name=True, extra="forbid", protected_namespaces=()
-    )
+    model_config = CONFIG
 
     _client: Client | None = PrivateAttr(default=None)
     _async_client: AsyncClient | None = PrivateAttr(default=None)

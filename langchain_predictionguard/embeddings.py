@@ -1,0 +1,76 @@
+"""Prediction Guard's embeddings of texts and pictures for LangChain."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from langchain_core.embeddings import Embeddings
+
+from langchain_predictionguard import errors
+from langchain_predictionguard.connection import CONFIG, Connected
+from predictionguard_core.wire import EmbeddingInput, EmbeddingRequest
+
+
+class PredictionGuardEmbeddings(Connected, Embeddings):
+    """Texts and pictures as vectors.
+
+    Args:
+        model: The model's name: "bge-m3" for texts, "bridgetower-large-itm-mlm-itc" for texts and pictures together;
+            `list_models("embedding")` and `list_models("embedding-with-image")` tell which there are.
+        truncate: Whether inputs that are too long are cut. Not for models that take pictures.
+        truncation_direction: Which end is cut, "Left" or "Right".
+
+    The connection's arguments are those of `ChatPredictionGuard`. Any number of inputs may be given: they are asked for
+    in batches of the endpoint's size, and come back in their order, one list of floats each.
+
+    Example:
+        >>> from langchain_predictionguard import PredictionGuardEmbeddings
+        >>> embeddings = PredictionGuardEmbeddings(model="bridgetower-large-itm-mlm-itc")
+        >>> embeddings.embed_images([Path("cat.jpg")]), embeddings.embed_query("a cat")
+    """
+
+    truncate: bool | None = None
+    truncation_direction: Literal["Left", "Right"] | None = None
+
+    model_config = CONFIG
+
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        """A vector for each text."""
+        with errors.mapped():
+            return self._sync.embed(self._request(list(texts)))
+
+    async def aembed_documents(self, texts: list[str]) -> list[list[float]]:
+        """`embed_documents`, asynchronous."""
+        with errors.mapped():
+            return await self._async.embed(self._request(list(texts)))
+
+    def embed_query(self, text: str) -> list[float]:
+        """The vector of one text."""
+        return self.embed_documents([text])[0]
+
+    async def aembed_query(self, text: str) -> list[float]:
+        """`embed_query`, asynchronous."""
+        return (await self.aembed_documents([text]))[0]
+
+    def embed_images(self, images: Sequence[Any]) -> list[list[float]]:
+        """A vector for each picture.
+
+        Each may be a data URI, base64, an http(s) address, bytes, a `pathlib.Path`, an open binary file or an `Image`.
+        In an error, `block_index` is the picture's place in the list.
+        """
+        with errors.mapped():
+            return self._sync.embed(self._request([EmbeddingInput(image=image) for image in images]))
+
+    async def aembed_images(self, images: Sequence[Any]) -> list[list[float]]:
+        """`embed_images`, asynchronous."""
+        with errors.mapped():
+            return await self._async.embed(self._request([EmbeddingInput(image=image) for image in images]))
+
+    def _request(self, inputs: list[str] | list[EmbeddingInput]) -> EmbeddingRequest:
+        return EmbeddingRequest(
+            model=self.model,
+            input=inputs,
+            truncate=self.truncate,
+            truncation_direction=self.truncation_direction,
+        )

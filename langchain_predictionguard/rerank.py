@@ -1,0 +1,59 @@
+"""Prediction Guard's reranker as a LangChain document compressor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from langchain_core.callbacks import Callbacks
+from langchain_core.documents import BaseDocumentCompressor, Document
+from pydantic import Field
+
+from langchain_predictionguard import errors
+from langchain_predictionguard.connection import CONFIG, Connected
+from predictionguard_core.wire import Ranked, RerankRequest
+
+
+class PredictionGuardRerank(Connected, BaseDocumentCompressor):
+    """Keeps the documents that answer a query best, the best first.
+
+    Args:
+        model: The model's name, such as "bge-reranker-v2-m3"; `list_models("rerank")` tells which there are.
+        top_n: How many are kept at most; None: all.
+
+    The connection's arguments are those of `ChatPredictionGuard`. Each document that is kept is a copy with
+    `relevance_score`, a float, higher is better, in its metadata.
+
+    Example:
+        >>> from langchain_predictionguard import PredictionGuardRerank
+        >>> PredictionGuardRerank(model="bge-reranker-v2-m3", top_n=3).compress_documents(documents, "a query")
+    """
+
+    top_n: int | None = Field(default=None, ge=1)
+
+    model_config = CONFIG
+
+    def compress_documents(
+        self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
+    ) -> list[Document]:
+        """The documents that answer `query` best, the best first."""
+        with errors.mapped():
+            return self._kept(documents, self._sync.rerank(self._request(documents, query)))
+
+    async def acompress_documents(
+        self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
+    ) -> list[Document]:
+        """`compress_documents`, asynchronous."""
+        with errors.mapped():
+            return self._kept(documents, await self._async.rerank(self._request(documents, query)))
+
+    def _request(self, documents: Sequence[Document], query: str) -> RerankRequest:
+        texts = [document.page_content for document in documents]
+        return RerankRequest(model=self.model, query=query, documents=texts, return_documents=False)
+
+    def _kept(self, documents: Sequence[Document], ranked: list[Ranked]) -> list[Document]:
+        return [
+            documents[each.index].model_copy(
+                update={"metadata": {**documents[each.index].metadata, "relevance_score": each.relevance_score}}
+            )
+            for each in ranked[: self.top_n]
+        ]
