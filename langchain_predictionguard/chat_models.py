@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, cast
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
-from langchain_core.language_models import BaseChatModel, LangSmithParams, LanguageModelInput
+from langchain_core.language_models import BaseChatModel, LangSmithParams, LanguageModelInput, ModelProfile
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult, LLMResult
 from langchain_core.prompt_values import ChatPromptValue, PromptValue
@@ -16,10 +17,11 @@ from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import AliasChoices, Field, model_validator
 
-from langchain_predictionguard import errors
+from langchain_predictionguard import errors, structured
 from langchain_predictionguard.blocks import with_mime_types
 from langchain_predictionguard.connection import CONFIG, Connected
 from langchain_predictionguard.messages import PROVIDER, to_chunk, to_result, to_wire
+from predictionguard_core import catalogue, tokens
 from predictionguard_core.errors import ConfigurationError
 from predictionguard_core.wire import ChatRequest, InputChecks, OutputChecks, StreamOptions
 
@@ -202,7 +204,67 @@ class ChatPredictionGuard(Connected, BaseChatModel):
             kwargs["tool_choice"] = choice
         return self.bind(tools=offered, **kwargs)
 
+    def with_structured_output(
+        self,
+        schema: Any = None,
+        *,
+        include_raw: bool = False,
+        method: structured.Method = "function_calling",
+        strict: bool | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, Any]:
+        """Have answers that keep to a schema; pictures in the prompt are no hindrance.
+
+        Args:
+            schema: A pydantic class, a TypedDict, a JSON schema, or a tool as the endpoint has it.
+            include_raw: Whether to get a dict of `raw` (the message), `parsed` and `parsing_error`.
+            method: By LangChain's names; all of them go by way of a tool that the model has to call.
+            strict: Whether the service shall enforce the schema.
+            **kwargs: Options of the call.
+
+        Returns an object of the pydantic class, else a dict. Raises `OutputParserException` for arguments that are no
+        JSON or don't fit the class, unless `include_raw`.
+        """
+        with errors.mapped():
+            structured.check(method, schema)
+        offered = convert_to_openai_tool(schema, strict=strict)
+        model = self.bind_tools(
+            [offered],
+            tool_choice=offered["function"]["name"],
+            ls_structured_output_format={"kwargs": {"method": "function_calling"}, "schema": offered},
+            **kwargs,
+        )
+        return structured.parsed(model, schema, offered["function"]["name"], include_raw=include_raw)
+
     # What LangChain asks
+
+    def get_num_tokens(self, text: str) -> int:
+        """Tokens of a text, estimated offline (`predictionguard_core.tokens` says how)."""
+        return tokens.of_text(text)
+
+    def get_num_tokens_from_messages(
+        self, messages: list[BaseMessage], tools: Sequence[Any] | None = None, **kwargs: Any
+    ) -> int:
+        """Tokens of a conversation, estimated offline: pictures by their size in pixels, tools by their schemas."""
+        with errors.mapped():
+            count = tokens.of_messages(to_wire(messages), self.images)
+        return count + sum(tokens.of_text(json.dumps(convert_to_openai_tool(tool))) for tool in tools or [])
+
+    def _resolve_model_profile(self) -> ModelProfile | None:
+        known = catalogue.facts(self.model)
+        if known is None:
+            return None
+        profile: dict[str, Any] = {
+            "text_inputs": True,
+            "text_outputs": True,
+            "image_inputs": known.sees,
+            "image_url_inputs": known.sees,
+            "image_tool_message": known.sees,
+            "max_input_tokens": known.context_window,
+            "tool_calling": known.calls_tools,
+            "reasoning_output": known.reasons,
+        }
+        return cast(ModelProfile, {name: value for name, value in profile.items() if value is not None})
 
     @property
     def _llm_type(self) -> str:

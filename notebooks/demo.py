@@ -29,7 +29,7 @@ QUESTION = "What is in this picture?"
 def main(photo: Path, question: str) -> None:
     """Ask both, and print what they say."""
     picture = Image.open(photo)
-    print(f"Photograph  {photo}: {picture.media_type}, {picture.size[0]} x {picture.size[1]} pixels")
+    print(f"Photograph  {os.path.relpath(photo)}: {picture.media_type}, {picture.size[0]} x {picture.size[1]} pixels")
     print(f"Question    {question}")
     with contextlib.ExitStack() as stack:
         where = {}

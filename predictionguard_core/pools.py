@@ -6,6 +6,7 @@ Whatever comes in two colours stands here side by side, so that `Client` and `As
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import dataclasses
 import os
@@ -72,6 +73,12 @@ def _start_anew() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_start_anew)
+
+
+@atexit.register
+def _close_at_exit() -> None:
+    if _registry.client is not None:
+        _registry.client.close()
 
 
 def tls_context() -> ssl.SSLContext:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from predictionguard_core import fetch, pools
 from predictionguard_core.sandbox import Sandbox
+from tests.stand_ins import public_photo
 
 ROOT = Path(__file__).parents[1]
 BLOCKS = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
@@ -21,9 +21,7 @@ def surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[No
     """What a reader has: a key, a photograph, and the address of one that can be had."""
     (tmp_path / "photo.jpg").write_bytes(PHOTO.read_bytes())
     monkeypatch.chdir(tmp_path)
-    # The one thing that loopback can't stand in for is a public host: its download is answered here.
-    monkeypatch.setattr(pools, "_resolve", lambda step: [(0, 0, 0, "", ("93.184.215.14", step.port))])
-    monkeypatch.setattr(pools, "_get", lambda step: fetch.Got(200, body=PHOTO.read_bytes()))
+    public_photo(monkeypatch, PHOTO.read_bytes())
     with Sandbox() as box:
         monkeypatch.setenv("PREDICTIONGUARD_API_KEY", "key")
         monkeypatch.setenv("PREDICTIONGUARD_URL", box.url)

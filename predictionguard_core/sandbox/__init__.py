@@ -5,6 +5,8 @@
         ...
         assert box.requests[0]["model"] == "gpt-oss-120b"
 
+`python -m predictionguard_core.sandbox --port 8080` serves the same until Ctrl-C.
+
 It speaks real HTTP on a port of this machine and serves `/chat/completions`, `/completions`,
 `/embeddings`, `/rerank`, `/models`, `/tokenize`, `/detokenize`, `/PII`, `/injection`, `/toxicity` and
 `/factuality`, each also below `/v1`. It refuses what the endpoint refuses, in the endpoint's words where
@@ -17,10 +19,12 @@ What it does not imitate:
 - Tool calls are guessed from JSON schemas and the words of the question. `pattern` is not obeyed.
 - The checks for personal data, injection, toxicity and factuality are short lists of rules in English.
 - Embeddings are hashed words, rerank scores are shared words.
-- Token counts are estimates; sampling options are checked and then have no effect.
+- Token counts are estimates: words cut into pieces of four bytes, pictures into patches of 28 pixels and
+  at most 768 of them. Cached tokens are those of the messages shared with the model's last prompt.
+- Sampling options are checked and then have no effect.
 - There are no accounts, quotas or rate limits, and nothing is kept beyond the journal of requests.
 """
 
-from predictionguard_core.sandbox.sandbox import Sandbox
+from predictionguard_core.sandbox.service import Sandbox
 
 __all__ = ["Sandbox"]

@@ -7,14 +7,14 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from predictionguard_core.sandbox import catalogue, checks, text, tokens
-from predictionguard_core.sandbox.fields import Fields
+from predictionguard_core.sandbox.fields import SENT_AS_NULL, Fields
 from predictionguard_core.sandbox.options import read_options
 from predictionguard_core.sandbox.reply import DONE, Refusal, Reply, identifier, now
 
 
 def respond(body: object) -> Reply:
     """The reply to a decoded body, one choice for each prompt; raises `Refusal`."""
-    fields = Fields(body, null_is_unset=True)
+    fields = Fields(body, nullable=SENT_AS_NULL)
     fields.require("model", "prompt")
     model = catalogue.find(fields.needed("model"), "completion")
     options = read_options(fields)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from predictionguard_core.sandbox import catalogue, vision
-from predictionguard_core.sandbox.fields import Fields
+from predictionguard_core.sandbox.fields import SENT_AS_NULL, Fields
 from predictionguard_core.sandbox.options import Options, Tool, read_choice, read_options, read_tools
 from predictionguard_core.sandbox.reply import Refusal
 from predictionguard_core.sandbox.vision import Picture
@@ -90,7 +90,7 @@ class Conversation:
 
 def read(body: object, *, vision_streaming: bool = False) -> Conversation:
     """The request in a decoded body; a `Refusal` names the field that is wrong."""
-    fields = Fields(body, null_is_unset=True)
+    fields = Fields(body, nullable=SENT_AS_NULL)
     for name in ("model", "messages"):
         if name in fields.value and fields.value[name] is None:
             raise fields.wrong(name, "a string" if name == "model" else "a string or a list of messages")
@@ -128,6 +128,7 @@ def _message(value: object, path: str) -> Message:
     role = fields.needed("role")
     if role not in ROLES:
         raise Refusal(f"{path}.role: must be one of {', '.join(ROLES)}")
+    fields.string("name")
     calls = _calls(fields) if role == "assistant" else None
     call_id = fields.needed("tool_call_id") if role == "tool" else None
     content = fields.value.get("content")

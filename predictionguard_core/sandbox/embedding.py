@@ -7,7 +7,7 @@ from typing import Any
 
 from predictionguard_core.sandbox import catalogue, tokens, vectors, vision
 from predictionguard_core.sandbox.catalogue import Model
-from predictionguard_core.sandbox.fields import Fields, kind
+from predictionguard_core.sandbox.fields import SENT_AS_NULL, Fields, kind
 from predictionguard_core.sandbox.reply import Refusal, Reply, identifier, now
 
 MAX_INPUTS = 512
@@ -16,7 +16,7 @@ _DIRECTIONS = ("Left", "Right")
 
 def embeddings(body: object) -> Reply:
     """The reply to a decoded body; raises `Refusal`. More than one vector comes last one first."""
-    fields = Fields(body, null_is_unset=True)
+    fields = Fields(body, nullable=SENT_AS_NULL)
     fields.require("model", "input")
     model = catalogue.find(fields.needed("model"), "embedding")
     truncate = bool(fields.flag("truncate"))
@@ -86,7 +86,7 @@ def _cut(text: str, index: int, model: Model, truncate: bool, left: bool) -> str
 
 def rerank(body: object) -> Reply:
     """The reply to a decoded body, best document first; raises `Refusal`."""
-    fields = Fields(body, null_is_unset=True)
+    fields = Fields(body, nullable=SENT_AS_NULL)
     fields.require("model", "query", "documents")
     model = catalogue.find(fields.needed("model"), "rerank")
     query = fields.needed("query")

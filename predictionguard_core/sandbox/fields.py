@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from predictionguard_core.sandbox.reply import MISSING, Refusal
+from predictionguard_core.sandbox.words import vocabulary
+
+SENT_AS_NULL = vocabulary(
+    """frequency_penalty logit_bias max_completion_tokens max_tokens parallel_tool_calls presence_penalty
+    reasoning_effort stop stream temperature tool_choice tools top_p top_k echo truncate truncation_direction
+    return_documents replace_method"""
+)
+"""The options which the official client sends as null when it was not given them."""
 
 
 def kind(value: object) -> str:
@@ -23,16 +31,15 @@ def kind(value: object) -> str:
 class Fields:
     """A JSON object with its place in the body, for refusals that name the field.
 
-    With `null_is_unset` a null counts as an absent field. That holds for the options at the top of a
-    body only: the official client sends every option it was not given as null.
+    A null is refused, save in the fields of `nullable`, where it counts as absent.
     """
 
-    def __init__(self, value: object, path: str = "", *, null_is_unset: bool = False) -> None:
+    def __init__(self, value: object, path: str = "", *, nullable: Collection[str] = ()) -> None:
         if not isinstance(value, dict):
             raise Refusal(f"{path or 'request body'}: must be an object, not {kind(value)}")
         self.value = value
         self.path = path
-        self.null_is_unset = null_is_unset
+        self.nullable = nullable
 
     def place(self, name: str) -> str:
         """The field's full name, such as `input.pii`."""
@@ -52,7 +59,7 @@ class Fields:
     def get(self, name: str, wanted: str = "a value") -> object | None:
         """The field's value, or None if it is absent."""
         value: object = self.value.get(name)
-        if value is None and name in self.value and not self.null_is_unset:
+        if value is None and name in self.value and name not in self.nullable:
             raise self.wrong(name, wanted)
         return value
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from predictionguard_core.sandbox import catalogue, checks, pii, tokens
-from predictionguard_core.sandbox.fields import Fields
+from predictionguard_core.sandbox.fields import SENT_AS_NULL, Fields
 from predictionguard_core.sandbox.options import PII_METHODS
 from predictionguard_core.sandbox.reply import MISSING, Refusal, Reply, identifier, now
 
@@ -16,7 +16,7 @@ def _reply(prefix: str, kind: str, **more: Any) -> Reply:
 
 def tokenize(body: object) -> Reply:
     """The tokens of `input`, with their places in characters."""
-    fields = Fields(body, null_is_unset=True)
+    fields = Fields(body, nullable=SENT_AS_NULL)
     fields.require("model", "input")
     model = catalogue.find(fields.needed("model"), "tokenize")
     listed, place = [], 0
@@ -28,7 +28,7 @@ def tokenize(body: object) -> Reply:
 
 def detokenize(body: object) -> Reply:
     """The text of `tokens`, which must be ids that `/tokenize` of this sandbox gave."""
-    fields = Fields(body, null_is_unset=True)
+    fields = Fields(body, nullable=SENT_AS_NULL)
     fields.require("model", "tokens")
     model = catalogue.find(fields.needed("model"), "detokenize")
     return _reply("token", "tokens", model=model.name, text=tokens.text_of(fields.items("tokens") or []))
@@ -36,7 +36,7 @@ def detokenize(body: object) -> Reply:
 
 def personal(body: object) -> Reply:
     """Personal data in each prompt: found, or replaced when `replace` is true."""
-    fields = Fields(body, null_is_unset=True)
+    fields = Fields(body, nullable=SENT_AS_NULL)
     fields.require("prompt")
     prompts = fields.strings("prompt", or_one=True)
     replace = fields.flag("replace")
@@ -59,7 +59,7 @@ def personal(body: object) -> Reply:
 
 def injection(body: object) -> Reply:
     """How probable it is that each prompt is an injection."""
-    fields = Fields(body, null_is_unset=True)
+    fields = Fields(body, nullable=SENT_AS_NULL)
     fields.require("prompt")
     prompts = fields.strings("prompt", or_one=True)
     if prompts is None or fields.flag("detect") is None:
@@ -73,14 +73,14 @@ def injection(body: object) -> Reply:
 
 def toxicity(body: object) -> Reply:
     """How toxic `text` is."""
-    fields = Fields(body, null_is_unset=True)
+    fields = Fields(body, nullable=SENT_AS_NULL)
     fields.require("text")
     return _reply("toxi", "toxicity.check", checks=[{"index": 0, "score": checks.toxicity(fields.needed("text"))}])
 
 
 def factuality(body: object) -> Reply:
     """How well `reference` supports `text`."""
-    fields = Fields(body, null_is_unset=True)
+    fields = Fields(body, nullable=SENT_AS_NULL)
     fields.require("reference", "text")
     score = checks.factuality(fields.needed("reference"), fields.needed("text"))
     return _reply("fact", "factuality.check", checks=[{"index": 0, "score": score}])

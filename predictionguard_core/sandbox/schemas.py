@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from predictionguard_core.sandbox import looks
 from predictionguard_core.sandbox.bounds import bounded, natural
 from predictionguard_core.sandbox.facts import Facts
 from predictionguard_core.sandbox.strings import NONE, STRONG, WEAK, Strings
@@ -35,7 +36,7 @@ class Filler:
         self.pictures = pictures
         self.picture = pictures[0] if pictures else None
         self.strings = Strings(facts, whole)
-        self.colour = 0
+        self.colour: int | None = None
         self.budget = _BUDGET
         self._used: set[int] = set()
 
@@ -120,7 +121,7 @@ class Filler:
                 value, founded = self._value(properties[name], name, depth + 1)
                 if founded == STRONG:
                     made[name] = (value, founded)
-        for name in required - set(properties):
+        for name in sorted(required - set(properties)):
             made[name] = self._string({}, name)
         grades = [made[name][1] for name in required] or [grade for _, grade in made.values()]
         ordered = {name: made[name][0] for name in (*properties, *sorted(required - set(properties))) if name in made}
@@ -135,7 +136,7 @@ class Filler:
         most = max(least, min(natural(rules.get("maxItems"), _ITEMS), _ITEMS))
         items = self._resolve(rules.get("items"))
         single = name[:-1] if name.endswith("s") and len(name) > 3 else name
-        coloured = _about(name, "color")
+        coloured = looks.about(name, "color")
         objects = items.get("type") == "object" or "properties" in items
         if not coloured and not objects and items.get("type", "string") == "string" and "enum" not in items:
             found = self.strings.listed(name)
@@ -148,6 +149,7 @@ class Filler:
             rounds = self._counted(name) or len(self.pictures) or 1
         values: list[Any] = []
         founded = NONE
+        outer = self.picture, self.colour
         for index in range(min(max(rounds, least), most) if rounds else most):
             if coloured and self.picture is not None:
                 self.colour = index
@@ -159,15 +161,19 @@ class Filler:
                 break
             values.append(value)
             founded = max(founded, grade)
-        self.colour = 0
-        self.picture = self.pictures[0] if self.pictures else None
+        self.picture, self.colour = outer
         return values, founded
 
     def _counted(self, name: str) -> int:
         """How many the question asks for: `3 songs` for a list called `songs`."""
         for number, place in self.facts.numbers:
             behind = self.facts.text[place : place + 40].split()[1:2]
-            if behind and isinstance(number, int) and 0 < number <= _ITEMS and _about(name, behind[0].strip(".,?!")):
+            if (
+                behind
+                and isinstance(number, int)
+                and 0 < number <= _ITEMS
+                and looks.about(name, behind[0].strip(".,?!"))
+            ):
                 return number
         return 0
 
@@ -231,36 +237,9 @@ class Filler:
 
     def _pictured(self, name: str) -> str | int | float | None:
         """What a field by that name says of the picture at hand, if it asks for something that can be seen."""
-        picture = self.picture
-        if picture is None:
+        if self.picture is None:
             return None
-        width, height = picture.shown
-        seen = picture.main_colours
-        if _about(name, "width"):
-            return width
-        if _about(name, "height"):
-            return height
-        if _about(name, "color"):
-            return seen[min(self.colour, len(seen) - 1)][0] if seen else None
-        if _about(name, "share", "percent", "percentage", "fraction", "proportion") and seen:
-            share = seen[min(self.colour, len(seen) - 1)][1]
-            return round(share * 100) if _about(name, "percent", "percentage") else round(share, 2)
-        if _about(name, "orientation", "aspect", "shape"):
-            return picture.shape
-        if _about(name, "brightness", "lightness", "tone"):
-            return picture.brightness
-        if _about(name, "format", "type", "mime"):
-            return picture.format
-        if _about(name, "size", "dimension", "resolution"):
-            return f"{width} x {height} pixels"
-        if _about(name, "description", "caption", "summary", "describe"):
-            return picture.describe("The image")
-        return len(self.pictures) if _about(name, "count") and _about(name, "image", "picture", "photo") else None
-
-
-def _about(name: str, *topics: str) -> bool:
-    spoken = {stem(word) for word in parts(name)}
-    return any(stem(topic) in spoken for topic in topics)
+        return looks.field(name, self.picture, self.pictures, self.colour)
 
 
 def _without(schema: Mapping[str, Any], *names: str) -> dict[str, Any]:

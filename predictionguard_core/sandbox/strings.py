@@ -43,7 +43,9 @@ class Strings:
         for facts in (self.facts, self.whole):
             found = self._take(self._wanted(spoken, facts))
             if found is not None:
-                return found, STRONG
+                # Any name will do for a place, but only one behind "in" or the like is surely one.
+                guessed = bool(spoken & _stems(_PLACES)) and facts.names and found not in facts.places()
+                return found, WEAK if guessed else STRONG
         again = self._wanted(spoken, self.facts) or self._wanted(spoken, self.whole)
         if again:
             return again[0], WEAK
@@ -81,6 +83,9 @@ class Strings:
             return [*facts.places(), *(found for found, _ in facts.names)] or facts.uncapitalised()
         if spoken & {stem("artist"), stem("author")}:
             return facts.places("by", "from") or facts.proper
+        if spoken & _stems(_NAMES) and spoken & {"first", "given", "last", "family"}:
+            whole = [name.split() for name in facts.proper if " " in name]
+            return [name[0] if spoken & {"first", "given"} else name[-1] for name in whole]
         if spoken & _stems(_NAMES):
             return [*facts.named, *facts.proper]
         if spoken & {stem("color")}:

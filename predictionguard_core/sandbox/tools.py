@@ -15,7 +15,7 @@ from predictionguard_core.sandbox.options import Tool
 from predictionguard_core.sandbox.schemas import Filler
 from predictionguard_core.sandbox.words import STOPWORDS, content, parts, stem, vocabulary, words
 
-_SPLIT = re.compile(r"[.?!;]+\s+|\n+|,?\s+(?:and|then|also|plus)\s+(?:also |then )?|&", re.IGNORECASE)
+_SPLIT = re.compile(r"[.?!;]+\s+|\n+|,?\s+(?:and|then|also)\s+(?:also |then )?|&", re.IGNORECASE)
 _QUOTES = re.compile(r"\"[^\"\n]{0,500}\"|“[^”\n]{0,500}”|(?<!\w)'[^'\n]{0,500}'(?!\w)")
 _GENERIC = frozenset(
     stem(word) for word in vocabulary("tool function call value my make run do given return use input")
@@ -42,6 +42,7 @@ _MEANS = {
 }
 _SIGNS = re.compile(r"(?<=[\d)])\s{0,5}([+\-*/×÷x]|times)\s{0,5}(?=[\d(-])", re.IGNORECASE)
 _ENOUGH = 3
+_OPEN = vocabulary("query question input prompt")
 
 
 @dataclass(frozen=True)
@@ -98,14 +99,18 @@ def score(tool: Tool, text: str) -> int:
         said.update(content(_MEANS.get(word, "")))
     said -= _GENERIC
     named = {stem(word) for word in parts(tool.name) if word not in STOPWORDS} - _GENERIC
-    properties = tool.parameters.get("properties")
+    listed = tool.parameters.get("properties")
+    properties = list(listed)[:200] if isinstance(listed, dict) else []
     known = set(content(tool.description[:MAX_TEXT]))
-    for name in list(properties)[:200] if isinstance(properties, dict) else ():
+    for name in properties:
         known.update(stem(word) for word in parts(name) if len(word) > 2)
     known -= named | _GENERIC
+    # A tool that takes a question as it is answers whatever touches its subject.
+    takes_any = bool(said & known) and "?" in text and bool(_OPEN.intersection(properties))
     whole = 3 * len(tool.name) if len(tool.name) > 2 and tool.name.lower() in text.lower() else 0
     described = len(said & known)
-    return whole + 3 * len(said & named) + (described if described > 1 or said & named else 0) + (described > 1)
+    worth = described + 1 if described > 1 else described if said & named else 0
+    return whole + 3 * len(said & named) + max(worth, _ENOUGH if takes_any else 0)
 
 
 def _divide(question: str, tools: Sequence[Tool], fill: Any) -> list[tuple[Tool, str]]:
@@ -121,7 +126,8 @@ def _divide(question: str, tools: Sequence[Tool], fill: Any) -> list[tuple[Tool,
             continue
         tool, first, last = groups[-1]
         other = fits and best is not tool and score(best, clause) > score(tool, clause)
-        if other:
+        # "6 plus 7, then multiply it by 2": the second step lacks a value that only the first can give.
+        if other and (fill(best, clause)[1] or not best.parameters.get("required")):
             groups.append((best, start, end))
         elif fill(tool, clause)[1] and fill(tool, question[first:last])[1]:
             groups.append((tool, start, end))

@@ -19,6 +19,7 @@ MAX_PIXELS = 100_000_000
 NO_PILLOW = 'its colours need Pillow: pip install "predictionguard-integrations[sandbox]"'
 _SAMPLE = 160
 _MAIN_SHARE = 0.06
+_LARGE = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -171,6 +172,10 @@ def _sample(picture: Image.Image) -> Image.Image:
     """A small RGB copy in steps of eight a channel; what is transparent is laid on white."""
     from PIL import Image
 
+    if picture.mode not in ("RGB", "L", "CMYK") and picture.width * picture.height > _LARGE:
+        # The other modes can't be averaged as they are, and a full-size RGBA copy would take 400 MB.
+        width, height = (min(edge, _SAMPLE * 8) for edge in picture.size)
+        picture = picture.resize((width, height), Image.Resampling.NEAREST)
     if picture.mode.startswith("I"):
         picture = picture.convert("I").point(lambda value: value / 256).convert("L")
     if picture.mode not in ("RGB", "L", "CMYK"):

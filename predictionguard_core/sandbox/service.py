@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -72,7 +73,7 @@ class Sandbox:
         self.requests.clear()
         self._memory.clear()
 
-    def log_to(self, log: Any) -> None:
+    def log_to(self, log: Callable[[str], None]) -> None:
         """Calls `log` with one line for each reply from now on."""
         if self._server is not None:
             self._server.log = log

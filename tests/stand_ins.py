@@ -1,0 +1,31 @@
+"""Stand-ins for what loopback does not have."""
+
+from __future__ import annotations
+
+import pytest
+
+from predictionguard_core import fetch, pools
+
+
+def public_photo(monkeypatch: pytest.MonkeyPatch, body: bytes) -> None:
+    """Have every public host serve `body`: names get a public address, and the dial to it is answered here.
+
+    All that judges addresses is still in force; only the network behind it is not there.
+    """
+
+    def resolved(step: fetch.Resolve) -> list[tuple[int, int, int, str, tuple[str, int]]]:
+        return [(0, 0, 0, "", ("93.184.215.14", step.port))]
+
+    def got(step: fetch.Get) -> fetch.Got:
+        return fetch.Got(200, body=body)
+
+    async def async_resolved(step: fetch.Resolve) -> list[tuple[int, int, int, str, tuple[str, int]]]:
+        return resolved(step)
+
+    async def async_got(step: fetch.Get) -> fetch.Got:
+        return got(step)
+
+    monkeypatch.setattr(pools, "_resolve", resolved)
+    monkeypatch.setattr(pools, "_get", got)
+    monkeypatch.setattr(pools, "_async_resolve", async_resolved)
+    monkeypatch.setattr(pools, "_async_get", async_got)
