@@ -1,0 +1,127 @@
+"""ChatPredictionGuard in what people build of it: chains, agents, caches, counts."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import Any
+
+import pytest
+from langchain.agents import create_agent
+from langchain_core.caches import InMemoryCache
+from langchain_core.messages import HumanMessage, ToolMessage
+from langchain_core.output_parsers import StrOutputParser
+from langchain_core.prompts import ChatPromptTemplate
+from langchain_core.rate_limiters import InMemoryRateLimiter
+from langchain_core.runnables import ConfigurableField
+from langchain_core.tools import tool
+
+from langchain_predictionguard import ChatPredictionGuard, ContentError
+from predictionguard_core.sandbox import Sandbox
+from tests.langchain.conftest import VISION
+
+PHOTOS = Path(__file__).parents[2] / "notebooks" / "photos"
+CAT, COFFEE = (base64.b64encode((PHOTOS / name).read_bytes()).decode() for name in ("cat.jpg", "coffee.jpg"))
+
+
+def asked(picture: str, text: str = "What is it?") -> list[HumanMessage]:
+    return [HumanMessage([{"type": "text", "text": text}, {"type": "image", "base64": picture}])]
+
+
+def test_a_prompt_template_with_a_picture_variable(chat: ChatPredictionGuard) -> None:
+    prompt = ChatPromptTemplate.from_messages(
+        [("user", [{"type": "text", "text": "{ask}"}, {"type": "image_url", "image_url": {"url": "{photo}"}}])]
+    )
+    chain = prompt | chat | StrOutputParser()
+    answer = chain.invoke({"ask": "How large?", "photo": f"data:image/jpeg;base64,{CAT}"})
+    assert "451 x 300" in answer
+    assert "How large?" in answer
+
+
+@tool
+def take_photo(place: str) -> list[dict[str, Any]]:
+    """Take a photo of a place."""
+    return [{"type": "text", "text": f"A photo of {place}."}, {"type": "image", "base64": CAT}]
+
+
+def test_an_agent_sees_what_its_tool_returned(chat: ChatPredictionGuard, box: Sandbox) -> None:
+    agent = create_agent(chat, tools=[take_photo])
+    state = agent.invoke({"messages": [{"role": "user", "content": "Take a photo of Vienna and describe it."}]})
+    assert "451 x 300" in state["messages"][-1].text
+    assert [type(message) is ToolMessage for message in state["messages"]].count(True) == 1
+    assert len(box.requests) == 2
+
+
+async def test_an_agent_asynchronously_with_events(chat: ChatPredictionGuard) -> None:
+    agent = create_agent(chat, tools=[take_photo])
+    ask = {"messages": [{"role": "user", "content": "Take a photo of Vienna and describe it."}]}
+    kinds = {event["event"] async for event in agent.astream_events(ask, version="v2")}
+    assert {"on_chat_model_start", "on_chat_model_end", "on_tool_end"} <= kinds
+    await chat.aclose()
+
+
+def test_the_cache_tells_pictures_apart(box: Sandbox) -> None:
+    chat = ChatPredictionGuard(VISION, api_key="key", base_url=box.url, cache=InMemoryCache())
+    first = chat.invoke(asked(CAT)).text
+    assert chat.invoke(asked(CAT)).text == first
+    assert len(box.requests) == 1
+    assert chat.invoke(asked(COFFEE)).text != first
+    assert len(box.requests) == 2
+
+
+def test_a_rate_limiter_is_asked(box: Sandbox) -> None:
+    class Counting(InMemoryRateLimiter):
+        count = 0
+
+        def acquire(self, *, blocking: bool = True) -> bool:
+            Counting.count += 1
+            return True
+
+    ChatPredictionGuard(VISION, api_key="key", base_url=box.url, rate_limiter=Counting()).invoke("Hello")
+    assert Counting.count == 1
+
+
+def test_configurable_fields(chat: ChatPredictionGuard, box: Sandbox) -> None:
+    flexible = chat.configurable_fields(temperature=ConfigurableField(id="heat"))
+    flexible.invoke("Hello", config={"configurable": {"heat": 1.25}})
+    assert box.requests[-1]["temperature"] == 1.25
+
+
+def test_with_retry_asks_again_only_where_told(chat: ChatPredictionGuard, box: Sandbox) -> None:
+    stubborn = chat.bind(model="no-such-model").with_retry(
+        retry_if_exception_type=(ContentError,), stop_after_attempt=3, wait_exponential_jitter=False
+    )
+    with pytest.raises(Exception, match="no-such-model"):
+        stubborn.invoke("Hello")
+    assert len(box.requests) == 1
+
+
+@pytest.mark.parametrize("version", ["v0", "v1"])
+def test_reasoning_is_a_block_of_its_own(box: Sandbox, version: str) -> None:
+    chat = ChatPredictionGuard("gpt-oss-120b", api_key="key", base_url=box.url, output_version=version)
+    answer = chat.invoke("Think about Vienna.")
+    assert [block["type"] for block in answer.content_blocks] == ["reasoning", "text"]
+    whole: Any = None
+    for chunk in chat.stream("Think about Vienna."):
+        whole = chunk if whole is None else whole + chunk
+    assert [block["type"] for block in whole.content_blocks] == ["reasoning", "text"]
+    assert whole.text == answer.text
+
+
+def test_tokens_are_counted_offline_and_by_the_pictures_size() -> None:
+    chat = ChatPredictionGuard(VISION, api_key="key", base_url="http://127.0.0.1:9")
+    text = chat.get_num_tokens_from_messages([HumanMessage("What is it?")])
+    cat = chat.get_num_tokens_from_messages(asked(CAT))
+    coffee = chat.get_num_tokens_from_messages(asked(COFFEE))
+    # 451 x 300 pixels are 16 x 11 tiles, 600 x 400 are 21 x 14, with one mark before and one after.
+    assert (cat - text, coffee - text) == (16 * 11 + 2, 21 * 14 + 2)
+    assert chat.get_num_tokens("four letters") == 3
+    far = HumanMessage([{"type": "image", "url": "https://example.com/photo.jpg"}])
+    assert chat.get_num_tokens_from_messages([far]) > 1000
+
+
+def test_what_is_known_of_a_model() -> None:
+    known = ChatPredictionGuard(VISION, api_key="key").profile
+    assert known is not None
+    assert (known["image_inputs"], known["max_input_tokens"]) == (True, 16_384)
+    assert ChatPredictionGuard("a-model-of-tomorrow", api_key="key").profile is None

@@ -1,0 +1,188 @@
+"""Text completions, embeddings and reranking, sync and async, against sandbox endpoints that mean something."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from langchain_core.documents import Document
+from langchain_core.exceptions import ModelInvalidRequestError
+from langchain_core.runnables import RunnableLambda
+
+from langchain_predictionguard import (
+    ConfigurationError,
+    ImageBlockedError,
+    PIIDetectedError,
+    PredictionGuard,
+    PredictionGuardEmbeddings,
+    PredictionGuardRerank,
+)
+from predictionguard_core.sandbox import Sandbox
+
+PHOTOS = Path(__file__).parents[2] / "notebooks" / "photos"
+TEXT, SEEING, RANKING = "Hermes-3-Llama-3.1-8B", "bridgetower-large-itm-mlm-itc", "bge-reranker-v2-m3"
+
+
+@pytest.fixture
+def llm(box: Sandbox) -> PredictionGuard:
+    return PredictionGuard(TEXT, api_key="key-of-the-tests", base_url=box.url)
+
+
+@pytest.fixture
+def embeddings(box: Sandbox) -> PredictionGuardEmbeddings:
+    return PredictionGuardEmbeddings(SEEING, api_key="key-of-the-tests", base_url=box.url)
+
+
+@pytest.fixture
+def reranker(box: Sandbox) -> PredictionGuardRerank:
+    return PredictionGuardRerank(RANKING, api_key="key-of-the-tests", base_url=box.url, top_n=2)
+
+
+def likeness(one: Sequence[float], other: Sequence[float]) -> float:
+    return sum(a * b for a, b in zip(one, other, strict=True))
+
+
+class TestCompletions:
+    def test_plain_and_streamed_are_the_same(self, llm: PredictionGuard) -> None:
+        pieces = list(llm.stream("Vienna is"))
+        assert len(pieces) > 3
+        assert "".join(pieces) == llm.invoke("Vienna is")
+
+    async def test_asynchronously(self, llm: PredictionGuard) -> None:
+        assert "".join([piece async for piece in llm.astream("Vienna is")]) == await llm.ainvoke("Vienna is")
+        assert await llm.abatch(["Vienna is", "Graz is"]) == llm.batch(["Vienna is", "Graz is"])
+        await llm.aclose()
+
+    def test_many_prompts_count_together(self, llm: PredictionGuard) -> None:
+        result = llm.generate(["Vienna is", "Graz is"])
+        assert len(result.generations) == 2
+        assert result.llm_output is not None
+        alone = [llm.generate([prompt]).llm_output for prompt in ("Vienna is", "Graz is")]
+        total = sum(each["token_usage"]["total_tokens"] for each in alone if each)
+        assert result.llm_output["token_usage"]["total_tokens"] == total
+
+    def test_options_go_out(self, box: Sandbox) -> None:
+        llm = PredictionGuard(
+            TEXT,
+            predictionguard_api_key="key",
+            predictionguard_url=box.url,
+            temperature=0.1,
+            max_tokens=5,
+            top_p=0.5,
+            top_k=3,
+            stop="END",
+            predictionguard_input={"pii": "replace"},
+        )
+        llm.invoke("Vienna is", top_k=9)
+        assert box.requests[-1] == {
+            "model": TEXT,
+            "prompt": "Vienna is",
+            "temperature": 0.1,
+            "max_tokens": 5,
+            "top_p": 0.5,
+            "top_k": 9,
+            "stop": "END",
+            "input": {"pii": "replace"},
+        }
+
+    def test_errors(self, llm: PredictionGuard) -> None:
+        with pytest.raises(PIIDetectedError):
+            llm.invoke("Write to ann@example.com", input_checks={"pii": "block"})
+        with pytest.raises(ModelInvalidRequestError):
+            list(llm.stream("Hello", model="no-such-model"))
+        with pytest.raises(ConfigurationError):
+            llm.invoke("Hello", temperature=9)
+
+    def test_output_checks_make_a_stream_one_piece(self, llm: PredictionGuard, box: Sandbox) -> None:
+        assert len(list(llm.stream("Hello", output_checks={"toxicity": True}))) == 1
+        assert "stream" not in box.requests[-1]
+
+
+class TestEmbeddings:
+    def test_pictures_lie_near_the_words_for_them(self, embeddings: PredictionGuardEmbeddings) -> None:
+        coffee, space = embeddings.embed_images([PHOTOS / "coffee.jpg", PHOTOS / "galaxies.jpg"])
+        dark, warm = embeddings.embed_documents(["a dark black picture", "a brown and dark red picture"])
+        assert likeness(space, dark) > likeness(coffee, dark)
+        assert likeness(coffee, warm) > likeness(space, warm)
+
+    def test_any_number_in_order(self, embeddings: PredictionGuardEmbeddings, box: Sandbox) -> None:
+        texts = [f"text number {index}" for index in range(70)]
+        vectors = embeddings.embed_documents(texts)
+        assert [len(sent["input"]) for sent in box.requests] == [30, 30, 10]
+        assert vectors == [embeddings.embed_query(text) for text in texts]
+
+    def test_none(self, embeddings: PredictionGuardEmbeddings, box: Sandbox) -> None:
+        assert embeddings.embed_documents([]) == []
+        assert box.requests == []
+
+    async def test_asynchronously(self, embeddings: PredictionGuardEmbeddings) -> None:
+        photo = PHOTOS / "cat.jpg"
+        assert await embeddings.aembed_query("cat") == embeddings.embed_query("cat")
+        assert await embeddings.aembed_documents(["cat"]) == embeddings.embed_documents(["cat"])
+        assert await embeddings.aembed_images([photo]) == embeddings.embed_images([photo])
+        await embeddings.aclose()
+
+    def test_every_source_is_the_same_picture(self, embeddings: PredictionGuardEmbeddings) -> None:
+        photo = PHOTOS / "cat.jpg"
+        with photo.open("rb") as file:
+            vectors = embeddings.embed_images([photo, photo.read_bytes(), file])
+        assert vectors[0] == vectors[1] == vectors[2]
+
+    def test_a_bad_picture_is_named_by_its_number(self, embeddings: PredictionGuardEmbeddings) -> None:
+        pictures: list[Any] = [PHOTOS / "cat.jpg"] * 40 + ["file:///etc/passwd"]
+        with pytest.raises(ImageBlockedError) as caught:
+            embeddings.embed_images(pictures)
+        assert caught.value.block_index == 40
+
+
+class TestRerank:
+    DOCUMENTS = [
+        Document("Pizza is baked in a stone oven.", metadata={"page": 1}),
+        Document("Deep learning trains networks of many layers."),
+        Document("Learning to swim takes patience."),
+    ]
+
+    def test_the_best_first_and_no_more_than_asked_for(self, reranker: PredictionGuardRerank) -> None:
+        before = copy.deepcopy(self.DOCUMENTS)
+        kept = reranker.compress_documents(self.DOCUMENTS, "What is deep learning?")
+        assert [document.page_content[:4] for document in kept] == ["Deep", "Lear"]
+        scores = [document.metadata["relevance_score"] for document in kept]
+        assert scores == sorted(scores, reverse=True)
+        assert before == self.DOCUMENTS
+
+    async def test_asynchronously(self, reranker: PredictionGuardRerank) -> None:
+        asked = "What is deep learning?"
+        assert await reranker.acompress_documents(self.DOCUMENTS, asked) == reranker.compress_documents(
+            self.DOCUMENTS, asked
+        )
+        await reranker.aclose()
+
+    def test_none(self, reranker: PredictionGuardRerank, box: Sandbox) -> None:
+        assert list(reranker.compress_documents([], "anything")) == []
+        assert box.requests == []
+
+    def test_in_a_chain(self, reranker: PredictionGuardRerank) -> None:
+        chain = RunnableLambda(lambda query: reranker.compress_documents(self.DOCUMENTS, query))
+        assert len(chain.invoke("pizza")) == 2
+
+
+def test_each_survives_a_pickle_without_its_key(
+    llm: PredictionGuard,
+    embeddings: PredictionGuardEmbeddings,
+    reranker: PredictionGuardRerank,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PREDICTIONGUARD_API_KEY", "key-of-the-worker")
+    written = [pickle.dumps(each) for each in (llm, embeddings, reranker)]
+    assert [b"key-of-the-tests" in each for each in written] == [False] * 3
+    assert ["key-of-the-tests" in repr(each) for each in (llm, embeddings, reranker)] == [False] * 3
+    woken, seeing, ranking = map(pickle.loads, written)
+    assert woken.invoke("Hello") == llm.invoke("Hello")
+    assert seeing.embed_query("Hello") == embeddings.embed_query("Hello")
+    assert ranking.compress_documents(TestRerank.DOCUMENTS, "pizza") == reranker.compress_documents(
+        TestRerank.DOCUMENTS, "pizza"
+    )
