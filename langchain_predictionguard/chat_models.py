@@ -98,7 +98,7 @@ class ChatPredictionGuard(Connected, BaseChatModel):
     top_k: int | None = None
     frequency_penalty: float | None = None
     presence_penalty: float | None = None
-    logit_bias: dict[str, float] | None = None
+    logit_bias: dict[str | int, float] | None = None
     reasoning_effort: Literal["low", "medium", "high"] | None = None
     stop: str | list[str] | None = Field(default=None, validation_alias=AliasChoices("stop", "stop_sequences"))
     input_checks: InputChecks | None = Field(
@@ -264,7 +264,7 @@ class ChatPredictionGuard(Connected, BaseChatModel):
             "tool_calling": known.calls_tools,
             "reasoning_output": known.reasons,
         }
-        return cast(ModelProfile, {name: value for name, value in profile.items() if value is not None})
+        return cast("ModelProfile", {name: value for name, value in profile.items() if value is not None})
 
     @property
     def _llm_type(self) -> str:

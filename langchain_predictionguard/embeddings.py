@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from langchain_core.embeddings import Embeddings
@@ -59,13 +59,23 @@ class PredictionGuardEmbeddings(Connected, Embeddings):
         Each may be a data URI, base64, an http(s) address, bytes, a `pathlib.Path`, an open binary file or an `Image`.
         In an error, `block_index` is the picture's place in the list.
         """
-        with errors.mapped():
-            return self._sync.embed(self._request([EmbeddingInput(image=image) for image in images]))
+        return self.embed_image_text([{"image": image} for image in images])
 
     async def aembed_images(self, images: Sequence[Any]) -> list[list[float]]:
         """`embed_images`, asynchronous."""
+        return await self.aembed_image_text([{"image": image} for image in images])
+
+    embed_image = embed_images  # its name in the retired package
+
+    def embed_image_text(self, inputs: Sequence[Mapping[str, Any]]) -> list[list[float]]:
+        """A vector for each dict of a `text`, an `image`, or both as one."""
         with errors.mapped():
-            return await self._async.embed(self._request([EmbeddingInput(image=image) for image in images]))
+            return self._sync.embed(self._request([EmbeddingInput(**each) for each in inputs]))
+
+    async def aembed_image_text(self, inputs: Sequence[Mapping[str, Any]]) -> list[list[float]]:
+        """`embed_image_text`, asynchronous."""
+        with errors.mapped():
+            return await self._async.embed(self._request([EmbeddingInput(**each) for each in inputs]))
 
     def _request(self, inputs: list[str] | list[EmbeddingInput]) -> EmbeddingRequest:
         return EmbeddingRequest(

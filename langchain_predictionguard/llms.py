@@ -22,6 +22,9 @@ _OPTIONS = {
     "max_tokens": "max_tokens",
     "top_p": "top_p",
     "top_k": "top_k",
+    "frequency_penalty": "frequency_penalty",
+    "presence_penalty": "presence_penalty",
+    "logit_bias": "logit_bias",
     "stop": "stop",
     "input_checks": "input",
     "output_checks": "output",
@@ -45,7 +48,10 @@ class PredictionGuard(Connected, BaseLLM):
         max_tokens: Of the answer.
         top_p: 0 to 1.
         top_k: A whole number.
-        stop: Text, or a list of texts, at which the answer ends.
+        frequency_penalty: -2 to 2.
+        presence_penalty: -2 to 2.
+        logit_bias: Token id to a value of -100 to 100.
+        stop: Text, or a list of texts, at which the answer ends, without it.
         input_checks: `InputChecks`, or a dict of its fields.
         output_checks: `OutputChecks`, or a dict of its fields. An answer under a check comes as one chunk.
 
@@ -60,6 +66,9 @@ class PredictionGuard(Connected, BaseLLM):
     max_tokens: int | None = None
     top_p: float | None = None
     top_k: int | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    logit_bias: dict[str | int, float] | None = None
     stop: str | list[str] | None = Field(default=None, validation_alias=AliasChoices("stop", "stop_sequences"))
     input_checks: InputChecks | None = Field(
         default=None, validation_alias=AliasChoices("input_checks", "predictionguard_input")
@@ -83,7 +92,8 @@ class PredictionGuard(Connected, BaseLLM):
         **kwargs: Any,
     ) -> LLMResult:
         with errors.mapped():
-            return _to_result([self._sync.complete(self._request(prompt, stop, kwargs)) for prompt in prompts])
+            requests = [self._request(prompt, stop, kwargs) for prompt in prompts]
+            return _to_result(requests, [self._sync.complete(request) for request in requests])
 
     async def _agenerate(
         self,
@@ -93,8 +103,8 @@ class PredictionGuard(Connected, BaseLLM):
         **kwargs: Any,
     ) -> LLMResult:
         with errors.mapped():
-            calls = [self._async.complete(self._request(prompt, stop, kwargs)) for prompt in prompts]
-            return _to_result(await asyncio.gather(*calls))
+            requests = [self._request(prompt, stop, kwargs) for prompt in prompts]
+            return _to_result(requests, await asyncio.gather(*map(self._async.complete, requests)))
 
     def _stream(
         self,
@@ -104,9 +114,10 @@ class PredictionGuard(Connected, BaseLLM):
         **kwargs: Any,
     ) -> Iterator[GenerationChunk]:
         request = self._request(prompt, stop, kwargs)
+        end = _End(request.stop)
         with errors.mapped(), contextlib.closing(self._sync.complete_stream(request)) as chunks:
             for chunk in chunks:
-                made = _to_chunk(chunk)
+                made = _to_chunk(chunk, end)
                 if run_manager:
                     run_manager.on_llm_new_token(made.text, chunk=made)
                 yield made
@@ -119,10 +130,11 @@ class PredictionGuard(Connected, BaseLLM):
         **kwargs: Any,
     ) -> AsyncIterator[GenerationChunk]:
         request = self._request(prompt, stop, kwargs)
+        end = _End(request.stop)
         with errors.mapped():
             async with contextlib.aclosing(self._async.complete_stream(request)) as chunks:
                 async for chunk in chunks:
-                    made = _to_chunk(chunk)
+                    made = _to_chunk(chunk, end)
                     if run_manager:
                         await run_manager.on_llm_new_token(made.text, chunk=made)
                     yield made
@@ -150,7 +162,33 @@ class PredictionGuard(Connected, BaseLLM):
         return LangSmithParams(**{**super()._get_ls_params(stop=stop, **kwargs), "ls_provider": PROVIDER})
 
 
-def _to_result(completions: list[ChatCompletion]) -> LLMResult:
+class _End:
+    """Ends a text where a stop sequence begins: the service is known to send the sequence along."""
+
+    def __init__(self, stop: str | list[str] | None) -> None:
+        self._stops = [each for each in ([stop] if isinstance(stop, str) else stop or []) if each]
+        self._held = ""
+        self._is_over = False
+
+    def cut(self, text: str, *, is_last: bool) -> str:
+        """What of the text so far can be said: a piece that may be a stop sequence's beginning waits for the next."""
+        if self._is_over:
+            return ""
+        text = self._held + text
+        found = [position for stop in self._stops if (position := text.find(stop)) >= 0]
+        if found:
+            self._is_over = True
+            return text[: min(found)]
+        waiting = 0 if is_last else max((_overlap(text, stop) for stop in self._stops), default=0)
+        self._held = text[len(text) - waiting :]
+        return text[: len(text) - waiting]
+
+
+def _overlap(text: str, stop: str) -> int:
+    return next((size for size in range(min(len(stop) - 1, len(text)), 0, -1) if text.endswith(stop[:size])), 0)
+
+
+def _to_result(requests: list[CompletionRequest], completions: list[ChatCompletion]) -> LLMResult:
     used = [completion.usage for completion in completions if completion.usage]
     names = ("prompt_tokens", "completion_tokens", "total_tokens")
     output: dict[str, Any] = {"model_name": completions[0].model if completions else None}
@@ -159,17 +197,21 @@ def _to_result(completions: list[ChatCompletion]) -> LLMResult:
     generations = [
         [
             Generation(
-                text=choice.message.content or "",
-                generation_info={"finish_reason": choice.finish_reason} if choice.finish_reason else None,
+                text=_End(request.stop).cut(choice.message.content or "", is_last=True),
+                generation_info=_info(choice.finish_reason),
             )
             for choice in completion.choices
         ]
-        for completion in completions
+        for request, completion in zip(requests, completions, strict=True)
     ]
     return LLMResult(generations=generations, llm_output=output)
 
 
-def _to_chunk(chunk: ChatChunk) -> GenerationChunk:
+def _to_chunk(chunk: ChatChunk, end: _End) -> GenerationChunk:
     choice = chunk.choices[0]
-    info = {"finish_reason": choice.finish_reason} if choice.finish_reason else None
-    return GenerationChunk(text=choice.delta.content or "", generation_info=info)
+    text = end.cut(choice.delta.content or "", is_last=chunk.is_last)
+    return GenerationChunk(text=text, generation_info=_info(choice.finish_reason))
+
+
+def _info(finish_reason: str | None) -> dict[str, Any] | None:
+    return {"finish_reason": finish_reason} if finish_reason else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from langchain_core.callbacks import Callbacks
 from langchain_core.documents import BaseDocumentCompressor, Document
@@ -31,6 +32,16 @@ class PredictionGuardRerank(Connected, BaseDocumentCompressor):
     top_n: int | None = Field(default=None, ge=1)
 
     model_config = CONFIG
+
+    def rerank(
+        self, query: str, documents: Sequence[str | Document], *, model: str | None = None
+    ) -> list[dict[str, Any]]:
+        """Which documents answer `query` best: dicts of `index` and `relevance_score`, the best first, all of them."""
+        texts = [each.page_content if isinstance(each, Document) else each for each in documents]
+        with errors.mapped():
+            request = RerankRequest(model=model or self.model, query=query, documents=texts, return_documents=False)
+            ranked = self._sync.rerank(request)
+        return [{"index": each.index, "relevance_score": each.relevance_score} for each in ranked]
 
     def compress_documents(
         self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None

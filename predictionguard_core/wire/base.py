@@ -52,6 +52,11 @@ def as_list(value: Any) -> Any:
     return [value] if isinstance(value, dict) else value
 
 
+def with_text_keys(value: Any) -> Any:
+    """Token ids may be numbers where JSON will have text."""
+    return {str(key): each for key, each in value.items()} if isinstance(value, dict) else value
+
+
 def refusal(error: ValidationError) -> ConfigurationError | ContentError:
     """Our error for pydantic's: what is wrong with the value that was meant, and never the value itself."""
     detail, text = _most_telling(error)

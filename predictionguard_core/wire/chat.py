@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AliasChoices, BeforeValidator, ConfigDict, Field, FieldSerializationInfo, field_serializer
 
 from predictionguard_core.errors import ConfigurationError
-from predictionguard_core.wire.base import Request, Sent, as_list
+from predictionguard_core.wire.base import Request, Sent, as_list, with_text_keys
 from predictionguard_core.wire.checks import InputChecks, OutputChecks
 
 Place = tuple[int | None, int | None]
@@ -123,7 +123,9 @@ class ChatRequest(Request):
     messages: list[Message] | str
     frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
     input: InputChecks | None = None
-    logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = None
+    logit_bias: Annotated[
+        dict[str, Annotated[float, Field(ge=-100, le=100)]] | None, BeforeValidator(with_text_keys)
+    ] = None
     max_completion_tokens: int | None = Field(
         default=None, ge=1, validation_alias=AliasChoices("max_completion_tokens", "max_tokens")
     )

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
-from predictionguard_core.wire.base import Request
+from predictionguard_core.wire.base import Request, with_text_keys
 from predictionguard_core.wire.chat import StreamOptions
 from predictionguard_core.wire.checks import InputChecks, OutputChecks
 
@@ -24,7 +24,9 @@ class CompletionRequest(Request):
     prompt: str
     frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
     input: InputChecks | None = None
-    logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = None
+    logit_bias: Annotated[
+        dict[str, Annotated[float, Field(ge=-100, le=100)]] | None, BeforeValidator(with_text_keys)
+    ] = None
     max_tokens: int | None = Field(default=None, ge=1)
     output: OutputChecks | None = None
     presence_penalty: float | None = Field(default=None, ge=-2, le=2)

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, FieldSerializationInfo, field_serializer
 
-from predictionguard_core.wire.base import Received, Request, Sent
+from predictionguard_core.wire.base import Received, Request
 from predictionguard_core.wire.chat import SPLICE, hidden
 from predictionguard_core.wire.reply import Usage
 
@@ -14,7 +14,7 @@ MAX_INPUTS = 30
 """Inputs in one request. The specification names no limit; this is what the service's official client kept to."""
 
 
-class EmbeddingInput(Sent):
+class EmbeddingInput(Request):
     """A text, a picture, or both as one. `image` is any source that `predictionguard_core.images` knows."""
 
     text: str | None = None

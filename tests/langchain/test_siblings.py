@@ -21,6 +21,7 @@ from langchain_predictionguard import (
     PredictionGuardEmbeddings,
     PredictionGuardRerank,
 )
+from langchain_predictionguard.llms import _End
 from predictionguard_core.sandbox import Sandbox
 
 PHOTOS = Path(__file__).parents[2] / "notebooks" / "photos"
@@ -186,3 +187,51 @@ def test_each_survives_a_pickle_without_its_key(
     assert ranking.compress_documents(TestRerank.DOCUMENTS, "pizza") == reranker.compress_documents(
         TestRerank.DOCUMENTS, "pizza"
     )
+
+
+class TestCodeForTheRetiredPackage:
+    """What was written for `langchain-predictionguard` 0.3 runs as it stands."""
+
+    def test_completions(self, box: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("PREDICTIONGUARD_URL", box.url)
+        llm = PredictionGuard(
+            model=TEXT,
+            predictionguard_api_key="key",
+            max_tokens=256,
+            logit_bias={128000: 10},
+            presence_penalty=0.1,
+            frequency_penalty=0.1,
+            predictionguard_input={"pii": "replace", "pii_replace_method": "mask"},
+            predictionguard_output={"toxicity": True},
+        )
+        assert llm.invoke("Vienna is")
+        assert box.requests[-1]["logit_bias"] == {"128000": 10}
+
+    def test_embeddings(self, embeddings: PredictionGuardEmbeddings) -> None:
+        photo = PHOTOS / "cat.jpg"
+        assert embeddings.embed_image([photo]) == embeddings.embed_images([photo])
+        assert len(embeddings.embed_image_text([{"text": "a cat", "image": photo}, {"text": "a cat"}])) == 2
+        with pytest.raises(ConfigurationError, match="sound"):
+            embeddings.embed_image_text([{"sound": "meow"}])
+
+    def test_rerank(self, reranker: PredictionGuardRerank) -> None:
+        ranked = reranker.rerank("learning", ["Pizza.", Document("Deep learning.")])
+        assert [each["index"] for each in ranked] == [1, 0]
+        assert ranked[0]["relevance_score"] > ranked[1]["relevance_score"]
+
+
+@pytest.mark.parametrize(
+    ("pieces", "stop", "wanted"),
+    [
+        (["one two", " END three"], "END", "one two "),
+        (["one E", "N", "D two"], "END", "one "),
+        (["one EN", "TER"], ["END"], "one ENTER"),
+        (["one EN"], ["END"], "one EN"),
+        (["a b c"], ["c", "b"], "a "),
+        (["one"], None, "one"),
+        (["one", " two"], [""], "one two"),
+    ],
+)
+def test_a_text_ends_before_its_stop_however_it_is_cut(pieces: list[str], stop: Any, wanted: str) -> None:
+    end = _End(stop)
+    assert "".join(end.cut(piece, is_last=piece is pieces[-1]) for piece in pieces) == wanted
