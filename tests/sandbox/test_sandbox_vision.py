@@ -1,0 +1,392 @@
+import base64
+import contextlib
+import io
+import json
+import random
+import struct
+import sys
+import zlib
+
+import pytest
+from PIL import Image, ImageDraw
+
+from predictionguard_core.sandbox import colours, headers, vision
+from predictionguard_core.sandbox.reply import Refusal
+
+TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "GIF": "image/gif"}
+
+
+def said(reply):
+    assert reply.status == 200, reply.body
+    return reply.body["choices"][0]["message"]["content"]
+
+
+def exif(orientation):
+    tags = Image.Exif()
+    tags[0x0112] = orientation
+    return tags
+
+
+@pytest.mark.parametrize("kind", list(TYPES))
+def test_it_says_type_size_shape_and_colour(see, uri, encoded, kind):
+    text = said(see(uri(encoded(kind, (90, 60), (220, 20, 30)), TYPES[kind])))
+    assert ("WebP" if kind == "WEBP" else kind) in text
+    assert "90 x 60 pixels" in text
+    assert "landscape" in text
+    assert "red (100%)" in text
+    assert "declared" not in text
+    assert 'You asked: "What is this?"' in text
+
+
+@pytest.mark.parametrize(
+    ("size", "shape"), [((3, 2), "landscape"), ((2, 3), "portrait"), ((2, 2), "square"), ((1, 5000), "portrait")]
+)
+def test_shapes(see, uri, encoded, size, shape):
+    assert shape in said(see(uri(encoded(size=size))))
+
+
+@pytest.mark.parametrize(
+    ("colour", "words"),
+    [("white", "light"), ((20, 20, 24), "dark"), ((119, 119, 119), "of medium brightness")],
+)
+def test_brightness(see, uri, encoded, colour, words):
+    assert f"square, {words}." in said(see(uri(encoded(size=(8, 8), colour=colour))))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_an_orientation_still_to_be_followed_is_told(see, uri, encoded, orientation, kind):
+    text = said(see(uri(encoded(kind, (90, 60), exif=exif(orientation)), TYPES[kind])))
+    turned = orientation >= 5
+    assert ("60 x 90 pixels, portrait" if turned else "90 x 60 pixels, landscape") in text
+    told = f"stored as 90 x 60 pixels with EXIF orientation {orientation}, not turned upright"
+    assert (told in text) == (orientation != 1)
+
+
+def test_several_pictures_are_numbered_in_order(see, uri, encoded):
+    text = said(see(uri(encoded(colour="blue")), uri(encoded(size=(20, 40), colour="yellow"))))
+    assert "There are 2 images" in text
+    first, second = text.index("Image 1 is a PNG, 40 x 20"), text.index("Image 2 is a PNG, 20 x 40")
+    assert first < text.index("blue") < second < text.index("yellow")
+
+
+def test_pictures_of_earlier_turns_are_still_seen(ask, uri, encoded):
+    messages = [
+        {"role": "user", "content": [{"type": "image_url", "image_url": {"url": uri(encoded())}}]},
+        {"role": "assistant", "content": "A picture."},
+        {"role": "user", "content": "How wide was it?"},
+    ]
+    text = said(ask({"model": "Qwen2.5-VL-7B-Instruct", "messages": messages}))
+    assert "40 x 20 pixels" in text
+    assert "How wide was it?" in text
+
+
+def test_shares_of_colours():
+    picture = Image.new("RGB", (100, 100), (0, 0, 220))
+    picture.paste((250, 250, 250), (0, 0, 100, 30))
+    picture.paste((0, 0, 0), (0, 30, 100, 40))
+    out = io.BytesIO()
+    picture.save(out, "PNG")
+    seen = vision.look(out.getvalue())
+    assert [(name, round(share, 2)) for name, share in seen.main_colours] == [
+        ("blue", 0.6),
+        ("white", 0.3),
+        ("black", 0.1),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "name"),
+    [
+        ("ff0000", "red"),
+        ("c0392b", "red"),
+        ("800000", "dark red"),
+        ("ff8c00", "orange"),
+        ("8b4513", "brown"),
+        ("d2b48c", "tan"),
+        ("f5f5dc", "beige"),
+        ("ffff00", "yellow"),
+        ("808000", "olive"),
+        ("008000", "green"),
+        ("00ff00", "green"),
+        ("013220", "dark green"),
+        ("008080", "teal"),
+        ("40e0d0", "turquoise"),
+        ("87ceeb", "light blue"),
+        ("0000ff", "blue"),
+        ("000080", "navy"),
+        ("800080", "purple"),
+        ("e6e6fa", "lavender"),
+        ("ff00ff", "magenta"),
+        ("ffc0cb", "pink"),
+        ("000000", "black"),
+        ("111111", "black"),
+        ("3c3c3c", "dark grey"),
+        ("808080", "grey"),
+        ("d3d3d3", "light grey"),
+        ("ffffff", "white"),
+    ],
+)
+def test_names_of_colours(value, name):
+    assert colours.name(*bytes.fromhex(value)) == name
+
+
+def test_every_colour_has_a_name_and_every_name_a_colour():
+    steps = range(0, 256, 15)
+    given = {colours.name(r, g, b) for r in steps for g in steps for b in steps}
+    assert given == colours.NAMES
+    assert 25 <= len(given) <= 32
+
+
+def test_a_noisy_photograph_like_picture_keeps_its_colours():
+    dice = random.Random(1)
+    picture = Image.new("RGB", (400, 300), (70, 130, 200))
+    draw = ImageDraw.Draw(picture)
+    draw.rectangle((0, 200, 400, 300), (60, 140, 50))
+    for _ in range(4000):
+        x, y = dice.randrange(400), dice.randrange(300)
+        r, g, b = picture.getpixel((x, y))
+        picture.putpixel((x, y), tuple(max(0, min(255, value + dice.randrange(-25, 25))) for value in (r, g, b)))
+    out = io.BytesIO()
+    picture.save(out, "JPEG", quality=60)
+    assert [name for name, _ in vision.look(out.getvalue()).main_colours] == ["blue", "green"]
+
+
+@pytest.mark.parametrize(
+    ("mode", "white"),
+    [
+        ("1", 1),
+        ("L", 255),
+        ("LA", (255, 255)),
+        ("P", 255),
+        ("RGB", (255, 255, 255)),
+        ("RGBA", (255, 255, 255, 255)),
+        ("I;16", 65535),
+    ],
+)
+def test_every_kind_of_png_is_seen(mode, white):
+    picture = Image.new(mode, (30, 30), white)
+    if mode == "P":
+        picture.putpalette([value for value in range(256) for _ in range(3)])
+    out = io.BytesIO()
+    picture.save(out, "PNG")
+    assert vision.look(out.getvalue()).main_colours == [("white", 1.0)]
+
+
+def test_what_is_transparent_lies_on_white(encoded):
+    assert vision.look(encoded(colour=(255, 0, 0, 0), mode="RGBA")).main_colours == [("white", 1.0)]
+
+
+def test_cmyk_jpegs_are_seen(encoded):
+    assert vision.look(encoded("JPEG", mode="CMYK", colour=(0, 255, 255, 0))).main_colours[0][0] == "red"
+
+
+def test_an_animation_is_counted_and_its_first_frame_seen():
+    frames = [Image.new("RGB", (10, 10), colour) for colour in ("red", "blue", "green")]
+    for kind in ("GIF", "WEBP"):
+        out = io.BytesIO()
+        frames[0].save(out, kind, save_all=True, append_images=frames[1:], lossless=True)
+        seen = vision.look(out.getvalue())
+        assert "3 frames" in seen.describe("It")
+        assert seen.main_colours[0][0] == "red"
+
+
+@pytest.mark.parametrize("declared", ["image/jpeg", "image/PNG", "", "None", "application/octet-stream"])
+def test_another_declared_type_is_taken_and_told(see, uri, encoded, declared):
+    text = said(see(uri(encoded("PNG"), declared)))
+    assert ("declared" in text) == (declared.lower() != "image/png")
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://example.com/cat.jpg",
+        "file:///etc/passwd",
+        "",
+        "data:",
+        "data:image/png,rawtext",
+        "data:image/png;base64",
+        "data:image/png;base64,",
+        "data:image/png;base64,????",
+        "data:image/png;base64,aGk",
+        "data:image/png;base64,aG k=",
+        "data:image/png;base64,aGVsbG8gd29ybGQ=",
+        "data:image/png;base64,é",
+        "data:\ud800;base64,aGk=",
+        "data:" + "x" * 1000 + ";base64,aGk=",
+    ],
+)
+def test_what_is_no_data_uri_of_a_picture_is_refused(see, address):
+    reply = see(address)
+    assert reply.status == 400
+    assert reply.body["error"].startswith("messages[0].content[1].image_url.url: ")
+    assert len(reply.body["error"]) < 300
+
+
+def test_bare_base64_is_refused(see, encoded):
+    reply = see(base64.b64encode(encoded()).decode())
+    assert reply.status == 400
+    assert "data URI" in reply.body["error"]
+
+
+@pytest.mark.parametrize("image", ["text", None, [], {}, {"url": None}, {"url": 5}, {"url": "data:", "detail": "huge"}])
+def test_a_malformed_image_part_is_refused(ask, image):
+    messages = [{"role": "user", "content": [{"type": "image_url", "image_url": image}]}]
+    reply = ask({"model": "Qwen2.5-VL-7B-Instruct", "messages": messages})
+    assert reply.status == 400
+    assert "messages[0].content[0].image_url" in reply.body["error"]
+
+
+@pytest.mark.parametrize("detail", ["auto", "low", "high"])
+def test_detail_is_taken(ask, uri, encoded, detail):
+    part = {"type": "image_url", "image_url": {"url": uri(encoded()), "detail": detail}}
+    messages = [{"role": "user", "content": [part]}]
+    assert ask({"model": "Qwen2.5-VL-7B-Instruct", "messages": messages}).status == 200
+
+
+@pytest.mark.parametrize("kind", list(TYPES))
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_a_truncated_picture_is_refused(kind, share):
+    out = io.BytesIO()
+    Image.effect_noise((200, 200), 80).convert("RGB").save(out, kind)
+    data = out.getvalue()
+    with pytest.raises(Refusal) as caught:
+        vision.look(data[: int(len(data) * share)])
+    assert "corrupt" in caught.value.text or "not a" in caught.value.text
+
+
+@pytest.mark.parametrize("data", [b"%PDF-1.7", b"BM" + b"\0" * 60, b"II*\0" + b"\0" * 60, b"<svg/>", b"\xff\xd8\xff"])
+def test_other_types_are_refused(data):
+    with pytest.raises(Refusal):
+        vision.look(data)
+
+
+def test_damaged_bytes_never_raise_anything_else(encoded):
+    dice = random.Random(7)
+    for kind in TYPES:
+        whole = encoded(kind, (64, 48), **({"exif": exif(6)} if kind != "GIF" else {}))
+        for _ in range(150):
+            data = bytearray(whole)
+            for _ in range(dice.randrange(1, 6)):
+                data[dice.randrange(len(data))] = dice.randrange(256)
+            with contextlib.suppress(Refusal):
+                assert vision.look(bytes(data)).format
+
+
+def test_a_picture_with_too_many_pixels_is_refused_by_its_header():
+    def chunk(name, body):
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+    head = struct.pack(">IIBBBBB", 20_000, 20_000, 8, 2, 0, 0, 0)
+    data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    with pytest.raises(Refusal) as caught:
+        vision.look(data)
+    assert "20000 x 20000" in caught.value.text
+    assert "100000000" in caught.value.text
+
+
+def test_headers_agree_with_pillow(encoded):
+    for kind in TYPES:
+        for size in ((1, 1), (300, 7), (17, 511)):
+            for more in ({}, {"lossless": True}, {"progressive": True}):
+                data = encoded(kind, size, **more)
+                assert headers.read(data)[1:3] == size
+
+
+def test_without_pillow_type_and_size_are_still_named(encoded, monkeypatch):
+    monkeypatch.setitem(sys.modules, "PIL.Image", None)
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    text = vision.look(JPEG_6).describe("The image")
+    assert "JPEG, 20 x 40 pixels, portrait" in text
+    assert "EXIF orientation 6" in text
+    assert 'pip install "predictionguard-integrations[sandbox]"' in text
+
+
+def _turned():
+    out = io.BytesIO()
+    Image.new("RGB", (40, 20), "red").save(out, "JPEG", exif=exif(6))
+    return out.getvalue()
+
+
+JPEG_6 = _turned()
+
+
+def test_a_text_model_takes_no_picture(ask, uri, encoded):
+    part = {"type": "image_url", "image_url": {"url": uri(encoded())}}
+    reply = ask({"model": "gpt-oss-120b", "messages": [{"role": "user", "content": [part]}]})
+    assert reply.status == 400
+    assert "gpt-oss-120b" in reply.body["error"]
+    assert "image" in reply.body["error"]
+
+
+def test_at_most_sixteen_pictures(see, uri, encoded):
+    address = uri(encoded())
+    assert "Image 16" in said(see(*[address] * 16))
+    reply = see(*[address] * 17)
+    assert reply.status == 400
+    assert reply.body == {"error": "At most 16 image(s) may be provided in one request."}
+
+
+def test_a_picture_in_a_tool_message_is_refused(ask, uri, encoded):
+    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    part = {"type": "image_url", "image_url": {"url": uri(encoded())}}
+    messages = [
+        {"role": "user", "content": "x"},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "1", "content": [part]},
+    ]
+    reply = ask({"model": "Qwen2.5-VL-7B-Instruct", "messages": messages})
+    assert reply.status == 400
+    assert "messages[2].content[0]" in reply.body["error"]
+
+
+def test_larger_pictures_count_more_tokens_up_to_a_limit(see, uri, encoded):
+    counts = [
+        see(uri(encoded("PNG", size))).body["usage"]["prompt_tokens"]
+        for size in ((28, 28), (280, 280), (1400, 1400), (2800, 2800))
+    ]
+    assert counts[0] < counts[1] < counts[2] == counts[3]
+    assert counts[1] - counts[0] == 99
+
+
+def test_a_list_of_objects_has_one_for_each_picture(see, uri, encoded):
+    colour = {"type": "object", "properties": {"name": {}, "share": {"type": "number"}}, "required": ["name", "share"]}
+    photo = {
+        "type": "object",
+        "properties": {"colours": {"type": "array", "items": colour}, "width": {"type": "integer"}, "caption": {}},
+        "required": ["colours", "width", "caption"],
+    }
+    fields = {"photos": {"type": "array", "items": photo}, "height": {"type": "integer"}}
+    parameters = {"type": "object", "properties": fields, "required": list(fields)}
+    tool = {"type": "function", "function": {"name": "Report", "parameters": parameters}}
+    reply = see(uri(encoded()), uri(encoded(size=(7, 9), colour="blue")), tools=[tool], tool_choice="required")
+    call = reply.body["choices"][0]["message"]["tool_calls"][0]["function"]
+    made = json.loads(call["arguments"])
+    first, second = made["photos"]
+    assert made["height"] == 20
+    assert (first["width"], first["colours"]) == (40, [{"name": "red", "share": 1.0}])
+    assert (second["width"], second["colours"]) == (7, [{"name": "blue", "share": 1.0}])
+    assert "7 x 9 pixels" in second["caption"]
+
+
+def test_pictures_fill_fields_of_a_forced_tool(see, uri, encoded):
+    fields = {
+        "dominant_colours": {"type": "array", "items": {"type": "string"}},
+        "width": {"type": "integer"},
+        "height_px": {"type": "integer"},
+        "format": {"type": "string", "enum": ["PNG", "JPEG"]},
+        "orientation": {"type": "string", "enum": ["landscape", "portrait", "square"]},
+        "is_dark": {"type": "boolean"},
+    }
+    parameters = {"type": "object", "properties": fields, "required": list(fields)}
+    tool = {"type": "function", "function": {"name": "Photo", "parameters": parameters}}
+    reply = see(uri(encoded("JPEG", (90, 60), "navy"), "image/jpeg"), tools=[tool], tool_choice="required")
+    call = reply.body["choices"][0]["message"]["tool_calls"][0]["function"]
+    assert json.loads(call["arguments"]) == {
+        "dominant_colours": ["navy"],
+        "width": 90,
+        "height_px": 60,
+        "format": "JPEG",
+        "orientation": "landscape",
+        "is_dark": True,
+    }
