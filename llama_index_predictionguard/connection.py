@@ -1,0 +1,66 @@
+"""What everything that calls the endpoint has in common: a model's name, a key, an address, and how it is copied."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import httpx
+from llama_index.core.schema import BaseComponent
+from pydantic import ConfigDict, Field, SecretStr, ValidationError
+
+from predictionguard_core import settings
+from predictionguard_core.errors import ConfigurationError
+from predictionguard_core.wire import refusal
+
+# The key is in no pickle: a worker reads PREDICTIONGUARD_API_KEY where it wakes up. Open clients can't travel.
+_NOT_PICKLED = ("api_key", "http_client", "async_http_client")
+
+
+class Connected(BaseComponent):
+    """A component with a model of Prediction Guard's behind it. Making one touches no network.
+
+    Raises:
+        ConfigurationError: no key, a bad address, an unknown argument, or an option outside its range.
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True, protected_namespaces=())
+
+    model: str = Field(min_length=1)
+    api_key: SecretStr | None = Field(default=None, exclude=True, repr=False)
+    base_url: str | None = None
+    timeout: float | None = settings.DEFAULT_TIMEOUT
+    max_retries: int | None = settings.DEFAULT_MAX_RETRIES
+    http_client: httpx.Client | None = Field(default=None, exclude=True, repr=False)
+    async_http_client: httpx.AsyncClient | None = Field(default=None, exclude=True, repr=False)
+
+    def __init__(self, **fields: Any) -> None:
+        unknown = sorted(fields.keys() - type(self).model_fields.keys())
+        if unknown:
+            raise ConfigurationError(f"{type(self).__name__} takes no argument {', '.join(unknown)}")
+        try:
+            super().__init__(**fields)
+        except ValidationError as error:
+            raise refusal(error) from None
+        resolved = settings.resolve(self.api_key, self.base_url, timeout=self.timeout, max_retries=self.max_retries)
+        self.api_key, self.base_url = resolved.api_key, resolved.base_url
+        self.timeout, self.max_retries = resolved.timeout, resolved.max_retries
+
+    def _connection(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("api_key", "base_url", "timeout", "max_retries")}
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        memo = {} if memo is None else memo
+        # What is open, and a limit on the account as a whole, is one for all copies.
+        for shared in (self.http_client, self.async_http_client, getattr(self, "rate_limiter", None)):
+            memo[id(shared)] = shared
+        return super().__deepcopy__(memo)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The base class takes what does not pickle off the object itself: it gets a twin to do that to.
+        twin = self.model_copy()
+        for name in _NOT_PICKLED:
+            twin.__dict__.pop(name, None)
+        return super(Connected, twin).__getstate__()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state["__dict__"])  # type: ignore[misc]

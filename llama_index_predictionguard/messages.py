@@ -1,0 +1,249 @@
+"""LlamaIndex's messages to the endpoint's, and its answers back. Pure: nothing here reads a file or an address.
+
+Every form in which LlamaIndex gives a picture becomes one image part that names its source; the core's image room does
+the rest. The caller's messages are never edited.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncGenerator, Generator, Iterator, Sequence
+from typing import Any, Literal
+
+from llama_index.core.base.llms.types import (
+    ChatMessage,
+    ChatResponse,
+    ContentBlock,
+    ImageBlock,
+    MessageRole,
+    TextBlock,
+    ThinkingBlock,
+    ToolCallBlock,
+)
+
+from llama_index_predictionguard import tools
+from llama_index_predictionguard.pictures import Picture, block_source, document_parts
+from predictionguard_core import wire
+from predictionguard_core.errors import ContentError, UnsupportedContentError
+
+Role = Literal["system", "user", "assistant", "tool"]
+
+_ROLES: dict[MessageRole, Role] = {
+    MessageRole.SYSTEM: "system",
+    MessageRole.DEVELOPER: "system",
+    MessageRole.USER: "user",
+    MessageRole.ASSISTANT: "assistant",
+    MessageRole.CHATBOT: "assistant",
+    MessageRole.MODEL: "assistant",
+    MessageRole.TOOL: "tool",
+    MessageRole.FUNCTION: "tool",
+}
+_DETAILS: dict[str, Literal["auto", "low", "high"]] = {"auto": "auto", "low": "low", "high": "high"}
+_NO_FORM = "the endpoint takes text and pictures, no block of type {!r}"
+_REMEDIES = {"document": "; send its text, or its pages as pictures"}
+
+
+# Down: to the endpoint
+
+
+def to_wire(messages: Sequence[ChatMessage]) -> list[wire.Message]:
+    """The endpoint's messages. Raises `ContentError`, with the place, for what it has no form for."""
+    sent: list[wire.Message] = []
+    ids = tools.CallIds()
+    pictures: list[tuple[wire.Message, list[wire.ImagePart]]] = []
+    for index, message in enumerate(messages):
+        if not isinstance(message, ChatMessage):
+            text = f"a message is a ChatMessage, not {type(message).__name__}; complete(...) takes a bare prompt"
+            raise ContentError(text, message_index=index)
+        role = _ROLES[message.role]
+        if pictures and role != "tool":
+            sent.append(_shown(pictures))
+            pictures = []
+        parts = _parts(message, role, index)
+        if role == "tool":
+            # The endpoint takes no picture in a tool's message: it follows from the user's side when all have spoken.
+            texts = [part for part in parts if isinstance(part, wire.TextPart)]
+            images = [part for part in parts if isinstance(part, wire.ImagePart)]
+            sent.append(_message(role, texts, message, tool_call_id=ids.answered_by(message, index)))
+            if images:
+                pictures.append((sent[-1], images))
+        else:
+            calls = ids.called_by(message, index) if role == "assistant" else None
+            sent.append(_message(role, parts, message, tool_calls=calls))
+    if pictures:
+        sent.append(_shown(pictures))
+    return sent
+
+
+def prompt_to_wire(prompt: str, documents: Sequence[Picture] | None = None) -> list[wire.Message]:
+    """A question with its pictures behind it. A picture's place, in errors, is its index in `documents`."""
+    if not isinstance(prompt, str):
+        raise ContentError(f"a prompt is text, not {type(prompt).__name__}; chat(...) takes messages")
+    parts: list[wire.Part] = [wire.TextPart(text=prompt)]
+    for index, document in enumerate(documents or ()):
+        try:
+            found = _image(document) if isinstance(document, ImageBlock) else document_parts(document)
+        except ContentError as error:
+            raise error.at(None, index) from None
+        parts += _placed(found, (None, index))
+    return [wire.Message.model_construct(role="user", content=_content(parts))]
+
+
+def _message(role: Role, parts: Sequence[wire.Part], message: ChatMessage, **fields: Any) -> wire.Message:
+    name = message.additional_kwargs.get("name") if role != "tool" else None
+    return wire.Message.model_construct(
+        role=role, content=_content(parts), name=name if isinstance(name, str) else None, **fields
+    )
+
+
+def _content(parts: Sequence[wire.Part]) -> str | list[wire.Part]:
+    if not parts:
+        return ""
+    first = parts[0]
+    return first.text if len(parts) == 1 and isinstance(first, wire.TextPart) else list(parts)
+
+
+def _shown(pictures: list[tuple[wire.Message, list[wire.ImagePart]]]) -> wire.Message:
+    parts: list[wire.Part] = []
+    for result, images in pictures:
+        if len(pictures) > 1:
+            # Among the pictures of several calls the model has to know which is whose.
+            parts.append(wire.TextPart(text=f"From the result of tool call {result.tool_call_id}:"))
+        parts.extend(images)
+    return wire.Message.model_construct(role="user", content=parts)
+
+
+def _parts(message: ChatMessage, role: Role, index: int) -> list[wire.Part]:
+    parts: list[wire.Part] = []
+    for block_index, block in _blocks(message):
+        try:
+            parts += _placed(_block_parts(block, role), (index, block_index))
+        except ContentError as error:
+            raise error.at(index, block_index) from None
+    return parts
+
+
+def _blocks(message: ChatMessage) -> Iterator[tuple[int, ContentBlock]]:
+    # LlamaIndex adds the pictures of this older field to the blocks once more whenever it validates the message.
+    seen: list[Any] | None = [] if message.additional_kwargs.get("images") else None
+    for index, block in enumerate(message.blocks):
+        if seen is not None and isinstance(block, ImageBlock):
+            if block.image in seen:
+                continue
+            seen.append(block.image)
+        yield index, block
+
+
+def _placed(parts: list[wire.Part], place: wire.Place) -> list[wire.Part]:
+    for part in parts:
+        if isinstance(part, wire.ImagePart):
+            part.place = place
+    return parts
+
+
+def _block_parts(block: Any, role: Role) -> list[wire.Part]:
+    if isinstance(block, TextBlock):
+        return [wire.TextPart.model_construct(text=block.text)]
+    if isinstance(block, ImageBlock):
+        return _image(block)
+    kind = getattr(block, "block_type", type(block).__name__)
+    # Calls go out beside the content. Thoughts of earlier turns are not given back to a model: the endpoint has no
+    # field for them. A cache point is a hint with no content.
+    if kind == "cache" or (role == "assistant" and isinstance(block, ToolCallBlock | ThinkingBlock)):
+        return []
+    if isinstance(block, ToolCallBlock | ThinkingBlock):
+        raise UnsupportedContentError(f"a block of type {kind!r} belongs in an assistant's message, not a {role}'s")
+    raise UnsupportedContentError(_NO_FORM.format(kind) + _REMEDIES.get(kind, ""))
+
+
+def _image(block: ImageBlock) -> list[wire.Part]:
+    # A level of detail that only other providers have asks for more than "low" and names no level of ours.
+    detail = _DETAILS.get(block.detail, "auto") if block.detail else None
+    url = wire.ImageURL.model_construct(url=block_source(block), detail=detail)
+    return [wire.ImagePart.model_construct(image_url=url)]
+
+
+# Up: from the endpoint
+
+
+def to_response(completion: wire.ChatCompletion) -> ChatResponse:
+    """LlamaIndex's answer.
+
+    `raw` is the endpoint's, as a dict. `additional_kwargs` holds `finish_reason` (None if the service gave none) and,
+    if it counted, `prompt_tokens`, `completion_tokens` and `total_tokens`. Arguments of a tool call that are no JSON
+    object stay the text they are in their `ToolCallBlock`.
+    """
+    message = completion.message
+    calls = [
+        tools.Call(call.id, call.function.name or "", call.function.arguments or "")
+        for call in message.tool_calls or []
+    ]
+    return ChatResponse(
+        message=_answer(message.content, message.reasoning, calls, whole=True),
+        raw=completion.model_dump(exclude_none=True),
+        additional_kwargs=_facts(completion, completion.finish_reason),
+    )
+
+
+def to_chunks(chunks: Generator[wire.ChatChunk, None, None]) -> Generator[ChatResponse, None, None]:
+    """LlamaIndex's stream: each response has the `delta` and all that was said so far; the last one has the facts."""
+    answer = Answer()
+    with contextlib.closing(chunks):
+        for chunk in chunks:
+            yield answer.to_chunk(chunk)
+
+
+async def ato_chunks(chunks: AsyncGenerator[wire.ChatChunk, None]) -> AsyncGenerator[ChatResponse, None]:
+    """`to_chunks`, asynchronous."""
+    answer = Answer()
+    async with contextlib.aclosing(chunks):
+        async for chunk in chunks:
+            yield answer.to_chunk(chunk)
+
+
+class Answer:
+    """A streamed answer, as far as it has come."""
+
+    def __init__(self) -> None:
+        self._content = ""
+        self._reasoning = ""
+        self._calls: dict[int | None, tools.Call] = {}
+
+    def to_chunk(self, chunk: wire.ChatChunk) -> ChatResponse:
+        """The answer with this chunk added. Tool calls are text until the last one."""
+        delta = chunk.choices[0].delta if chunk.choices else wire.Delta()
+        self._content += delta.content or ""
+        self._reasoning += delta.reasoning or ""
+        for fragment in delta.tool_calls or []:
+            call = self._calls.get(fragment.index, tools.Call(None, "", ""))
+            self._calls[fragment.index] = call.extended(fragment)
+        facts = _facts(chunk, chunk.choices[0].finish_reason if chunk.choices else None) if chunk.is_last else {}
+        if delta.reasoning:
+            facts["thinking_delta"] = delta.reasoning  # the key that LlamaIndex's agents read
+        return ChatResponse(
+            message=_answer(self._content, self._reasoning, list(self._calls.values()), whole=chunk.is_last),
+            delta=delta.content or "",
+            raw=chunk.model_dump(exclude_none=True, exclude={"is_last"}),
+            additional_kwargs=facts,
+        )
+
+
+def _answer(content: str | None, reasoning: str | None, calls: list[tools.Call], *, whole: bool) -> ChatMessage:
+    blocks: list[ContentBlock] = []
+    if reasoning:
+        blocks.append(ThinkingBlock(content=reasoning))
+    if content or not calls:
+        blocks.append(TextBlock(text=content or ""))
+    blocks += [call.block(whole=whole) for call in calls]
+    # LlamaIndex's own streaming of structured answers looks for calls here, not among the blocks.
+    more = {"tool_calls": [call.as_dict() for call in calls]} if calls else {}
+    return ChatMessage(role=MessageRole.ASSISTANT, blocks=blocks, additional_kwargs=more)
+
+
+def _facts(reply: wire.ChatCompletion | wire.ChatChunk, finish_reason: str | None) -> dict[str, Any]:
+    facts: dict[str, Any] = {"finish_reason": finish_reason}
+    if reply.usage is not None:
+        facts["prompt_tokens"] = reply.usage.prompt_tokens
+        facts["completion_tokens"] = reply.usage.completion_tokens
+        facts["total_tokens"] = reply.usage.total_tokens
+    return facts

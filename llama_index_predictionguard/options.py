@@ -1,0 +1,180 @@
+"""A chat model's options, and the call itself in its four forms. Both classes of this wing are made of it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Generator
+from typing import Any, Literal
+
+import httpx
+from llama_index.core.base.llms.types import ChatResponse
+from llama_index.core.constants import DEFAULT_CONTEXT_WINDOW, DEFAULT_NUM_OUTPUTS
+from pydantic import Field, SecretStr, field_serializer
+
+from llama_index_predictionguard.connection import Connected
+from llama_index_predictionguard.messages import ato_chunks, to_chunks, to_response
+from predictionguard_core import settings, wire
+from predictionguard_core.client import AsyncClient, Client
+from predictionguard_core.errors import ConfigurationError
+from predictionguard_core.policy import ImagePolicy
+from predictionguard_core.wire import ChatRequest, InputChecks, OutputChecks
+
+# In tokens. The first two are documented; the others are those of the open models of these names, or less.
+_CONTEXT_WINDOWS = {
+    "Qwen2.5-VL-7B-Instruct": 16_384,
+    "gpt-oss-120b": 128_000,
+    "gemma-3-27b-it": 128_000,
+    "Hermes-3-Llama-3.1-8B": 10_240,
+    "llava-1.5-7b-hf": 4_096,
+    "neural-chat-7b-v3-3": 4_096,
+}
+
+# Our names to the request's.
+_RENAMED = {"max_tokens": "max_completion_tokens", "input_checks": "input", "output_checks": "output"}
+_OPTIONS = (
+    "model",
+    "temperature",
+    "max_tokens",
+    "top_p",
+    "top_k",
+    "frequency_penalty",
+    "presence_penalty",
+    "logit_bias",
+    "reasoning_effort",
+    "stop",
+    "input_checks",
+    "output_checks",
+    "vision_streaming",
+)
+
+
+class ChatOptions(Connected):
+    """The fields of a chat model, as its constructor takes them."""
+
+    temperature: float | None = None
+    max_tokens: int | None = None
+    context_window: int | None = Field(default=None, ge=1)
+    is_function_calling_model: bool = True
+    top_p: float | None = None
+    top_k: int | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    logit_bias: dict[str, float] | None = None
+    reasoning_effort: Literal["low", "medium", "high"] | None = None
+    stop: str | list[str] | None = None
+    input_checks: InputChecks | None = None
+    output_checks: OutputChecks | None = None
+    images: ImagePolicy = ImagePolicy()
+    vision_streaming: bool = False
+    additional_kwargs: dict[str, Any] = Field(default_factory=dict)
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        api_key: str | SecretStr | None = None,
+        base_url: str | None = None,
+        api_base: str | None = None,
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+        context_window: int | None = None,
+        is_function_calling_model: bool = True,
+        top_p: float | None = None,
+        top_k: int | None = None,
+        frequency_penalty: float | None = None,
+        presence_penalty: float | None = None,
+        logit_bias: dict[str, float] | None = None,
+        reasoning_effort: Literal["low", "medium", "high"] | None = None,
+        stop: str | list[str] | None = None,
+        input_checks: InputChecks | dict[str, Any] | None = None,
+        output_checks: OutputChecks | dict[str, Any] | None = None,
+        timeout: float | None = settings.DEFAULT_TIMEOUT,
+        max_retries: int | None = settings.DEFAULT_MAX_RETRIES,
+        images: ImagePolicy | dict[str, Any] | None = None,
+        vision_streaming: bool = False,
+        http_client: httpx.Client | None = None,
+        async_http_client: httpx.AsyncClient | None = None,
+        additional_kwargs: dict[str, Any] | None = None,
+        **framework: Any,
+    ) -> None:
+        if base_url and api_base and base_url != api_base:
+            raise ConfigurationError("base_url and api_base are two names of one thing; give one of them")
+        super().__init__(
+            model=model,
+            api_key=api_key,
+            base_url=base_url or api_base,
+            temperature=temperature,
+            max_tokens=max_tokens,
+            context_window=context_window,
+            is_function_calling_model=is_function_calling_model,
+            top_p=top_p,
+            top_k=top_k,
+            frequency_penalty=frequency_penalty,
+            presence_penalty=presence_penalty,
+            logit_bias=logit_bias,
+            reasoning_effort=reasoning_effort,
+            stop=stop,
+            input_checks=input_checks,
+            output_checks=output_checks,
+            timeout=timeout,
+            max_retries=max_retries,
+            images=ImagePolicy() if images is None else images,
+            vision_streaming=vision_streaming,
+            http_client=http_client,
+            async_http_client=async_http_client,
+            additional_kwargs=additional_kwargs or {},
+            **framework,
+        )
+        self._request([], {})  # an option out of its range is told now, not at the first call
+
+    @field_serializer("images")
+    def _images_as_json(self, images: ImagePolicy) -> dict[str, Any]:
+        return images.as_dict()
+
+    # What a call is
+
+    def _ask(self, messages: list[wire.Message], given: dict[str, Any]) -> ChatResponse:
+        return to_response(self._client().chat(self._request(messages, given)))
+
+    async def _aask(self, messages: list[wire.Message], given: dict[str, Any]) -> ChatResponse:
+        return to_response(await self._async_client().chat(self._request(messages, given)))
+
+    def _ask_stream(self, messages: list[wire.Message], given: dict[str, Any]) -> Generator[ChatResponse, None, None]:
+        return to_chunks(self._client().stream(self._request(messages, given)))
+
+    def _aask_stream(self, messages: list[wire.Message], given: dict[str, Any]) -> AsyncGenerator[ChatResponse, None]:
+        return ato_chunks(self._async_client().stream(self._request(messages, given)))
+
+    def _request(self, messages: list[wire.Message], given: dict[str, Any]) -> ChatRequest:
+        """The model's options, overridden by `additional_kwargs`, overridden by those of the call."""
+        more = _as_sent(self.additional_kwargs)
+        undocumented = {name: more.pop(name) for name in more.keys() - ChatRequest.model_fields.keys()}
+        options = _as_sent({name: getattr(self, name) for name in _OPTIONS}) | more | _as_sent(given)
+        for further in (more, given):
+            undocumented |= further.get("extra_body") or {}
+        options["extra_body"] = undocumented or None
+        sent = {name: value for name, value in options.items() if value is not None}
+        return ChatRequest(**{**sent, "messages": messages})
+
+    # Made for each call, at no cost: what holds connections is the core's, one pool a process and event loop.
+
+    def _client(self) -> Client:
+        return Client(**self._connection(), images=self.images, http_client=self.http_client)
+
+    def _async_client(self) -> AsyncClient:
+        return AsyncClient(**self._connection(), images=self.images, http_client=self.async_http_client)
+
+    # What the framework asks
+
+    def _limits(self) -> dict[str, Any]:
+        window = self.context_window or _CONTEXT_WINDOWS.get(self.model, DEFAULT_CONTEXT_WINDOW)
+        return {
+            "model_name": self.model,
+            "context_window": window,
+            "num_output": self.max_tokens or DEFAULT_NUM_OUTPUTS,
+            "is_chat_model": True,
+            "is_function_calling_model": self.is_function_calling_model,
+        }
+
+
+def _as_sent(options: dict[str, Any]) -> dict[str, Any]:
+    return {_RENAMED.get(name, name): value for name, value in options.items()}

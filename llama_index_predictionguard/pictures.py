@@ -1,0 +1,98 @@
+"""Where LlamaIndex keeps a picture: in blocks, nodes and documents. Only recognised here, never read."""
+
+from __future__ import annotations
+
+import io
+import threading
+from pathlib import Path
+from typing import Any
+
+from llama_index.core.base.llms.types import ImageBlock
+from llama_index.core.schema import ImageDocument, ImageNode, MediaResource, Node, NodeWithScore
+
+from predictionguard_core import wire
+from predictionguard_core.errors import ImageFormatError, UnsupportedContentError
+from predictionguard_core.images import Base64
+
+Picture = ImageBlock | ImageNode | Node | NodeWithScore
+
+_reading = threading.Lock()
+
+
+class FromStart:
+    """An open file that is read from its start each time and left where it stood, as a message may be sent again."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def read(self, count: int) -> Any:
+        """At most `count` bytes."""
+        if not self._file.seekable():
+            return self._file.read(count)
+        with _reading:
+            stood = self._file.tell()
+            self._file.seek(0)
+            try:
+                return self._file.read(count)
+            finally:
+                self._file.seek(stood)
+
+
+def block_source(block: ImageBlock) -> Any:
+    """The source that a block names. Raises `ImageFormatError` if it names none."""
+    image: Any = block.image  # older releases know no open files here
+    if isinstance(image, bytes) and image:
+        # A validated block holds base64; one that was changed afterwards may hold a picture's own bytes.
+        return Base64(image) if image.isascii() else image
+    if isinstance(image, io.BytesIO):
+        return image.getvalue()
+    if image:
+        return FromStart(image)
+    if block.path:
+        return Path(block.path)
+    if block.url:
+        return str(block.url)
+    raise ImageFormatError("the block holds no picture: give it an image, a path or a url")
+
+
+def document_parts(document: Any) -> list[wire.Part]:
+    """A node's or document's text, if it has any, and its picture.
+
+    A path in its fields is a path; one in `metadata["file_path"]` counts only below `ImagePolicy.local_roots`.
+    Raises `UnsupportedContentError` for a node with no picture.
+    """
+    node = document.node if isinstance(document, NodeWithScore) else document
+    if isinstance(node, ImageNode):
+        source, text = _source(node.image, node.image_path, node.image_url), node.text
+    elif isinstance(node, Node):
+        _refuse_other_media(node)
+        resource = node.image_resource or MediaResource()
+        source = _source(resource.data, resource.path, resource.url)
+        text = (node.text_resource.text if node.text_resource else None) or ""
+    else:
+        raise UnsupportedContentError(f"a picture is an ImageNode, ImageDocument or ImageBlock, not {_name(node)}")
+    if not source and isinstance(node, ImageNode | ImageDocument) and node.metadata.get("file_path"):
+        source = str(node.metadata["file_path"])  # as text, it is a path only where the policy says so
+    if not source:
+        raise UnsupportedContentError(f"this {_name(node)} holds no picture")
+    image = wire.ImagePart(image_url=wire.ImageURL.model_construct(url=source))
+    return [wire.TextPart(text=text), image] if text else [image]
+
+
+def _source(image: str | bytes | None, path: str | Path | None, url: Any) -> Any:
+    if image:
+        is_data_uri = isinstance(image, str) and image[:5].lower() == "data:"
+        return image if is_data_uri else Base64(image)
+    if path:
+        return Path(path)
+    return str(url) if url else None
+
+
+def _refuse_other_media(node: Node) -> None:
+    for name in ("audio", "video"):
+        if getattr(node, f"{name}_resource", None) is not None:
+            raise UnsupportedContentError(f"the endpoint takes text and pictures, no {name}")
+
+
+def _name(node: object) -> str:
+    return type(node).__name__

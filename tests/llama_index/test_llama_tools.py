@@ -1,0 +1,401 @@
+"""Tools, agents and structured answers."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from llama_index.core.agent.workflow import AgentWorkflow, FunctionAgent, ReActAgent
+from llama_index.core.base.llms.types import ThinkingBlock, ToolCallBlock
+from llama_index.core.llms import ChatMessage, ImageBlock, TextBlock
+from llama_index.core.program import LLMTextCompletionProgram
+from llama_index.core.prompts import PromptTemplate
+from llama_index.core.tools import FunctionTool
+from pydantic import BaseModel
+
+import llama_index_predictionguard as wing
+from llama_index_predictionguard import PredictionGuard
+from predictionguard_core.sandbox import Sandbox
+
+Make = Callable[..., PredictionGuard]
+
+
+def get_weather(city: str) -> str:
+    """Get the weather in a city."""
+    return f"sunny in {city}"
+
+
+def add(a: int, b: int) -> int:
+    """Add two numbers."""
+    return a + b
+
+
+TOOLS = [FunctionTool.from_defaults(get_weather), FunctionTool.from_defaults(add)]
+PARIS = "What is the weather in Paris?"
+BOTH = "What is the weather in Paris and what is 2 + 3?"
+
+
+class Photo(BaseModel):
+    """A photo."""
+
+    width: int
+    height: int
+    title: str
+
+
+def replying(make: Make, message: dict[str, Any], finish_reason: str = "tool_calls") -> PredictionGuard:
+    reply = {"id": "1", "choices": [{"index": 0, "message": message, "finish_reason": finish_reason}]}
+    transport = httpx.MockTransport(lambda request: httpx.Response(200, json=reply))
+    return make(http_client=httpx.Client(transport=transport))
+
+
+def streaming(make: Make, *deltas: dict[str, Any], finish_reason: str | None = "tool_calls") -> PredictionGuard:
+    choices = [{"index": 0, "delta": delta} for delta in deltas]
+    choices.append({"index": 0, "delta": {}, "finish_reason": finish_reason})  # type: ignore[dict-item]
+    events = [json.dumps({"id": str(index), "choices": [choice]}) for index, choice in enumerate(choices)]
+    body = "".join(f"data: {event}\n\n" for event in [*events, "[DONE]"])
+    headers = {"content-type": "text/event-stream"}
+    transport = httpx.MockTransport(lambda request: httpx.Response(200, text=body, headers=headers))
+    return make(http_client=httpx.Client(transport=transport))
+
+
+def call(arguments: str | None, name: str | None = "add", **more: Any) -> dict[str, Any]:
+    return {"function": {"name": name, "arguments": arguments}, "type": "function", **more}
+
+
+# Offered and made
+
+
+def test_tools_on_the_wire(llm: PredictionGuard, box: Sandbox) -> None:
+    llm.chat_with_tools(TOOLS, PARIS, tool_required=True)
+    sent = box.requests[-1]
+    assert sent["tool_choice"] == "required"
+    assert sent["parallel_tool_calls"] is False
+    assert [tool["function"]["name"] for tool in sent["tools"]] == ["get_weather", "add"]
+    assert sent["tools"][0]["function"]["parameters"]["properties"]["city"]["type"] == "string"
+    assert sent["messages"] == [{"role": "user", "content": PARIS}]
+
+
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        (None, None),
+        ("auto", "auto"),
+        ("none", "none"),
+        ("any", "required"),
+        ("add", {"type": "function", "function": {"name": "add"}}),
+    ],
+)
+def test_tool_choice(given: Any, sent: Any, llm: PredictionGuard, box: Sandbox) -> None:
+    llm.chat_with_tools(TOOLS, PARIS, tool_choice=given, allow_parallel_tool_calls=True)
+    assert box.requests[-1].get("tool_choice") == sent
+    assert box.requests[-1]["parallel_tool_calls"] is True
+
+
+def test_an_unknown_tool_choice(llm: PredictionGuard) -> None:
+    with pytest.raises(wing.ConfigurationError, match="get_weather, add"):
+        llm.chat_with_tools(TOOLS, PARIS, tool_choice="subtract")
+
+
+def test_no_tools_no_options(llm: PredictionGuard, box: Sandbox) -> None:
+    history = [ChatMessage(role="user", content="a")]
+    llm.chat_with_tools([], "b", chat_history=history, tool_required=True)
+    assert sorted(box.requests[-1]) == ["messages", "model"]
+    assert len(box.requests[-1]["messages"]) == 2
+    assert len(history) == 1
+
+
+def test_a_call_and_its_selection(llm: PredictionGuard) -> None:
+    response = llm.chat_with_tools(TOOLS, PARIS)
+    (block,) = response.message.blocks
+    assert isinstance(block, ToolCallBlock)
+    assert (block.tool_name, block.tool_kwargs) == ("get_weather", {"city": "Paris"})
+    (selection,) = llm.get_tool_calls_from_response(response)
+    assert selection.model_dump() == {
+        "tool_id": block.tool_call_id,
+        "tool_name": "get_weather",
+        "tool_kwargs": {"city": "Paris"},
+    }
+    assert response.additional_kwargs["finish_reason"] == "tool_calls"
+
+
+def test_predict_and_call(llm: PredictionGuard) -> None:
+    assert llm.predict_and_call(TOOLS, PARIS).response == "sunny in Paris"
+    answer = llm.predict_and_call(TOOLS, BOTH, allow_parallel_tool_calls=True)
+    assert answer.response == "sunny in Paris\n\n5"
+
+
+async def test_predict_and_call_asynchronously(llm: PredictionGuard) -> None:
+    assert (await llm.apredict_and_call(TOOLS, PARIS)).response == "sunny in Paris"
+
+
+def test_a_picture_in_the_question(llm: PredictionGuard, photos: Path) -> None:
+    message = ChatMessage(
+        role="user", blocks=[TextBlock(text="Add its width and height"), ImageBlock(path=photos / "cat.jpg")]
+    )
+    assert llm.predict_and_call(TOOLS, message).sources[0].tool_name == "add"
+
+
+def test_a_stream_of_calls(llm: PredictionGuard) -> None:
+    chunks = list(llm.stream_chat_with_tools(TOOLS, BOTH, allow_parallel_tool_calls=True))
+    for chunk in chunks:
+        llm.get_tool_calls_from_response(chunk, error_on_no_tool_call=False)
+    last = chunks[-1]
+    selections = llm.get_tool_calls_from_response(last)
+    assert [(each.tool_name, each.tool_kwargs) for each in selections] == [
+        ("get_weather", {"city": "Paris"}),
+        ("add", {"a": 2, "b": 3}),
+    ]
+    assert [block.block_type for block in last.message.blocks] == ["tool_call", "tool_call"]
+    assert len(last.message.additional_kwargs["tool_calls"]) == 2
+    assert last.additional_kwargs["finish_reason"] == "tool_calls"
+
+
+@pytest.mark.parametrize(
+    "deltas",
+    [
+        [[call("", id="x", index=0)], [call('{"a": 2,', None, index=0)], [call(' "b": 3}', None, index=0)]],
+        [[call('{"a": 2,', id="x")], [call(' "b": 3}', None)]],
+        [[call('{"a": 2,', id="x", index=0)], [call(' "b": 3}', "add", id="x", index=0)]],
+        [[call(None, id="x", index=3)], [call('{"a": 2, "b": 3}', None, index=3)]],
+    ],
+)
+def test_fragments_of_a_call_are_put_together(deltas: list[Any], make: Make) -> None:
+    llm = streaming(make, *({"tool_calls": fragments} for fragments in deltas))
+    last = list(llm.stream_chat_with_tools(TOOLS, "2 + 3?"))[-1]
+    (selection,) = llm.get_tool_calls_from_response(last)
+    assert (selection.tool_id, selection.tool_name, selection.tool_kwargs) == ("x", "add", {"a": 2, "b": 3})
+
+
+def test_two_calls_under_one_index(make: Make) -> None:
+    fragments = [call('{"a": 1, "b": 1}', id="x", index=0), call('{"a": 2, "b": 2}', id="y", index=0)]
+    llm = streaming(make, {"tool_calls": [fragments[0]]}, {"tool_calls": [fragments[1]]})
+    last = list(llm.stream_chat_with_tools(TOOLS, "?"))[-1]
+    assert [each.tool_id for each in llm.get_tool_calls_from_response(last)] == ["x", "y"]
+
+
+@pytest.mark.parametrize("arguments", ['{"a": 2,', "two and three", "[2, 3]", "5", "null"])
+def test_malformed_arguments_raise_and_are_kept(arguments: str, make: Make) -> None:
+    message = {"role": "assistant", "content": None, "tool_calls": [call(arguments, id="x")]}
+    llm = replying(make, message)
+    response = llm.chat_with_tools(TOOLS, "2 + 3?")
+    assert response.message.blocks[0].tool_kwargs == arguments  # type: ignore[union-attr]
+    with pytest.raises(wing.InvalidResponseError, match="'add'"):
+        llm.get_tool_calls_from_response(response)
+    with pytest.raises(wing.InvalidResponseError):
+        llm.predict_and_call(TOOLS, "2 + 3?")
+
+
+@pytest.mark.parametrize("finish_reason", ["length", None])
+def test_malformed_arguments_of_a_stream(finish_reason: str | None, make: Make) -> None:
+    llm = streaming(make, {"tool_calls": [call('{"a": 2,', id="x", index=0)]}, finish_reason=finish_reason)
+    chunks = list(llm.stream_chat_with_tools(TOOLS, "2 + 3?"))
+    assert llm.get_tool_calls_from_response(chunks[0])[0].tool_kwargs == {"a": 2}
+    with pytest.raises(wing.InvalidResponseError):
+        llm.get_tool_calls_from_response(chunks[-1])
+    with pytest.raises(wing.InvalidResponseError):
+        list(llm.stream_structured_predict(Photo, PromptTemplate("?")))
+
+
+def test_a_tool_without_parameters(make: Make) -> None:
+    for arguments in ("", None, "{}", {}):
+        message = {"role": "assistant", "content": None, "tool_calls": call(arguments, id="x")}
+        llm = replying(make, message)
+        response = llm.chat_with_tools(TOOLS, "?")
+        assert llm.get_tool_calls_from_response(response)[0].tool_kwargs == {}
+
+
+def test_one_call_where_one_was_asked_for(make: Make) -> None:
+    two = [call('{"a": 1, "b": 1}', id="x"), call('{"a": 2, "b": 2}', id="y")]
+    llm = replying(make, {"role": "assistant", "content": "Two.", "tool_calls": two})
+    response = llm.chat_with_tools(TOOLS, "?")
+    assert [each.tool_id for each in llm.get_tool_calls_from_response(response)] == ["x"]
+    assert [each["id"] for each in response.message.additional_kwargs["tool_calls"]] == ["x"]
+    assert response.message.content == "Two."
+    both = llm.chat_with_tools(TOOLS, "?", allow_parallel_tool_calls=True)
+    assert [each.tool_id for each in llm.get_tool_calls_from_response(both)] == ["x", "y"]
+
+
+def test_an_answer_in_words(llm: PredictionGuard) -> None:
+    response = llm.chat_with_tools(TOOLS, "Good morning")
+    assert llm.get_tool_calls_from_response(response, error_on_no_tool_call=False) == []
+    with pytest.raises(wing.InvalidResponseError, match="called no tool"):
+        llm.get_tool_calls_from_response(response)
+
+
+# Answered
+
+
+def test_a_round_trip(llm: PredictionGuard, box: Sandbox) -> None:
+    question = ChatMessage(role="user", content=PARIS)
+    made = llm.chat_with_tools(TOOLS, question)
+    before = copy.deepcopy(made.message)
+    selection = llm.get_tool_calls_from_response(made)[0]
+    result = ChatMessage(role="tool", content="sunny", additional_kwargs={"tool_call_id": selection.tool_id})
+    answer = llm.chat_with_tools(TOOLS, chat_history=[question, made.message, result])
+    assert "get_weather returned: sunny" in (answer.message.content or "")
+    assert box.requests[-1]["messages"] == [
+        {"role": "user", "content": PARIS},
+        {
+            "role": "assistant",
+            "content": "",
+            "tool_calls": [
+                {
+                    "id": selection.tool_id,
+                    "type": "function",
+                    "function": {"name": "get_weather", "arguments": '{"city": "Paris"}'},
+                }
+            ],
+        },
+        {"role": "tool", "content": "sunny", "tool_call_id": selection.tool_id},
+    ]
+    assert made.message == before
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        {"id": "x", "type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}},
+        {"function": {"name": "add", "arguments": {"a": 1}}},
+        {"id": "x", "type": "tool_use", "name": "add", "input": {"a": 1}},
+        {"call_id": "x", "id": "fc_1", "type": "function_call", "name": "add", "arguments": '{"a": 1}'},
+    ],
+)
+def test_other_providers_histories(foreign: dict[str, Any], llm: PredictionGuard, box: Sandbox) -> None:
+    has_id = "id" in foreign
+    history = [
+        ChatMessage(role="user", content="?"),
+        ChatMessage(role="assistant", content=None, additional_kwargs={"tool_calls": [foreign]}),
+        ChatMessage(role="tool", content="1", additional_kwargs={"tool_call_id": "x"} if has_id else {}),
+    ]
+    llm.chat(history)
+    asked, answered = box.requests[-1]["messages"][1:]
+    (sent,) = asked["tool_calls"]
+    assert sent["function"] == {"name": "add", "arguments": '{"a": 1}'}
+    assert sent["id"] == answered["tool_call_id"] == ("x" if has_id else "call_1_0")
+
+
+def test_results_without_ids_answer_in_order(llm: PredictionGuard, box: Sandbox) -> None:
+    calls = [ToolCallBlock(tool_name="add", tool_kwargs={"a": number}) for number in (1, 2)]
+    history = [
+        ChatMessage(role="user", content="?"),
+        ChatMessage(role="assistant", blocks=calls),
+        ChatMessage(role="tool", content="1", additional_kwargs={"tool_call_id": ""}),
+        ChatMessage(role="function", content="2", additional_kwargs={"name": "add"}),
+    ]
+    llm.chat(history)
+    _, asked, *answered = box.requests[-1]["messages"]
+    assert [each["id"] for each in asked["tool_calls"]] == [each["tool_call_id"] for each in answered]
+
+
+@pytest.mark.parametrize(("given", "sent"), [({}, "{}"), ("", "{}"), ('{"a": ', '{"a": '), ({"a": "é"}, '{"a": "é"}')])
+def test_arguments_go_back_as_json_text(given: Any, sent: str, llm: PredictionGuard, box: Sandbox) -> None:
+    call = ToolCallBlock(tool_call_id="x", tool_name="add", tool_kwargs=given)
+    result = ChatMessage(role="tool", content="1", additional_kwargs={"tool_call_id": "x"})
+    llm.chat([ChatMessage(role="user", content="?"), ChatMessage(role="assistant", blocks=[call]), result])
+    assert box.requests[-1]["messages"][1]["tool_calls"][0]["function"]["arguments"] == sent
+
+
+def test_a_result_without_a_call(llm: PredictionGuard, box: Sandbox) -> None:
+    with pytest.raises(wing.ContentError, match="tool_call_id") as caught:
+        llm.chat([ChatMessage(role="user", content="?"), ChatMessage(role="tool", content="1")])
+    assert caught.value.message_index == 1
+    assert box.requests == []
+
+
+def test_thoughts_are_not_given_back(llm: PredictionGuard, box: Sandbox) -> None:
+    blocks = [ThinkingBlock(content="hm"), TextBlock(text="Four.")]
+    llm.chat([ChatMessage(role="assistant", blocks=blocks), ChatMessage(role="user", content="Sure?")])
+    assert box.requests[-1]["messages"][0] == {"role": "assistant", "content": "Four."}
+
+
+# Agents
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+async def test_function_agent(streamed: bool, llm: PredictionGuard) -> None:
+    agent = FunctionAgent(tools=TOOLS, llm=llm, streaming=streamed)
+    assert "sunny in Paris" in str(await agent.run(user_msg=PARIS))
+
+
+async def test_function_agent_with_a_tool_that_returns_a_picture(
+    llm: PredictionGuard, box: Sandbox, photos: Path
+) -> None:
+    def fetch_photo(name: str) -> list[Any]:
+        """Fetch a photo by its name."""
+        return [TextBlock(text="here it is"), ImageBlock(path=photos / f"{name}.jpg")]
+
+    agent = FunctionAgent(tools=[FunctionTool.from_defaults(fetch_photo)], llm=llm)
+    assert "600 x 400" in str(await agent.run(user_msg="Fetch the photo named coffee"))
+    assert [message["role"] for message in box.requests[-1]["messages"]] == ["user", "assistant", "tool", "user"]
+
+
+async def test_function_agent_with_a_picture_in_the_question(llm: PredictionGuard, photos: Path) -> None:
+    message = ChatMessage(role="user", blocks=[TextBlock(text="Who is it?"), ImageBlock(path=photos / "cat.jpg")])
+    assert "451 x 300" in str(await FunctionAgent(tools=TOOLS, llm=llm).run(user_msg=message))
+
+
+async def test_react_agent_with_a_picture_in_the_question(llm: PredictionGuard, photos: Path) -> None:
+    message = ChatMessage(role="user", blocks=[TextBlock(text="Who is it?"), ImageBlock(path=photos / "cat.jpg")])
+    assert "451 x 300" in str(await ReActAgent(tools=TOOLS, llm=llm).run(user_msg=message))
+
+
+async def test_agent_workflow(llm: PredictionGuard) -> None:
+    workflow = AgentWorkflow.from_tools_or_functions([get_weather, add], llm=llm)
+    assert "sunny in Rome" in str(await workflow.run(user_msg="What is the weather in Rome?"))
+
+
+# Structured answers
+
+PROMPT = PromptTemplate("Describe the photo titled {title} of 30 by 40")
+EXPECTED = Photo(width=30, height=40, title="Cat")
+
+
+def test_structured_predict(llm: PredictionGuard, box: Sandbox) -> None:
+    assert llm.structured_predict(Photo, PROMPT, title="Cat") == EXPECTED
+    assert box.requests[-1]["tool_choice"] == "required"
+
+
+async def test_structured_predict_asynchronously(llm: PredictionGuard) -> None:
+    assert await llm.astructured_predict(Photo, PROMPT, title="Cat") == EXPECTED
+
+
+async def test_structured_predict_streamed(make: Make, box: Sandbox) -> None:
+    llm = make(system_prompt="Be exact.")
+    objects = list(llm.stream_structured_predict(Photo, PROMPT, title="Cat"))
+    assert objects[-1] == EXPECTED
+    assert any(getattr(each, "width", None) == 30 and each.title is None for each in objects)
+    again = [each async for each in await llm.astream_structured_predict(Photo, PROMPT, title="Cat")]
+    assert again[-1] == EXPECTED
+    for body in box.requests:
+        assert body["tool_choice"] == "required"
+        assert body["stream"] is True
+        assert body["messages"][0] == {"role": "system", "content": "Be exact."}
+
+
+async def test_structured_llm_with_a_picture(llm: PredictionGuard, photos: Path) -> None:
+    structured = llm.as_structured_llm(Photo)
+    blocks = [TextBlock(text="What are title, width and height?"), ImageBlock(path=photos / "cat.jpg")]
+    messages = [ChatMessage(role="user", blocks=blocks)]
+    answers = [structured.chat(messages), await structured.achat(messages)]
+    answers += list(structured.stream_chat(messages))
+    answers += [each async for each in await structured.astream_chat(messages)]
+    assert len(answers) == 4
+    for answer in answers:
+        assert (answer.raw.width, answer.raw.height) == (451, 300)
+
+
+def test_structured_answers_without_tools(make: Make) -> None:
+    llm = make(is_function_calling_model=False)
+    reply = {"id": "1", "choices": [{"index": 0, "message": {"content": EXPECTED.model_dump_json()}}]}
+    transport = httpx.MockTransport(lambda request: httpx.Response(200, json=reply))
+    llm.http_client = httpx.Client(transport=transport)
+    assert llm.structured_predict(Photo, PROMPT, title="Cat") == EXPECTED
+    if "stream_call" not in vars(LLMTextCompletionProgram):
+        pytest.skip("this release of llama-index-core does not stream structured answers without tools")
+    assert list(llm.stream_structured_predict(Photo, PROMPT, title="Cat"))[-1] == EXPECTED
