@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import time
 from collections.abc import AsyncGenerator, Generator
 from types import TracebackType
@@ -15,11 +14,10 @@ from typing import Any, Self, TypeVar
 
 import httpx
 
-from predictionguard_core import exchange, pools, settings
+from predictionguard_core import downloads, exchange, pools
+from predictionguard_core.connection import Connection, Opened
 from predictionguard_core.errors import PredictionGuardError
 from predictionguard_core.events import ChunkReader
-from predictionguard_core.policy import ImagePolicy
-from predictionguard_core.version import __version__
 from predictionguard_core.wire import (
     Capability,
     ChatChunk,
@@ -34,77 +32,8 @@ from predictionguard_core.wire import (
 
 T = TypeVar("T")
 
-_USER_AGENT = f"predictionguard-integrations/{__version__}"
 
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Opened(exchange.Answer):
-    """An answer whose body is still to come."""
-
-    response: Any = None
-
-
-class _Base:
-    """What has no colour: settings, headers, and how a client is copied."""
-
-    def __init__(
-        self,
-        api_key: Any = None,
-        base_url: str | None = None,
-        *,
-        timeout: float | None = settings.DEFAULT_TIMEOUT,
-        max_retries: int | None = settings.DEFAULT_MAX_RETRIES,
-        images: ImagePolicy | None = None,
-        http_client: Any = None,
-    ) -> None:
-        self._settings = settings.resolve(api_key, base_url, timeout=timeout, max_retries=max_retries)
-        self._policy = images or ImagePolicy()
-        self._own = http_client
-
-    @property
-    def base_url(self) -> str:
-        return self._settings.base_url
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.base_url!r})"
-
-    def __getstate__(self) -> dict[str, Any]:
-        # Without the key, and without what is open: the copy reads PREDICTIONGUARD_API_KEY where it wakes up.
-        return {
-            "base_url": self._settings.base_url,
-            "timeout": self._settings.timeout,
-            "max_retries": self._settings.max_retries,
-            "images": self._policy,
-        }
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(**state)  # type: ignore[misc]
-
-    def __copy__(self) -> Self:
-        twin = object.__new__(type(self))
-        twin.__dict__.update(self.__dict__)
-        return twin
-
-    def __deepcopy__(self, memo: Any) -> Self:
-        return self.__copy__()
-
-    def _arguments(self, send: exchange.Send) -> dict[str, Any]:
-        headers = {
-            "Authorization": f"Bearer {self._settings.api_key.get_secret_value()}",
-            "Accept": "text/event-stream" if send.stream else "application/json",
-            "User-Agent": _USER_AGENT,
-        }
-        if send.body is not None:
-            headers["Content-Type"] = "application/json"
-            headers["Content-Length"] = str(send.body.length)
-        timeout = self._settings.timeout
-        return {
-            "headers": headers,
-            "timeout": httpx.Timeout(timeout, connect=min(timeout, pools.CONNECT_TIMEOUT)),
-        }
-
-
-class Client(_Base):
+class Client(Connection):
     """Prediction Guard's API, synchronous.
 
     Args:
@@ -123,6 +52,8 @@ class Client(_Base):
         ConfigurationError: no key, a bad address, or a bad option.
     """
 
+    takes = httpx.Client
+
     def chat(self, request: ChatRequest) -> ChatCompletion:
         """Ask, and wait for the whole answer."""
         return self._run(exchange.chat(request, self._policy, self._settings.max_retries))
@@ -136,6 +67,7 @@ class Client(_Base):
             yield self.chat(request).as_chunk()
             return
         opened = self._run(exchange.chat_stream(request, self._policy, self._settings.max_retries))
+        assert isinstance(opened, Opened)
         with contextlib.closing(self._chunks(opened)) as chunks:
             for chunk in chunks:
                 yield chunk
@@ -150,6 +82,7 @@ class Client(_Base):
             yield self.complete(request).as_chunk()
             return
         opened = self._run(exchange.complete_stream(request, self._settings.max_retries))
+        assert isinstance(opened, Opened)
         with contextlib.closing(self._chunks(opened)) as chunks:
             for chunk in chunks:
                 yield chunk
@@ -176,11 +109,11 @@ class Client(_Base):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
 
-    def _chunks(self, opened: exchange.Answer) -> Generator[ChatChunk, None, None]:
-        response = opened.response  # type: ignore[attr-defined]
+    def _chunks(self, opened: Opened) -> Generator[ChatChunk, None, None]:
+        response = opened.response
         with contextlib.closing(response):
             with pools.mapped_stream(self.base_url, self._settings.timeout):
-                if "text/event-stream" not in response.headers.get("content-type", ""):
+                if "text/event-stream" not in response.headers.get("content-type", "").lower():
                     body = response.read()
                     whole = exchange.Answer(response.status_code, response.headers, body)
                     yield exchange.read_completion(whole).as_chunk()
@@ -217,7 +150,7 @@ class Client(_Base):
             case exchange.Work():
                 return pools.work_all(step.jobs)
             case exchange.Fetch():
-                return pools.fetch_all(step.urls, step.policy)
+                return downloads.fetch_all(step.urls, step.policy)
 
     def _send(self, send: exchange.Send) -> exchange.Answer:
         client = self._own or pools.shared_client(self)
@@ -230,7 +163,7 @@ class Client(_Base):
                 )
                 response = client.send(request, stream=True)
                 if send.stream and response.is_success:
-                    return _Opened(response.status_code, response.headers, response=response)
+                    return Opened(response.status_code, response.headers, response=response)
                 with contextlib.closing(response):
                     with pools.mapped(self.base_url, timeout, answered=True):
                         pieces = []
@@ -240,12 +173,14 @@ class Client(_Base):
                 return exchange.Answer(response.status_code, response.headers, b"".join(pieces))
 
 
-class AsyncClient(_Base):
+class AsyncClient(Connection):
     """Prediction Guard's API, asynchronous: `Client` in the other colour, with the same arguments and methods.
 
     One object may be used in several event loops, one after the other or in several threads; each loop has its own
     connections, which are closed with it where `asyncio.run` runs it.
     """
+
+    takes = httpx.AsyncClient
 
     async def chat(self, request: ChatRequest) -> ChatCompletion:
         """Ask, and wait for the whole answer."""
@@ -260,6 +195,7 @@ class AsyncClient(_Base):
             yield (await self.chat(request)).as_chunk()
             return
         opened = await self._run(exchange.chat_stream(request, self._policy, self._settings.max_retries))
+        assert isinstance(opened, Opened)
         async with contextlib.aclosing(self._chunks(opened)) as chunks:
             async for chunk in chunks:
                 yield chunk
@@ -274,6 +210,7 @@ class AsyncClient(_Base):
             yield (await self.complete(request)).as_chunk()
             return
         opened = await self._run(exchange.complete_stream(request, self._settings.max_retries))
+        assert isinstance(opened, Opened)
         async with contextlib.aclosing(self._chunks(opened)) as chunks:
             async for chunk in chunks:
                 yield chunk
@@ -302,11 +239,11 @@ class AsyncClient(_Base):
     ) -> None:
         await self.aclose()
 
-    async def _chunks(self, opened: exchange.Answer) -> AsyncGenerator[ChatChunk, None]:
-        response = opened.response  # type: ignore[attr-defined]
+    async def _chunks(self, opened: Opened) -> AsyncGenerator[ChatChunk, None]:
+        response = opened.response
         async with contextlib.aclosing(response):
             with pools.mapped_stream(self.base_url, self._settings.timeout):
-                if "text/event-stream" not in response.headers.get("content-type", ""):
+                if "text/event-stream" not in response.headers.get("content-type", "").lower():
                     body = await response.aread()
                     whole = exchange.Answer(response.status_code, response.headers, body)
                     yield exchange.read_completion(whole).as_chunk()
@@ -343,7 +280,7 @@ class AsyncClient(_Base):
             case exchange.Work():
                 return await pools.async_work_all(step.jobs)
             case exchange.Fetch():
-                return await pools.async_fetch_all(step.urls, step.policy)
+                return await downloads.async_fetch_all(step.urls, step.policy)
 
     async def _send(self, send: exchange.Send) -> exchange.Answer:
         client = self._own or pools.shared_async_client(self)
@@ -359,7 +296,7 @@ class AsyncClient(_Base):
                 )
                 response = await client.send(request, stream=True)
                 if send.stream and response.is_success:
-                    return _Opened(response.status_code, response.headers, response=response)
+                    return Opened(response.status_code, response.headers, response=response)
                 async with contextlib.aclosing(response):
                     with pools.mapped(self.base_url, timeout, answered=True):
                         pieces = []

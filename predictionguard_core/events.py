@@ -10,7 +10,8 @@ from collections.abc import Iterator
 
 from pydantic_core import from_json
 
-from predictionguard_core.errors import InvalidResponseError, StreamInterruptedError, from_reply
+from predictionguard_core.errors import InvalidResponseError, StreamInterruptedError
+from predictionguard_core.statuses import from_reply
 from predictionguard_core.wire import ChatChunk, ChunkChoice, ToolCallDelta, check_status
 
 _BOM = b"\xef\xbb\xbf"
@@ -20,12 +21,15 @@ _LONGEST_EVENT = 64 * 1024 * 1024
 class EventDecoder:
     """Splits the bytes of an event stream, however they were cut, into the `data` of each event.
 
-    Lines end with LF, CR LF or CR and nothing else: U+0085 and U+2028 are ordinary characters of a JSON string.
+    Lines end with LF, CR LF or CR and nothing else: U+0085 and U+2028 are ordinary characters of a JSON string. `name`
+    is what the event that was given last is called, empty for most.
     """
 
     def __init__(self) -> None:
+        self.name = b""
         self._rest = b""
         self._data: list[bytes] = []
+        self._name = b""
         self._size = 0
         self._started = False
         self._after_cr = False
@@ -56,10 +60,8 @@ class EventDecoder:
         for line in lines:
             if line:
                 self._field(line)
-            elif self._data:
-                self._size = 0
-                event, self._data = b"\n".join(self._data), []
-                yield event
+            else:
+                yield from self._dispatched()
 
     def finish(self) -> Iterator[bytes]:
         """What stands at the end of the stream without a blank line behind it.
@@ -69,13 +71,19 @@ class EventDecoder:
         if self._rest:
             self._field(self._rest)
             self._rest = b""
-        if self._data:
-            event, self._data = b"\n".join(self._data), []
-            yield event
+        yield from self._dispatched()
+
+    def _dispatched(self) -> Iterator[bytes]:
+        data, self._data, self._size = self._data, [], 0
+        self.name, self._name = self._name, b""
+        if data:
+            yield b"\n".join(data)
 
     def _field(self, line: bytes) -> None:
         if line.startswith(b"data:"):
             self._data.append(line[6:] if line.startswith(b"data: ") else line[5:])
+        elif line.startswith(b"event:"):
+            self._name = line[6:].strip()
 
 
 class ChunkReader:
@@ -128,9 +136,10 @@ class ChunkReader:
                 yield chunk
 
     def _settled(self, event: bytes) -> ChatChunk:
-        if b'"error"' in event:
+        if b'"error"' in event or self._events.name == b"error":
             self._raise_error(event)
         chunk, last = ChatChunk.parse(event), self._last
+        chunk.is_last = False
         check_status(chunk, self._request_id)
         if not self._has_begun:
             self._has_begun = True
@@ -164,9 +173,11 @@ class ChunkReader:
         try:
             decoded = from_json(event)
         except ValueError:
-            return
+            decoded = event.decode("utf-8", "replace")
         if isinstance(decoded, dict) and decoded.get("error") is not None:
             raise from_reply(decoded["error"], self._request_id)
+        if self._events.name == b"error":
+            raise from_reply(decoded, self._request_id)
 
 
 class ToolCallFragments:

@@ -21,10 +21,10 @@ from predictionguard_core.errors import (
     ImageTooLargeError,
     InvalidResponseError,
     PredictionGuardError,
-    from_response,
 )
 from predictionguard_core.images import Image, Job, Remote
 from predictionguard_core.policy import ImagePolicy
+from predictionguard_core.statuses import from_response
 from predictionguard_core.wire import (
     CAPABILITIES,
     MAX_INPUTS,

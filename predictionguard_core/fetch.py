@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import ipaddress
+import re
 from collections.abc import Generator
 
 import httpx
@@ -26,6 +27,7 @@ TOTAL_TIMEOUT = 30.0
 
 _LONGEST_URL = 8192
 _PORTS = {"http": 80, "https": 443}
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -112,8 +114,8 @@ def download(text: str, policy: ImagePolicy) -> Generator[Step, object, bytes]:
         elif got.status_code == 200:
             return got.body
         else:
-            raise ImageFetchError(f"the host {url.host} answered status {got.status_code} for the picture")
-    raise ImageFetchError(f"the host {url.host} redirects more than {MAX_REDIRECTS} times")
+            raise ImageFetchError(f"the host {name(url)} answered status {got.status_code} for the picture")
+    raise ImageFetchError(f"the host {name(url)} redirects more than {MAX_REDIRECTS} times")
 
 
 def parse(text: str, policy: ImagePolicy) -> httpx.URL:
@@ -130,7 +132,7 @@ def parse(text: str, policy: ImagePolicy) -> httpx.URL:
         raise ImageBlockedError("the picture's address is no valid URL") from None
     if url.scheme not in _PORTS:
         raise ImageBlockedError("pictures are downloaded over http and https only")
-    if url.userinfo or "@" in text.partition("://")[2].partition("/")[0]:
+    if url.userinfo or "@" in re.split("[/?#]", text.partition("://")[2], maxsplit=1)[0]:
         raise ImageBlockedError("the picture's address holds a user name or password")
     if port == 0:
         raise ImageBlockedError("the picture's address names port 0")
@@ -139,6 +141,11 @@ def parse(text: str, policy: ImagePolicy) -> httpx.URL:
     if not policy.allows_host(host):
         raise ImageBlockedError(f"the host {host} is not in ImagePolicy.allowed_hosts")
     return url
+
+
+def name(url: httpx.URL) -> str:
+    """The host's name as it is dialled: `url.host` fails for names that only look like encoded ones."""
+    return url.raw_host.decode("ascii")
 
 
 def is_allowed(address: str, *, private: bool) -> bool:
@@ -169,18 +176,18 @@ def _is_plain(host: str) -> bool:
 def _joined(url: httpx.URL, location: str) -> str:
     try:
         # As text, so that the joined address goes through the same door as one that a caller gave.
-        return location if "://" in location.partition("?")[0] else str(url.join(location))
+        return location if _SCHEME.match(location) else str(url.join(location))
     except (httpx.InvalidURL, ValueError, UnicodeError):
-        raise ImageBlockedError(f"the host {url.host} redirects to an address that is no valid URL") from None
+        raise ImageBlockedError(f"the host {name(url)} redirects to an address that is no valid URL") from None
 
 
 def _judged(addresses: list[str], url: httpx.URL, policy: ImagePolicy) -> str:
     if not addresses:
-        raise ImageFetchError(f"the host {url.host} has no address")
+        raise ImageFetchError(f"the host {name(url)} has no address")
     # One bad address among good ones is how a name is made to point inwards: all must pass.
     if not all(is_allowed(address, private=policy.allow_private_hosts) for address in addresses):
         raise ImageBlockedError(
-            f"the host {url.host} has an address that is not public; allow your own hosts with "
+            f"the host {name(url)} has an address that is not public; allow your own hosts with "
             "ImagePolicy(allow_private_hosts=True, allowed_hosts=[...])"
         )
     return addresses[0]
@@ -191,8 +198,8 @@ def _networks(*texts: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Networ
 
 
 # IANA's registries of special-purpose addresses (RFC 6890 and its successors), written out because what Python calls
-# global differs from version to version, and 168.63.129.16, 100.100.100.200 and fd00:ec2::254, at which clouds serve
-# credentials to their machines.
+# global differs from version to version, and the addresses at which clouds serve credentials to their machines: Azure's
+# 168.63.129.16, Alibaba's 100.100.100.200, and in IPv6 those of Amazon, Google, Oracle, Scaleway and Linode.
 _PRIVATE_4 = _networks("10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")
 _NEVER_4 = _networks(
     "0.0.0.0/8",
@@ -211,7 +218,7 @@ _NEVER_4 = _networks(
     "224.0.0.0/3",
 )
 _PRIVATE_6 = _networks("::1/128", "fc00::/7")
-_NEVER_6 = _networks("fd00:ec2::254/128", "fd20:ce::254/128")
+_NEVER_6 = _networks("fd00:ec2::/32", "fd20:ce::/32", "fd00:c1::/32", "fd00:42::/32", "fd00:a9fe:a9fe::/48")
 _GLOBAL_6 = _networks("2000::/3")
 # Inside 2000::/3 and not for a picture's host: protocol assignments with Teredo, documentation, 6to4, AS112.
 _SPECIAL_6 = _networks("2001::/23", "2001:db8::/32", "2002::/16", "2620:4f:8000::/48", "3ffe::/16", "3fff::/20")

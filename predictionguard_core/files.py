@@ -11,6 +11,7 @@ from predictionguard_core.policy import ImagePolicy
 
 # Where a system lacks a flag it lacks the danger.
 _FLAGS = os.O_RDONLY
+_LONGEST_NAME = 80
 for _flag in ("O_NONBLOCK", "O_CLOEXEC", "O_NOFOLLOW", "O_NOCTTY", "O_BINARY"):
     _FLAGS |= getattr(os, _flag, 0)
 
@@ -25,12 +26,12 @@ def read(path: Path, policy: ImagePolicy) -> bytes:
     try:
         real = Path(os.path.realpath(path))
         if policy.local_roots and not _is_below(real, policy):
-            raise ImageBlockedError(f"the file {path.name!r} is not below a folder of ImagePolicy.local_roots")
+            raise ImageBlockedError(f"{_called(path)} is not below a folder of ImagePolicy.local_roots")
         # Looked at before it is opened, since opening a device can have effects; and once more when it is open.
         _check_regular(real.stat(), path)
         descriptor = os.open(real, _FLAGS)
     except (OSError, ValueError) as error:
-        raise ImageFormatError(f"the file {path.name!r} can't be read: {_reason(error)}") from None
+        raise ImageFormatError(f"{_called(path)} can't be read: {_reason(error)}") from None
     with open(descriptor, "rb") as file:
         try:
             facts = os.fstat(descriptor)
@@ -38,7 +39,7 @@ def read(path: Path, policy: ImagePolicy) -> bytes:
             _check_size(facts.st_size, path, policy)
             data = file.read(policy.max_bytes + 1)
         except OSError as error:
-            raise ImageFormatError(f"the file {path.name!r} can't be read: {_reason(error)}") from None
+            raise ImageFormatError(f"{_called(path)} can't be read: {_reason(error)}") from None
     _check_size(len(data), path, policy)
     return data
 
@@ -49,15 +50,20 @@ def _is_below(real: Path, policy: ImagePolicy) -> bool:
 
 def _check_regular(facts: os.stat_result, path: Path) -> None:
     if not stat.S_ISREG(facts.st_mode):
-        raise ImageBlockedError(f"{path.name!r} is not a regular file")
+        raise ImageBlockedError(f"{_called(path)} is not a regular file")
 
 
 def _check_size(count: int, path: Path, policy: ImagePolicy) -> None:
     if count > policy.max_bytes:
         raise ImageTooLargeError(
-            f"the file {path.name!r} has {count:,} bytes or more, the policy allows {policy.max_bytes:,} "
+            f"{_called(path)} has {count:,} bytes or more, the policy allows {policy.max_bytes:,} "
             "(ImagePolicy.max_bytes)"
         )
+
+
+def _called(path: Path) -> str:
+    # What is tried as a path may be somebody's damaged base64, which no error shall show.
+    return f"the file {path.name!r}" if len(path.name) <= _LONGEST_NAME else "the file"
 
 
 def _reason(error: OSError | ValueError) -> str:

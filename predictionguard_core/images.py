@@ -17,9 +17,9 @@ from typing import IO, Any
 
 from predictionguard_core import files, headers, pixels
 from predictionguard_core.errors import ImageBlockedError, ImageError, ImageFormatError, ImageTooLargeError
+from predictionguard_core.payloads import SLICE, Encoded, Payload, Raw
 from predictionguard_core.policy import ImagePolicy
 
-_SLICE = 64 * 1024
 _HEAD = 64
 _LONGEST_PATH = 4096
 
@@ -53,7 +53,7 @@ class Image:
 
     __slots__ = ("_payload", "_prefix", "media_type", "size")
 
-    def __init__(self, payload: _Payload, header: headers.Header) -> None:
+    def __init__(self, payload: Payload, header: headers.Header) -> None:
         self._payload = payload
         self.media_type = header.media_type
         self.size = (header.width, header.height)
@@ -85,8 +85,8 @@ class Image:
     def digest(self) -> str:
         """The SHA-256 of the picture's bytes, in hexadecimal: the same however the picture was given."""
         digest = hashlib.sha256()
-        for offset in range(0, self._payload.length, 3 * _SLICE):
-            digest.update(self._payload.at(offset, 3 * _SLICE))
+        for offset in range(0, self._payload.length, 3 * SLICE):
+            digest.update(self._payload.at(offset, 3 * SLICE))
         return digest.hexdigest()
 
     @classmethod
@@ -114,7 +114,7 @@ def begin(source: Any, policy: ImagePolicy) -> Image | Remote | Job:
     if isinstance(source, Base64):
         return _from_base64(source.text, 0, policy)
     if isinstance(source, bytes | bytearray | memoryview):
-        return _from_payload(_Raw(bytes(source)), policy)
+        return _from_payload(Raw(bytes(source)), policy)
     if isinstance(source, Path):
         return Job(lambda: load_file(source, policy))
     if isinstance(source, str):
@@ -174,7 +174,7 @@ def _from_data_uri(text: str, policy: ImagePolicy) -> Image | Job:
     if text[:comma].rstrip().lower().endswith(";base64"):
         return _from_base64(text, comma + 1, policy)
     _check_bytes((len(text) - comma) // 3, policy)
-    return _from_payload(_Raw(urllib.parse.unquote_to_bytes(text[comma + 1 :])), policy)
+    return _from_payload(Raw(urllib.parse.unquote_to_bytes(text[comma + 1 :])), policy)
 
 
 def sniff_base64(text: str) -> str | None:
@@ -189,10 +189,10 @@ def sniff_base64(text: str) -> str | None:
 
 
 def _from_base64(text: str | bytes, start: int, policy: ImagePolicy) -> Image | Job:
-    return _from_payload(_Encoded(text, start), policy)
+    return _from_payload(Encoded(text, start), policy)
 
 
-def _from_payload(payload: _Payload, policy: ImagePolicy) -> Image | Job:
+def _from_payload(payload: Payload, policy: ImagePolicy) -> Image | Job:
     if not payload.length:
         raise ImageFormatError("the picture is empty")
     _check_bytes(payload.length, policy)
@@ -208,7 +208,7 @@ def _from_payload(payload: _Payload, policy: ImagePolicy) -> Image | Job:
     return Image(payload, header)
 
 
-def _reworked(payload: _Payload, header: headers.Header, policy: ImagePolicy) -> Image:
+def _reworked(payload: Payload, header: headers.Header, policy: ImagePolicy) -> Image:
     data = pixels.rework(
         payload.at(0, payload.length),
         header,
@@ -216,13 +216,13 @@ def _reworked(payload: _Payload, header: headers.Header, policy: ImagePolicy) ->
         max_edge=policy.max_edge,
         max_pixels=policy.max_pixels,
     )
-    made = _Raw(data)
+    made = Raw(data)
     header = headers.read(made.at, made.length)
     return _stripped(data, header) if policy.strip_metadata else Image(made, header)
 
 
 def _stripped(data: bytes, header: headers.Header) -> Image:
-    return Image(_Raw(headers.strip(data, header)), header)
+    return Image(Raw(headers.strip(data, header)), header)
 
 
 def _check_bytes(count: int, policy: ImagePolicy) -> None:
@@ -255,93 +255,12 @@ class _Bare:
 
     __slots__ = ("_payload", "length")
 
-    def __init__(self, payload: _Payload) -> None:
+    def __init__(self, payload: Payload) -> None:
         self._payload = payload
         self.length = payload.encoded_length
 
     def pieces(self) -> Iterator[bytes]:
         return self._payload.encoded()
-
-
-class _Raw:
-    """Bytes that are encoded while they are sent."""
-
-    __slots__ = ("_data", "length")
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self.length = len(data)
-
-    @property
-    def encoded_length(self) -> int:
-        return (self.length + 2) // 3 * 4
-
-    def at(self, offset: int, count: int) -> bytes:
-        return self._data[offset : offset + count]
-
-    def encoded(self) -> Iterator[bytes]:
-        step = _SLICE // 4 * 3
-        for offset in range(0, self.length, step):
-            yield binascii.b2a_base64(self._data[offset : offset + step], newline=False)
-
-
-class _Encoded:
-    """Base64 that arrived ready: passed on as it is, decoded only where somebody looks.
-
-    `start` is where the base64 begins in `text`. Text that is no clean base64 (line breaks, the URL-safe alphabet,
-    percent signs, no padding) is mended first, which costs one copy.
-    """
-
-    __slots__ = ("_end", "_start", "_text", "encoded_length", "length")
-
-    def __init__(self, text: str | bytes, start: int) -> None:
-        if not text.isascii():
-            raise ImageFormatError("the base64 holds characters that are not ASCII")
-        text, start = _mended(text, start)
-        self._text, self._start, self._end = text, start, len(text)
-        self.encoded_length = self._end - start
-        tail = text[max(start, self._end - 2) :]
-        padding = tail.count("=") if isinstance(tail, str) else tail.count(b"=")
-        self.length = self.encoded_length // 4 * 3 - padding
-        self.at(max(0, self.length - 3), 3)  # the end must be whole, too
-
-    def at(self, offset: int, count: int) -> bytes:
-        count = max(0, min(count, self.length - offset))
-        first, last = offset // 3 * 4, -(-(offset + count) // 3) * 4
-        try:
-            decoded = binascii.a2b_base64(self._text[self._start + first : self._start + last], strict_mode=True)
-        except (ValueError, binascii.Error):
-            raise ImageFormatError("the base64 is damaged: it holds characters that base64 has no use for") from None
-        return decoded[offset % 3 : offset % 3 + count]
-
-    def encoded(self) -> Iterator[bytes]:
-        for offset in range(self._start, self._end, _SLICE):
-            piece = self._text[offset : min(offset + _SLICE, self._end)]
-            yield piece.encode("ascii") if isinstance(piece, str) else piece
-
-
-_Payload = _Raw | _Encoded
-
-
-def _mended(text: str | bytes, start: int) -> tuple[str | bytes, int]:
-    # One search a sign, each at the speed of memory, so that clean base64 is neither copied nor decoded. The first two
-    # signs matter for safety too: with neither a quote nor a backslash, spliced text can't leave its JSON string.
-    def holds(sign: str) -> bool:
-        return text.find(sign, start) >= 0 if isinstance(text, str) else text.find(sign.encode(), start) >= 0
-
-    if holds('"') or holds("\\"):
-        raise ImageFormatError("the base64 is damaged: it holds a quote or a backslash")
-    needs_work = [sign for sign in ("\n", "\r", " ", "\t", "-", "_", "%") if holds(sign)]
-    missing = -(len(text) - start) % 4
-    if not (needs_work or missing):
-        return text, start
-    clean = text[start:] if isinstance(text, str) else text[start:].decode("ascii")
-    if "%" in needs_work:
-        clean = urllib.parse.unquote(clean)
-        if not clean.isascii() or '"' in clean or "\\" in clean:
-            raise ImageFormatError("the base64 is damaged: it holds characters that base64 has no use for")
-    clean = "".join(clean.split()).replace("-", "+").replace("_", "/").rstrip("=")
-    return clean + "=" * (-len(clean) % 4), 0
 
 
 __all__ = ["Base64", "Image", "ImageError", "Job", "Remote", "begin", "load", "load_bytes", "load_file", "sniff_base64"]

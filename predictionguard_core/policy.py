@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+import httpx
+from pydantic import ConfigDict
 
 from predictionguard_core.errors import ConfigurationError
 
@@ -32,6 +36,9 @@ class ImagePolicy:
     A picture that needs no change goes out byte for byte.
     """
 
+    # What pydantic heeds where a policy is given as a dict.
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
     local_roots: tuple[str | Path, ...] = ()
     allowed_hosts: tuple[str, ...] | None = None
     allow_private_hosts: bool = False
@@ -45,11 +52,12 @@ class ImagePolicy:
     def __post_init__(self) -> None:
         self._set("local_roots", tuple(Path(root) for root in _several(self.local_roots, "local_roots")))
         if self.allowed_hosts is not None:
-            hosts = tuple(host.lower().rstrip(".") for host in _several(self.allowed_hosts, "allowed_hosts"))
-            self._set("allowed_hosts", hosts)
+            self._set("allowed_hosts", tuple(map(_host, _several(self.allowed_hosts, "allowed_hosts"))))
         for name in ("max_bytes", "max_pixels", "max_images", "max_edge"):
             value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            if value is None and name == "max_edge":
+                continue
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ConfigurationError(f"ImagePolicy.{name}: give a whole number above 0")
 
     def _set(self, name: str, value: Any) -> None:
@@ -79,4 +87,16 @@ def _several(value: Any, name: str) -> tuple[Any, ...]:
     if isinstance(value, str | os.PathLike):
         # A lone string is a sequence of letters: "/" would be among the roots.
         raise ConfigurationError(f"ImagePolicy.{name}: give a list, such as [{str(value)!r}]")
+    if not isinstance(value, Iterable) or not all(isinstance(each, str | os.PathLike) for each in value):
+        raise ConfigurationError(f"ImagePolicy.{name}: give a list of texts")
     return tuple(value)
+
+
+def _host(text: str) -> str:
+    """A host as an address has it: lower case, without brackets, and encoded (RFC 5891) where it is not ASCII."""
+    bare = text.strip().strip("[]").lower().rstrip(".")
+    try:
+        encoded = bare if bare.isascii() else httpx.URL(f"http://{bare.lstrip('.')}").raw_host.decode("ascii")
+    except (httpx.InvalidURL, ValueError):
+        raise ConfigurationError(f"ImagePolicy.allowed_hosts: {text!r} is no host") from None
+    return f".{encoded}" if bare.startswith(".") and not bare.isascii() else encoded

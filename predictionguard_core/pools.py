@@ -10,31 +10,26 @@ import atexit
 import contextlib
 import dataclasses
 import os
-import socket
 import ssl
 import threading
 import time
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
 
-from predictionguard_core import fetch
+from predictionguard_core import transports
 from predictionguard_core.errors import (
     APIConnectionError,
     APITimeoutError,
     ConfigurationError,
-    ImageFetchError,
     InvalidResponseError,
     StreamInterruptedError,
 )
-from predictionguard_core.policy import ImagePolicy
 from predictionguard_core.wire import Body
 
 CONNECT_TIMEOUT = 10.0
-_DOWNLOADS_AT_ONCE = 8
 _LIMITS = httpx.Limits(max_connections=1000, max_keepalive_connections=100, keepalive_expiry=30.0)
 # Below this a body goes out in one piece: cheaper than many small writes, and too little memory to matter.
 _ONE_PIECE = 512 * 1024
@@ -93,7 +88,8 @@ def shared_client(user: object) -> httpx.Client:
     registry = _registry
     with registry.lock:
         if registry.client is None:
-            registry.client = httpx.Client(verify=tls_context(), limits=_LIMITS)
+            tls = tls_context()
+            registry.client = httpx.Client(verify=tls, limits=_LIMITS, transport=transports.transport(tls, _LIMITS))
         registry.users.add(user)
         return registry.client
 
@@ -175,13 +171,14 @@ class Limit:
 
 
 @contextlib.contextmanager
-def limit(seconds: float | None) -> Iterator[Limit]:
-    """Bound a block. In this colour it ends at the next `check`; every single wait is bounded by httpx."""
-    yield Limit(seconds)
+def limit(seconds: float) -> Iterator[Limit]:
+    """Bound a block. Waits on our own transport end with it; on a user's own client it ends at the next `check`."""
+    with transports.deadline(seconds):
+        yield Limit(seconds)
 
 
 @contextlib.asynccontextmanager
-async def async_limit(seconds: float | None) -> AsyncIterator[Limit]:
+async def async_limit(seconds: float) -> AsyncIterator[Limit]:
     async with asyncio.timeout(seconds):
         yield Limit(None)
 
@@ -203,6 +200,8 @@ def mapped(base_url: str, timeout: float, *, answered: bool = False) -> Iterator
     except httpx.TransportError as error:
         text = f"the connection to {base_url} was lost ({_reason(error)})"
         raise APIConnectionError(text, may_retry=not answered) from error
+    except httpx.TooManyRedirects as error:
+        raise InvalidResponseError(f"{base_url} redirects without end; check the address") from error
     except httpx.DecodingError as error:
         raise InvalidResponseError(f"the answer of {base_url} is not encoded as it says") from error
 
@@ -228,146 +227,17 @@ def _reason(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-# Downloads
-
-
-def fetch_all(urls: list[str], policy: ImagePolicy) -> list[bytes | BaseException]:
-    """Download side by side: the bytes, or the error, of each."""
-    if len(urls) == 1:
-        return [_settled(lambda: download(urls[0], policy))]
-    with ThreadPoolExecutor(min(len(urls), _DOWNLOADS_AT_ONCE), "predictionguard-images") as threads:
-        return list(threads.map(lambda url: _settled(lambda: download(url, policy)), urls))
-
-
-async def async_fetch_all(urls: list[str], policy: ImagePolicy) -> list[bytes | BaseException]:
-    slots = asyncio.Semaphore(_DOWNLOADS_AT_ONCE)
-
-    async def one(url: str) -> bytes:
-        async with slots:
-            return await async_download(url, policy)
-
-    return await asyncio.gather(*map(one, urls), return_exceptions=True)
-
-
 def work_all(jobs: list[Callable[[], Any]]) -> list[Any]:
     """Call each: its result, or its error."""
-    return [_settled(job) for job in jobs]
+    return [settled(job) for job in jobs]
 
 
 async def async_work_all(jobs: list[Callable[[], Any]]) -> list[Any]:
     return await asyncio.gather(*(asyncio.to_thread(job) for job in jobs), return_exceptions=True)
 
 
-def _settled(job: Callable[[], Any]) -> Any:
+def settled(job: Callable[[], Any]) -> Any:
     try:
         return job()
     except Exception as error:
         return error
-
-
-def download(url: str, policy: ImagePolicy) -> bytes:
-    flow = fetch.download(url, policy)
-    try:
-        step = next(flow)
-        while True:
-            if isinstance(step, fetch.Resolve):
-                step = flow.send(_addresses(_resolve(step)))
-            else:
-                step = flow.send(_get(step))
-    except StopIteration as end:
-        body: bytes = end.value
-        return body
-
-
-async def async_download(url: str, policy: ImagePolicy) -> bytes:
-    flow = fetch.download(url, policy)
-    try:
-        step = next(flow)
-        while True:
-            if isinstance(step, fetch.Resolve):
-                step = flow.send(_addresses(await _async_resolve(step)))
-            else:
-                step = flow.send(await _async_get(step))
-    except StopIteration as end:
-        body: bytes = end.value
-        return body
-
-
-def _get(step: fetch.Get) -> fetch.Got:
-    url, headers, extensions = step.request
-    with (
-        _mapped_download(step.url),
-        limit(fetch.TOTAL_TIMEOUT) as bound,
-        httpx.Client(verify=tls_context(), trust_env=False, timeout=_download_timeout()) as client,
-        client.stream("GET", url, headers=headers, extensions=extensions) as response,
-    ):
-        if response.has_redirect_location:
-            return fetch.Got(response.status_code, location=response.headers["location"])
-        counter = fetch.BodyCounter(step.max_bytes, response.headers)
-        for piece in response.iter_raw():
-            counter.add(piece)
-            bound.check()
-        return fetch.Got(response.status_code, body=counter.body)
-
-
-async def _async_get(step: fetch.Get) -> fetch.Got:
-    url, headers, extensions = step.request
-    async with (
-        _async_mapped_download(step.url),
-        async_limit(fetch.TOTAL_TIMEOUT) as bound,
-        httpx.AsyncClient(verify=tls_context(), trust_env=False, timeout=_download_timeout()) as client,
-        client.stream("GET", url, headers=headers, extensions=extensions) as response,
-    ):
-        if response.has_redirect_location:
-            return fetch.Got(response.status_code, location=response.headers["location"])
-        counter = fetch.BodyCounter(step.max_bytes, response.headers)
-        async for piece in response.aiter_raw():
-            counter.add(piece)
-            bound.check()
-        return fetch.Got(response.status_code, body=counter.body)
-
-
-def _download_timeout() -> httpx.Timeout:
-    return httpx.Timeout(fetch.TOTAL_TIMEOUT, connect=fetch.CONNECT_TIMEOUT)
-
-
-@contextlib.contextmanager
-def _mapped_download(url: httpx.URL) -> Iterator[None]:
-    try:
-        yield
-    except (httpx.TimeoutException, TimeoutError):
-        text = f"the host {url.host} did not deliver the picture within {fetch.TOTAL_TIMEOUT:g} s"
-        raise ImageFetchError(text) from None
-    except httpx.HTTPError as error:
-        # Without the error's own text and chain: they tell the address that was dialled.
-        raise ImageFetchError(f"the picture can't be had from the host {url.host} ({type(error).__name__})") from None
-
-
-@contextlib.asynccontextmanager
-async def _async_mapped_download(url: httpx.URL) -> AsyncIterator[None]:
-    with _mapped_download(url):
-        yield
-
-
-def _resolve(step: fetch.Resolve) -> Any:
-    with _mapped_lookup(step.host):
-        return socket.getaddrinfo(step.host, step.port, type=socket.SOCK_STREAM)
-
-
-async def _async_resolve(step: fetch.Resolve) -> Any:
-    with _mapped_lookup(step.host):
-        async with asyncio.timeout(fetch.TOTAL_TIMEOUT):
-            loop = asyncio.get_running_loop()
-            return await loop.getaddrinfo(step.host, step.port, type=socket.SOCK_STREAM)
-
-
-@contextlib.contextmanager
-def _mapped_lookup(host: str) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, UnicodeError, TimeoutError):
-        raise ImageFetchError(f"the host {host} has no address that can be looked up") from None
-
-
-def _addresses(answers: Any) -> list[str]:
-    return list(dict.fromkeys(str(answer[4][0]) for answer in answers))

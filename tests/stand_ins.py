@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from predictionguard_core import fetch, pools
+from predictionguard_core import downloads, fetch
 
 
 def public_photo(monkeypatch: pytest.MonkeyPatch, body: bytes) -> None:
@@ -25,7 +25,7 @@ def public_photo(monkeypatch: pytest.MonkeyPatch, body: bytes) -> None:
     async def async_got(step: fetch.Get) -> fetch.Got:
         return got(step)
 
-    monkeypatch.setattr(pools, "_resolve", resolved)
-    monkeypatch.setattr(pools, "_get", got)
-    monkeypatch.setattr(pools, "_async_resolve", async_resolved)
-    monkeypatch.setattr(pools, "_async_get", async_got)
+    monkeypatch.setattr(downloads, "_resolve", resolved)
+    monkeypatch.setattr(downloads, "_get", got)
+    monkeypatch.setattr(downloads, "_async_resolve", async_resolved)
+    monkeypatch.setattr(downloads, "_async_get", async_got)

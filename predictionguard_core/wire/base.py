@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -52,6 +54,17 @@ def as_list(value: Any) -> Any:
     return [value] if isinstance(value, dict) else value
 
 
+def check_extra(extra: dict[str, Any] | None, own: Iterable[str]) -> None:
+    """Raise `ConfigurationError` for an `extra_body` that stands in for a field, or that JSON has no form for."""
+    taken = sorted((extra or {}).keys() & {*own, "max_tokens"})
+    if taken:
+        raise ConfigurationError(f"extra_body: {', '.join(taken)} can't be set there; pass it as its own argument")
+    try:
+        json.dumps(extra, allow_nan=False)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ConfigurationError(f"extra_body can't be written as JSON: {error}") from None
+
+
 def with_text_keys(value: Any) -> Any:
     """Token ids may be numbers where JSON will have text."""
     return {str(key): each for key, each in value.items()} if isinstance(value, dict) else value
@@ -62,7 +75,9 @@ def refusal(error: ValidationError) -> ConfigurationError | ContentError:
     detail, text = _most_telling(error)
     location = detail["loc"]
     if len(location) > 1 and location[0] == "messages":
-        message, block = (*(step for step in location if isinstance(step, int)), None, None)[:2]
+        numbers = [step for step in location if isinstance(step, int)]
+        message = numbers[0] if numbers else None
+        block = numbers[1] if len(numbers) > 1 and "content" in location[:3] else None
         kind = UnsupportedContentError if detail["type"] == "union_tag_invalid" else ContentError
         return kind(text, message_index=message, block_index=block)
     return ConfigurationError(text)

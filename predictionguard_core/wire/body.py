@@ -61,6 +61,9 @@ def chat_body(request: ChatRequest, *, stream: bool) -> Body:
         messages = _MESSAGES.dump_json(request.messages, exclude_none=True, context=SPLICE)
     except PydanticSerializationError:
         for index, message in enumerate(request.messages):
+            if not isinstance(message.content, str):
+                for block_index, part in enumerate(message.content):
+                    _text(part, index, block_index)
             _text(message, index)
         raise
     return _spliced(head, messages, _URL, (part.image_url.url for part in request.image_parts()))
@@ -79,7 +82,7 @@ def embedding_body(request: EmbeddingRequest) -> Body:
         inputs = _INPUTS.dump_json(request.input, exclude_none=True, context=SPLICE)
     except PydanticSerializationError:
         for index, each in enumerate(request.input):
-            _text(each, index)
+            _text(each, None, index)
         raise
     images = (each.image.bare for each in request.input if isinstance(each, EmbeddingInput) and each.image is not None)
     return _spliced(head, inputs, _IMAGE, images)
@@ -119,12 +122,13 @@ def _options(
     return options
 
 
-def _text(value: Any, index: int | None) -> bytes:
+def _text(value: Any, message_index: int | None, block_index: int | None = None) -> bytes:
     try:
         return to_json(value, exclude_none=True, context=SPLICE)
     except PydanticSerializationError:
         raise ContentError(
             "the text holds half of a surrogate pair, which UTF-8 has no form for; clean it with "
             'text.encode("utf-8", "replace").decode()',
-            message_index=index,
+            message_index=message_index,
+            block_index=block_index,
         ) from None

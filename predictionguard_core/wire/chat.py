@@ -7,8 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, BeforeValidator, ConfigDict, Field, FieldSerializationInfo, field_serializer
 
-from predictionguard_core.errors import ConfigurationError
-from predictionguard_core.wire.base import Request, Sent, as_list, with_text_keys
+from predictionguard_core.wire.base import Request, Sent, as_list, check_extra, with_text_keys
 from predictionguard_core.wire.checks import InputChecks, OutputChecks
 
 Place = tuple[int | None, int | None]
@@ -148,11 +147,7 @@ class ChatRequest(Request):
 
     def model_post_init(self, context: Any, /) -> None:
         if self.extra_body:
-            taken = sorted(self.extra_body.keys() & _OURS)
-            if taken:
-                raise ConfigurationError(
-                    f"extra_body: {', '.join(taken)} can't be set there; pass it as its own argument"
-                )
+            check_extra(self.extra_body, type(self).model_fields)
 
     @property
     def has_images(self) -> bool:
@@ -177,6 +172,3 @@ class ChatRequest(Request):
                     for part in message.content:
                         if isinstance(part, ImagePart):
                             yield part
-
-
-_OURS = frozenset(ChatRequest.model_fields) | {"max_tokens"}

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from predictionguard_core.wire.base import Request, with_text_keys
+from predictionguard_core.wire.base import Request, check_extra, with_text_keys
 from predictionguard_core.wire.chat import StreamOptions
 from predictionguard_core.wire.checks import InputChecks, OutputChecks
 
@@ -37,6 +37,10 @@ class CompletionRequest(Request):
     top_k: int | None = Field(default=None, ge=-1)
     top_p: float | None = Field(default=None, ge=0, le=1)
     extra_body: dict[str, Any] | None = Field(default=None, exclude=True)
+
+    def model_post_init(self, context: Any, /) -> None:
+        if self.extra_body:
+            check_extra(self.extra_body, type(self).model_fields)
 
     @property
     def can_stream(self) -> bool:

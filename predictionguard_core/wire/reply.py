@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from predictionguard_core import errors
+from predictionguard_core import statuses
 from predictionguard_core.wire.base import Received, as_list
 
 
@@ -167,7 +167,7 @@ def check_status(reply: ChatCompletion | ChatChunk, request_id: str | None = Non
     """Raise the error that a choice's `status` stands for, if one does."""
     for choice in reply.choices:
         if _failed(choice.status):
-            raise errors.from_reply(choice.status, request_id)
+            raise statuses.from_reply(choice.status, request_id)
 
 
 def _failed(status: Any) -> bool:

@@ -1,0 +1,86 @@
+"""What has no colour: where calls go, their headers, and how a client is copied."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Self
+
+import httpx
+
+from predictionguard_core import exchange, pools, settings
+from predictionguard_core.errors import ConfigurationError
+from predictionguard_core.policy import ImagePolicy
+from predictionguard_core.version import __version__
+
+_USER_AGENT = f"predictionguard-integrations/{__version__}"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Opened(exchange.Answer):
+    """An answer whose body is still to come."""
+
+    response: Any = None
+
+
+class Connection:
+    """What `Client` and `AsyncClient` have in common."""
+
+    takes: type[httpx.Client] | type[httpx.AsyncClient]
+
+    def __init__(
+        self,
+        api_key: Any = None,
+        base_url: str | None = None,
+        *,
+        timeout: float | None = settings.DEFAULT_TIMEOUT,
+        max_retries: int | None = settings.DEFAULT_MAX_RETRIES,
+        images: ImagePolicy | None = None,
+        http_client: Any = None,
+    ) -> None:
+        self._settings = settings.resolve(api_key, base_url, timeout=timeout, max_retries=max_retries)
+        self._policy = images or ImagePolicy()
+        self._own = http_client
+        if http_client is not None and not isinstance(http_client, self.takes):
+            raise ConfigurationError(f"http_client: {type(self).__name__} takes an httpx.{self.takes.__name__}")
+
+    @property
+    def base_url(self) -> str:
+        return self._settings.base_url
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.base_url!r})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Without the key, and without what is open: the copy reads PREDICTIONGUARD_API_KEY where it wakes up.
+        return {
+            "base_url": self._settings.base_url,
+            "timeout": self._settings.timeout,
+            "max_retries": self._settings.max_retries,
+            "images": self._policy,
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)  # type: ignore[misc]
+
+    def __copy__(self) -> Self:
+        twin = object.__new__(type(self))
+        twin.__dict__.update(self.__dict__)
+        return twin
+
+    def __deepcopy__(self, memo: Any) -> Self:
+        return self.__copy__()
+
+    def _arguments(self, send: exchange.Send) -> dict[str, Any]:
+        headers = {
+            "Authorization": f"Bearer {self._settings.api_key.get_secret_value()}",
+            "Accept": "text/event-stream" if send.stream else "application/json",
+            "User-Agent": _USER_AGENT,
+        }
+        if send.body is not None:
+            headers["Content-Type"] = "application/json"
+            headers["Content-Length"] = str(send.body.length)
+        timeout = self._settings.timeout
+        return {
+            "headers": headers,
+            "timeout": httpx.Timeout(timeout, connect=min(timeout, pools.CONNECT_TIMEOUT)),
+        }

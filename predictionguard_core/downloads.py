@@ -1,0 +1,157 @@
+"""Downloads of pictures, performed: what `fetch` decides, in both colours, several side by side."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+
+from predictionguard_core import fetch, pools, transports
+from predictionguard_core.errors import ImageFetchError
+from predictionguard_core.policy import ImagePolicy
+
+_DOWNLOADS_AT_ONCE = 8
+
+
+def fetch_all(urls: list[str], policy: ImagePolicy) -> list[bytes | BaseException]:
+    """Download side by side: the bytes, or the error, of each."""
+    if len(urls) == 1:
+        return [pools.settled(lambda: download(urls[0], policy))]
+    with ThreadPoolExecutor(min(len(urls), _DOWNLOADS_AT_ONCE), "predictionguard-images") as threads:
+        return list(threads.map(lambda url: pools.settled(lambda: download(url, policy)), urls))
+
+
+async def async_fetch_all(urls: list[str], policy: ImagePolicy) -> list[bytes | BaseException]:
+    slots = asyncio.Semaphore(_DOWNLOADS_AT_ONCE)
+
+    async def one(url: str) -> bytes:
+        async with slots:
+            return await async_download(url, policy)
+
+    return await asyncio.gather(*map(one, urls), return_exceptions=True)
+
+
+def download(url: str, policy: ImagePolicy) -> bytes:
+    flow = fetch.download(url, policy)
+    try:
+        step = next(flow)
+        while True:
+            if isinstance(step, fetch.Resolve):
+                step = flow.send(_addresses(_resolve(step)))
+            else:
+                step = flow.send(_get(step))
+    except StopIteration as end:
+        body: bytes = end.value
+        return body
+
+
+async def async_download(url: str, policy: ImagePolicy) -> bytes:
+    flow = fetch.download(url, policy)
+    try:
+        step = next(flow)
+        while True:
+            if isinstance(step, fetch.Resolve):
+                step = flow.send(_addresses(await _async_resolve(step)))
+            else:
+                step = flow.send(await _async_get(step))
+    except StopIteration as end:
+        body: bytes = end.value
+        return body
+
+
+def _get(step: fetch.Get) -> fetch.Got:
+    url, headers, extensions = step.request
+    with (
+        _mapped_download(step.url),
+        pools.limit(fetch.TOTAL_TIMEOUT) as bound,
+        _client() as client,
+        client.stream("GET", url, headers=headers, extensions=extensions) as response,
+    ):
+        if response.has_redirect_location:
+            return fetch.Got(response.status_code, location=response.headers["location"])
+        counter = fetch.BodyCounter(step.max_bytes, response.headers)
+        for piece in response.iter_raw():
+            counter.add(piece)
+            bound.check()
+        return fetch.Got(response.status_code, body=counter.body)
+
+
+async def _async_get(step: fetch.Get) -> fetch.Got:
+    url, headers, extensions = step.request
+    async with (
+        _async_mapped_download(step.url),
+        pools.async_limit(fetch.TOTAL_TIMEOUT) as bound,
+        _async_client() as client,
+        client.stream("GET", url, headers=headers, extensions=extensions) as response,
+    ):
+        if response.has_redirect_location:
+            return fetch.Got(response.status_code, location=response.headers["location"])
+        counter = fetch.BodyCounter(step.max_bytes, response.headers)
+        async for piece in response.aiter_raw():
+            counter.add(piece)
+            bound.check()
+        return fetch.Got(response.status_code, body=counter.body)
+
+
+def _client() -> httpx.Client:
+    # One for each download, so that nothing is carried from host to host.
+    tls = pools.tls_context()
+    own = transports.transport(tls, httpx.Limits(), trust_env=False)
+    return httpx.Client(verify=tls, trust_env=False, timeout=_timeout(), transport=own)
+
+
+def _async_client() -> httpx.AsyncClient:
+    return httpx.AsyncClient(verify=pools.tls_context(), trust_env=False, timeout=_timeout())
+
+
+def _timeout() -> httpx.Timeout:
+    return httpx.Timeout(fetch.TOTAL_TIMEOUT, connect=fetch.CONNECT_TIMEOUT)
+
+
+@contextlib.contextmanager
+def _mapped_download(url: httpx.URL) -> Iterator[None]:
+    try:
+        yield
+    except (httpx.TimeoutException, TimeoutError):
+        text = f"the host {fetch.name(url)} did not deliver the picture within {fetch.TOTAL_TIMEOUT:g} s"
+        raise ImageFetchError(text) from None
+    except httpx.HTTPError as error:
+        # Without the error's own text and chain: they tell the address that was dialled.
+        raise ImageFetchError(
+            f"the picture can't be had from the host {fetch.name(url)} ({type(error).__name__})"
+        ) from None
+
+
+@contextlib.asynccontextmanager
+async def _async_mapped_download(url: httpx.URL) -> AsyncIterator[None]:
+    with _mapped_download(url):
+        yield
+
+
+def _resolve(step: fetch.Resolve) -> Any:
+    with _mapped_lookup(step.host):
+        return socket.getaddrinfo(step.host, step.port, type=socket.SOCK_STREAM)
+
+
+async def _async_resolve(step: fetch.Resolve) -> Any:
+    with _mapped_lookup(step.host):
+        async with asyncio.timeout(fetch.TOTAL_TIMEOUT):
+            loop = asyncio.get_running_loop()
+            return await loop.getaddrinfo(step.host, step.port, type=socket.SOCK_STREAM)
+
+
+@contextlib.contextmanager
+def _mapped_lookup(host: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, UnicodeError, TimeoutError):
+        raise ImageFetchError(f"the host {host} has no address that can be looked up") from None
+
+
+def _addresses(answers: Any) -> list[str]:
+    return list(dict.fromkeys(str(answer[4][0]) for answer in answers))

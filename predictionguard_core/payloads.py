@@ -1,0 +1,103 @@
+"""A picture's bytes, held once: as they are, or as base64 that arrived ready."""
+
+from __future__ import annotations
+
+import binascii
+import urllib.parse
+from collections.abc import Iterator
+
+import pybase64
+
+from predictionguard_core.errors import ImageFormatError
+
+SLICE = 64 * 1024
+"""Characters of base64 that are handled at once, a multiple of 4: pieces of this size stay in the processor's cache."""
+
+
+class Raw:
+    """Bytes that are encoded while they are sent."""
+
+    __slots__ = ("_data", "length")
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self.length = len(data)
+
+    @property
+    def encoded_length(self) -> int:
+        return (self.length + 2) // 3 * 4
+
+    def at(self, offset: int, count: int) -> bytes:
+        return self._data[offset : offset + count]
+
+    def encoded(self) -> Iterator[bytes]:
+        step = SLICE // 4 * 3
+        for offset in range(0, self.length, step):
+            yield pybase64.b64encode(self._data[offset : offset + step])
+
+
+class Encoded:
+    """Base64 that arrived ready: passed on as it is, decoded only where somebody looks.
+
+    `start` is where the base64 begins in `text`. Text that is no clean base64 (line breaks, the URL-safe alphabet,
+    percent signs, no padding) is mended first, which costs one copy.
+    """
+
+    __slots__ = ("_end", "_start", "_text", "encoded_length", "length")
+
+    def __init__(self, text: str | bytes, start: int) -> None:
+        text, start = _mended(text, start)
+        self._text, self._start, self._end = text, start, len(text)
+        self.encoded_length = self._end - start
+        tail = text[max(start, self._end - 2) :]
+        padding = tail.count("=") if isinstance(tail, str) else tail.count(b"=")
+        self.length = self.encoded_length // 4 * 3 - padding
+        self._check()
+
+    def at(self, offset: int, count: int) -> bytes:
+        count = max(0, min(count, self.length - offset))
+        first, last = offset // 3 * 4, -(-(offset + count) // 3) * 4
+        try:
+            decoded = binascii.a2b_base64(self._text[self._start + first : self._start + last], strict_mode=True)
+        except (ValueError, binascii.Error):
+            raise _damaged() from None
+        return decoded[offset % 3 : offset % 3 + count]
+
+    def _check(self) -> None:
+        # Every character, slice by slice, without building the whole: what is not base64 could leave its JSON string.
+        try:
+            for offset in range(self._start, self._end, SLICE):
+                pybase64.b64decode(self._text[offset : min(offset + SLICE, self._end)], validate=True)
+        except (ValueError, binascii.Error):
+            raise _damaged() from None
+        padded = "=" if isinstance(self._text, str) else b"="
+        if self._text.find(padded, self._start, max(self._start, self._end - 2)) >= 0:  # type: ignore[arg-type]
+            raise _damaged()
+
+    def encoded(self) -> Iterator[bytes]:
+        for offset in range(self._start, self._end, SLICE):
+            piece = self._text[offset : min(offset + SLICE, self._end)]
+            yield piece.encode("ascii") if isinstance(piece, str) else piece
+
+
+Payload = Raw | Encoded
+
+
+def _damaged() -> ImageFormatError:
+    return ImageFormatError("the base64 is damaged: it holds characters that base64 has no use for")
+
+
+def _mended(text: str | bytes, start: int) -> tuple[str | bytes, int]:
+    # One search a sign, each at the speed of memory: clean base64 is not copied.
+    def holds(sign: str) -> bool:
+        return text.find(sign, start) >= 0 if isinstance(text, str) else text.find(sign.encode(), start) >= 0
+
+    needs_work = [sign for sign in ("\n", "\r", " ", "\t", "-", "_", "%") if holds(sign)]
+    missing = -(len(text) - start) % 4
+    if not (needs_work or missing):
+        return text, start
+    clean = text[start:] if isinstance(text, str) else text[start:].decode("ascii")
+    if "%" in needs_work:
+        clean = urllib.parse.unquote(clean)
+    clean = "".join(clean.split()).replace("-", "+").replace("_", "/").rstrip("=")
+    return clean + "=" * (-len(clean) % 4), 0
