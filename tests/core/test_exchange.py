@@ -1,0 +1,460 @@
+"""Calls thought through without I/O: each flow is driven by a plain list of results."""
+
+from __future__ import annotations
+
+import datetime
+import email.utils
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from predictionguard_core import exchange
+from predictionguard_core.errors import (
+    APIConnectionError,
+    APIStatusError,
+    APITimeoutError,
+    AuthenticationError,
+    ConfigurationError,
+    ContentError,
+    ImageBlockedError,
+    ImageFetchError,
+    ImageFormatError,
+    ImageTooLargeError,
+    InvalidRequestError,
+    InvalidResponseError,
+    NotFoundError,
+    PIIDetectedError,
+    RateLimitError,
+    RequestTooLargeError,
+    ServerError,
+)
+from predictionguard_core.exchange import Answer, Fetch, Send, Wait, Work
+from predictionguard_core.policy import ImagePolicy
+from predictionguard_core.wire import (
+    ChatRequest,
+    CompletionRequest,
+    EmbeddingInput,
+    EmbeddingRequest,
+    ImagePart,
+    Message,
+    RerankRequest,
+)
+from tests.core.pictures import GIF, b64, data_uri, image_part, png, question
+
+ASKED = ChatRequest(model="m", messages="hi")
+PNG = png(4, 4)
+
+
+def answered(value: Any, status: int = 200, **headers: str) -> Answer:
+    named = {name.replace("_", "-"): text for name, text in headers.items()}
+    return Answer(status, named, value if isinstance(value, bytes) else json.dumps(value).encode())
+
+
+def refused(status: int, text: str = "no", **headers: str) -> Answer:
+    return answered({"error": text}, status, **headers)
+
+
+def said(text: str) -> Answer:
+    return answered({"choices": [{"index": 0, "message": {"role": "assistant", "content": text}}]})
+
+
+FINE = said("fine")
+LOST = APIConnectionError("lost", may_retry=True)
+LOST_LATE = APIConnectionError("lost", may_retry=False)
+LATE = APITimeoutError("late")
+SLOW_TO_CONNECT = APITimeoutError("no connection", may_retry=True)
+
+
+def drive(flow: Any, *results: Any) -> tuple[list[Any], Any]:
+    """The steps that the flow takes when each is answered by the next of `results`, and its value or its error.
+
+    A `Wait` is answered by itself. Every result has to be used.
+    """
+    left = list(results)
+    steps: list[Any] = []
+    try:
+        step = next(flow)
+        while True:
+            steps.append(step)
+            if isinstance(step, Wait):
+                step = flow.send(None)
+                continue
+            result = left.pop(0)
+            step = flow.throw(result) if isinstance(result, BaseException) else flow.send(result)
+    except StopIteration as end:
+        outcome = end.value
+    except Exception as error:
+        outcome = error
+    assert not left
+    return steps, outcome
+
+
+def chat(*results: Any, request: ChatRequest = ASKED, policy: ImagePolicy | None = None, max_retries: int = 2) -> Any:
+    return drive(exchange.chat(request, policy or ImagePolicy(), max_retries), *results)
+
+
+def kinds(steps: list[Any]) -> str:
+    return " ".join(type(step).__name__ for step in steps)
+
+
+def waits(steps: list[Any]) -> list[float]:
+    return [step.seconds for step in steps if isinstance(step, Wait)]
+
+
+def body(send: Send) -> Any:
+    assert send.body is not None
+    return json.loads(b"".join(send.body))
+
+
+class TestAsk:
+    def test_one_request_and_its_answer(self) -> None:
+        (send,), found = chat(FINE)
+        assert (send.method, send.path, send.stream) == ("POST", "/chat/completions", False)
+        assert body(send) == {"model": "m", "messages": "hi"}
+        assert found.message.content == "fine"
+
+    def test_a_stream_is_asked_for_and_left_unread(self) -> None:
+        opened = Answer(200, {}, b"")
+        (send,), found = drive(exchange.chat_stream(ASKED, ImagePolicy(), 2), opened)
+        assert send.stream
+        assert body(send) == {"model": "m", "stream": True, "stream_options": {"include_usage": True}, "messages": "hi"}
+        assert found is opened
+
+    @pytest.mark.parametrize("given", [b"", b"<html>", {}, {"choices": []}])
+    def test_an_answer_that_is_none_is_not_asked_for_again(self, given: Any) -> None:
+        steps, error = chat(answered(given))
+        assert kinds(steps) == "Send"
+        assert type(error) is InvalidResponseError
+
+    def test_a_choice_with_an_error_status(self) -> None:
+        choice = {"index": 0, "status": "error: pii detected"}
+        steps, error = chat(answered({"choices": [choice]}, x_request_id="r-1"))
+        assert kinds(steps) == "Send"
+        assert type(error) is PIIDetectedError
+        assert error.request_id == "r-1"
+
+    def test_an_answer_does_not_show_its_body(self) -> None:
+        assert "s3cr3t" not in repr(answered(b"s3cr3t"))
+
+
+class TestRetries:
+    @pytest.mark.parametrize(
+        "failure", [refused(status) for status in (408, 429, 500, 502, 503, 504, 529)] + [LOST, SLOW_TO_CONNECT]
+    )
+    @pytest.mark.parametrize("max_retries", [0, 1, 2, 5])
+    def test_what_may_pass_is_tried_again(self, failure: Any, max_retries: int) -> None:
+        steps, error = chat(*[failure] * (max_retries + 1), max_retries=max_retries)
+        assert kinds(steps) == "Send" + " Wait Send" * max_retries
+        assert isinstance(error, (APIConnectionError, APIStatusError))
+        for tries in range(1, max_retries + 1):
+            steps, found = chat(*[failure] * tries, FINE, max_retries=max_retries)
+            assert kinds(steps) == "Send" + " Wait Send" * tries
+            assert found.message.content == "fine"
+
+    @pytest.mark.parametrize(
+        ("failure", "kind"),
+        [
+            (refused(400), InvalidRequestError),
+            (refused(400, "pii detected"), PIIDetectedError),
+            (refused(401), AuthenticationError),
+            (refused(403), AuthenticationError),
+            (refused(404), NotFoundError),
+            (refused(413), RequestTooLargeError),
+            (refused(422), InvalidRequestError),
+            (refused(409), APIStatusError),
+            (refused(307, location="http://a.example"), APIStatusError),
+            (LOST_LATE, APIConnectionError),
+            (LATE, APITimeoutError),
+        ],
+    )
+    def test_what_will_not_pass_is_not(self, failure: Any, kind: type) -> None:
+        steps, error = chat(failure)
+        assert kinds(steps) == "Send"
+        assert isinstance(error, kind)
+
+    def test_each_failure_is_judged_by_itself_and_the_last_is_raised(self) -> None:
+        steps, error = chat(LOST, refused(503), refused(429, "quota"))
+        assert kinds(steps) == "Send Wait Send Wait Send"
+        assert (type(error), error.message) == (RateLimitError, "quota")
+        steps, error = chat(refused(503), refused(400, "bad"))
+        assert kinds(steps) == "Send Wait Send"
+        assert (type(error), error.message) == (InvalidRequestError, "bad")
+
+    def test_the_same_bytes_go_out_again(self) -> None:
+        steps, _ = chat(refused(503), LOST, FINE, request=question(PNG))
+        first, second, third = (b"".join(step.body) for step in steps if isinstance(step, Send))
+        assert first == second == third
+
+    def test_a_stream_is_tried_again_up_to_its_first_byte(self) -> None:
+        opened = Answer(200, {}, b"")
+        steps, found = drive(exchange.chat_stream(ASKED, ImagePolicy(), 2), refused(503), LOST, opened)
+        assert kinds(steps) == "Send Wait Send Wait Send"
+        assert all(step.stream for step in steps if isinstance(step, Send))
+        assert found is opened
+
+    def test_waits_grow_and_are_bounded(self) -> None:
+        steps, _ = chat(*[LOST] * 12, max_retries=11)
+        found = waits(steps)
+        for attempt, seconds in enumerate(found):
+            middle = min(0.5 * 2**attempt, 8.0)
+            assert middle * 0.75 <= seconds <= middle * 1.25
+
+    def test_waits_differ_so_that_clients_do_not_come_back_together(self) -> None:
+        assert len({waits(chat(LOST, FINE)[0])[0] for _ in range(20)}) > 1
+
+    @pytest.mark.parametrize(
+        ("asked", "seconds"),
+        [
+            ("0", 0),
+            ("3", 3),
+            ("1.5", 1.5),
+            ("60", 60),
+            ("61", 60),
+            ("86400", 60),
+            ("-1", 0),
+            ("Wed, 21 Oct 2015 07:28:00 GMT", 0),
+        ],
+    )
+    @pytest.mark.parametrize("status", [429, 503])
+    def test_the_service_says_how_long(self, asked: str, seconds: float, status: int) -> None:
+        steps, _ = chat(refused(status, retry_after=asked), FINE)
+        assert waits(steps) == [seconds]
+
+    def test_a_date_says_so_too(self) -> None:
+        moment = datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=1)
+        steps, _ = chat(refused(429, retry_after=email.utils.format_datetime(moment, usegmt=True)), FINE)
+        assert waits(steps) == [60]
+
+    @pytest.mark.parametrize("asked", ["soon", "", "nan", "inf"])
+    def test_rubbish_is_no_wish(self, asked: str) -> None:
+        (wait,) = waits(chat(refused(429, retry_after=asked), FINE)[0])
+        assert 0.375 <= wait <= 0.625
+
+
+class TestPictures:
+    def test_what_is_ready_takes_no_step(self) -> None:
+        (send,), _ = chat(FINE, request=question(PNG, b64(GIF), data_uri(PNG)))
+        urls = [part["image_url"]["url"] for part in body(send)["messages"][0]["content"][1:]]
+        assert urls == [data_uri(PNG), data_uri(GIF, "image/gif"), data_uri(PNG)]
+
+    def test_addresses_are_fetched_together_and_files_worked_on_together(self, tmp_path: Any) -> None:
+        (tmp_path / "a.gif").write_bytes(GIF)
+        asked = question("http://a.example/1", tmp_path / "a.gif", "https://b.example/2", PNG)
+        policy = ImagePolicy()
+        flow = exchange.chat(asked, policy, 0)
+        fetch = next(flow)
+        assert fetch == Fetch(["http://a.example/1", "https://b.example/2"], policy)
+        work = flow.send([PNG, GIF])
+        assert isinstance(work, Work)
+        send = flow.send([job() for job in work.jobs])
+        urls = [part["image_url"]["url"] for part in body(send)["messages"][0]["content"][1:]]
+        assert urls == [data_uri(PNG), data_uri(GIF, "image/gif"), data_uri(GIF, "image/gif"), data_uri(PNG)]
+
+    def test_a_picture_that_was_fetched_may_need_work(self, photos: Any) -> None:
+        pytest.importorskip("PIL")
+        flow = exchange.chat(question("http://a.example/1"), ImagePolicy(), 0)
+        next(flow)
+        work = flow.send([(photos / "phone_portrait.jpg").read_bytes()])
+        assert isinstance(work, Work)
+        (image,) = (job() for job in work.jobs)
+        assert image.size == (480, 640)
+
+    def test_they_are_made_ready_once_whatever_is_tried_again(self) -> None:
+        steps, _ = chat([PNG], LOST, refused(503), FINE, request=question("http://a.example/1"))
+        assert kinds(steps) == "Fetch Send Wait Send Wait Send"
+
+    @pytest.mark.parametrize("stream", [False, True])
+    def test_the_request_of_the_caller_stays_as_it_was(self, stream: bool) -> None:
+        asked = question("http://a.example/1", PNG, temperature=1)
+        before, messages, parts = repr(asked), asked.messages, list(asked.image_parts())
+        flow = (exchange.chat_stream if stream else exchange.chat)(asked, ImagePolicy(), 0)
+        drive(flow, [GIF], FINE)
+        assert (repr(asked), asked.messages) == (before, messages)
+        assert all(new is old for new, old in zip(asked.image_parts(), parts, strict=True))
+        assert [part.image_url.url for part in parts] == ["http://a.example/1", PNG]
+        assert [part.place for part in parts] == [(None, None)] * 2
+
+    def test_detail_and_all_else_is_kept(self) -> None:
+        part = image_part("http://a.example/1", detail="low")
+        messages = [
+            Message(role="system", content="s"),
+            Message(role="user", content=[part], name="ann"),
+            Message(role="user", content="t"),
+        ]
+        steps, _ = chat([PNG], FINE, request=ChatRequest(model="m", messages=messages, stop="x"))
+        image = {"type": "image_url", "image_url": {"url": data_uri(PNG), "detail": "low"}}
+        assert body(steps[-1]) == {
+            "model": "m",
+            "stop": "x",
+            "messages": [
+                {"role": "system", "content": "s"},
+                {"role": "user", "content": [image], "name": "ann"},
+                {"role": "user", "content": "t"},
+            ],
+        }
+
+    def test_how_many_are_allowed_with_both_numbers(self) -> None:
+        policy = ImagePolicy(max_images=2)
+        steps, found = chat(FINE, request=question(PNG, PNG), policy=policy)
+        assert found.message.content == "fine"
+        steps, error = chat(request=question(PNG, "http://a.example/", PNG), policy=policy)
+        assert (steps, type(error)) == ([], ImageTooLargeError)
+        assert "3 pictures" in str(error)
+        assert "allows 2" in str(error)
+
+
+def placed(source: Any, place: tuple[int | None, int | None]) -> ImagePart:
+    return image_part(source).model_copy(update={"place": place})
+
+
+class TestPlaces:
+    """An error says where its picture stands: as an adapter named the place, else in the request itself."""
+
+    @pytest.mark.parametrize(
+        ("source", "result", "kind"),
+        [
+            (b"no picture", None, ImageFormatError),
+            ("file:///etc/passwd", None, ImageBlockedError),
+            (png(9000, 9000), None, ImageTooLargeError),
+            ("http://a.example/", lambda: ImageBlockedError("no"), ImageBlockedError),
+            ("http://a.example/", lambda: ImageFetchError("no"), ImageFetchError),
+            ("http://a.example/", lambda: b"no picture", ImageFormatError),
+            (Path("/nonexistent"), lambda: ImageFormatError("no"), ImageFormatError),
+        ],
+    )
+    def test_every_step_fills_it_in(self, source: Any, result: Any, kind: type) -> None:
+        text = Message(role="user", content="hi")
+        cases = [
+            (image_part(source), (2, 1)),
+            (placed(source, (7, 3)), (7, 3)),
+            (placed(source, (7, None)), (7, None)),
+        ]
+        for part, place in cases:
+            asked = Message(role="user", content=[{"type": "text", "text": "?"}, part])
+            results = [[result()]] if result else []
+            steps, error = chat(*results, request=ChatRequest(model="m", messages=[text, text, asked]))
+            assert "Send" not in kinds(steps)
+            assert isinstance(error, kind)
+            assert (error.message_index, error.block_index) == place
+
+    def test_of_several_the_first_that_failed(self) -> None:
+        results = [PNG, ImageFetchError("second"), ImageBlockedError("third")]
+        _, error = chat(results, request=question(*[f"http://a.example/{index}" for index in range(3)]))
+        assert (type(error), error.message, error.block_index) == (ImageFetchError, "second", 2)
+
+    def test_an_error_that_is_none_of_ours_is_not_hidden(self) -> None:
+        _, error = chat([MemoryError()], request=question("http://a.example/"))
+        assert type(error) is MemoryError
+
+    def test_half_a_surrogate_pair(self) -> None:
+        steps, error = chat(request=question(PNG, text="\ud800"))
+        assert (steps, type(error)) == ([], ContentError)
+        assert (error.message_index, error.block_index) == (0, 0)
+
+
+class TestModels:
+    @pytest.mark.parametrize(
+        ("capability", "path"), [(None, "/models"), ("chat-with-image", "/models/chat-with-image")]
+    )
+    def test_are_listed(self, capability: Any, path: str) -> None:
+        (send,), found = drive(
+            exchange.models(capability, 0), answered({"data": [{"id": "a", "max_context_length": 9}]})
+        )
+        assert (send.method, send.path, send.body) == ("GET", path, None)
+        assert [(model.id, model.max_context_length) for model in found] == [("a", 9)]
+
+    def test_an_unknown_capability_is_refused_unsent(self) -> None:
+        steps, error = drive(exchange.models("../completions", 0))
+        assert (steps, type(error)) == ([], ConfigurationError)
+
+    def test_are_asked_for_again(self) -> None:
+        steps, _ = drive(exchange.models(None, 1), refused(503), answered({"data": []}))
+        assert kinds(steps) == "Send Wait Send"
+
+
+class TestComplete:
+    REQUEST = CompletionRequest(model="m", prompt='once "upon', max_tokens=5, extra_body={"seed": 1})
+
+    def test_plain(self) -> None:
+        (send,), found = drive(
+            exchange.complete(self.REQUEST, 0), answered({"choices": [{"index": 0, "text": " a time"}]})
+        )
+        assert (send.path, send.stream) == ("/completions", False)
+        assert body(send) == {"model": "m", "max_tokens": 5, "seed": 1, "prompt": 'once "upon'}
+        assert found.message.content == " a time"
+
+    def test_stream(self) -> None:
+        opened = Answer(200, {}, b"")
+        steps, found = drive(exchange.complete_stream(self.REQUEST, 1), refused(503), opened)
+        assert kinds(steps) == "Send Wait Send"
+        assert body(steps[0])["stream"] is True
+        assert found is opened
+
+    @pytest.mark.parametrize("name", ["prompt", "model", "max_tokens", "stream"])
+    def test_an_extra_can_not_stand_in_for_an_option(self, name: str) -> None:
+        with pytest.raises(ConfigurationError, match=name):
+            CompletionRequest(model="m", prompt="p", extra_body={name: 1})
+
+
+def vectors(count: int, first: int = 0) -> Answer:
+    data = [{"index": index, "embedding": [float(first + index)]} for index in range(count)]
+    return answered({"data": data[::-1]})
+
+
+class TestEmbed:
+    def ask(self, given: list[Any], *results: Any) -> Any:
+        return drive(exchange.embed(EmbeddingRequest(model="m", input=given), ImagePolicy(), 0), *results)
+
+    def test_in_the_order_of_the_inputs_whatever_the_order_of_the_answer(self) -> None:
+        (send,), found = self.ask(["a", "b", "c"], vectors(3))
+        assert (send.path, body(send)) == ("/embeddings", {"model": "m", "input": ["a", "b", "c"]})
+        assert found == [[0.0], [1.0], [2.0]]
+
+    def test_in_batches(self) -> None:
+        steps, found = self.ask([str(index) for index in range(65)], vectors(30), vectors(30, 30), vectors(5, 60))
+        assert [len(body(step)["input"]) for step in steps] == [30, 30, 5]
+        assert found == [[float(index)] for index in range(65)]
+
+    def test_nothing_to_do(self) -> None:
+        assert self.ask([]) == ([], [])
+
+    def test_pictures_go_out_as_bare_base64(self) -> None:
+        given = [EmbeddingInput(text='"image":false', image=data_uri(PNG)), EmbeddingInput(image="http://a.example/")]
+        steps, found = self.ask(given, [GIF], vectors(2))
+        assert kinds(steps) == "Fetch Send"
+        assert body(steps[1])["input"] == [{"text": '"image":false', "image": b64(PNG)}, {"image": b64(GIF)}]
+        assert found == [[0.0], [1.0]]
+
+    @pytest.mark.parametrize("indices", [[], [0], [0, 0], [0, 2], [1, 2], [0, 1, 2]])
+    def test_vectors_that_are_missing_or_misnumbered(self, indices: list[int]) -> None:
+        data = [{"index": index, "embedding": [0.5]} for index in indices]
+        assert type(self.ask(["a", "b"], answered({"data": data}))[1]) is InvalidResponseError
+
+    def test_the_error_of_a_picture_tells_the_number_of_its_input(self) -> None:
+        given = [EmbeddingInput(image=PNG)] * 31 + [EmbeddingInput(image=b"no picture")]
+        _, error = self.ask(given, vectors(30))
+        assert (type(error), error.message_index, error.block_index) == (ImageFormatError, None, 31)
+
+
+class TestRerank:
+    REQUEST = RerankRequest(model="m", query="q", documents=["a", "b"])
+
+    def test_the_best_first(self) -> None:
+        results = [{"index": 0, "relevance_score": 0.1}, {"index": 1, "relevance_score": 0.9, "text": "b"}]
+        (send,), found = drive(exchange.rerank(self.REQUEST, 0), answered({"results": results}))
+        assert (send.path, body(send)) == ("/rerank", {"model": "m", "query": "q", "documents": ["a", "b"]})
+        assert [(each.index, each.relevance_score) for each in found] == [(1, 0.9), (0, 0.1)]
+
+    def test_nothing_to_do(self) -> None:
+        assert drive(exchange.rerank(RerankRequest(model="m", query="q", documents=[]), 0)) == ([], [])
+
+    def test_judgements_that_are_missing(self) -> None:
+        _, error = drive(exchange.rerank(self.REQUEST, 0), answered({"results": [{"index": 0, "relevance_score": 1}]}))
+        assert type(error) is InvalidResponseError
+
+
+def test_a_failure_of_the_server_is_kept_as_it_was() -> None:
+    _, error = chat(*[refused(503, "busy", x_request_id="r-1", retry_after="0")] * 3)
+    assert (type(error), error.message, error.request_id) == (ServerError, "busy", "r-1")

@@ -1,0 +1,558 @@
+"""Which addresses are dialled for a picture: the flow with plain lists, then the download over a real socket."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import socket
+import threading
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from predictionguard_core import downloads, fetch
+from predictionguard_core.errors import (
+    ImageBlockedError,
+    ImageError,
+    ImageFetchError,
+    ImageTooLargeError,
+    PredictionGuardError,
+)
+from predictionguard_core.fetch import Get, Got, Resolve
+from predictionguard_core.policy import ImagePolicy
+from tests.core.faults import RESET, STALL, Drip, FaultServer, answer, unused_port
+from tests.core.pictures import png
+
+PUBLIC = "93.184.215.14"
+PUBLIC_6 = "2606:2800:21f:cb07:6820:80da:af6b:8b2c"
+OPEN = ImagePolicy(allow_private_hosts=True)
+
+
+def drive(url: str, *results: Any, policy: ImagePolicy | None = None) -> tuple[list[Any], Any]:
+    """The steps of a download that is sent `results`, and what it returned."""
+    flow = fetch.download(url, policy or ImagePolicy())
+    steps = [next(flow)]
+    try:
+        for result in results:
+            step = flow.send(result)
+            steps.append(step)
+    except StopIteration as end:
+        return steps, end.value
+    return steps, None
+
+
+def truthful(url: str, policy: ImagePolicy | None = None, names: dict[str, list[str]] | None = None) -> list[str]:
+    """Drives a download as this machine's resolver would, without a network, and returns what would be dialled."""
+    flow = fetch.download(url, policy or ImagePolicy())
+    dialled = []
+    step: Any = next(flow)
+    while True:
+        if isinstance(step, Get):
+            dialled.append(step.address)
+            try:
+                step = flow.send(Got(200, body=b"x"))
+            except StopIteration:
+                return dialled
+        else:
+            step = flow.send((names or {}).get(step.host.rstrip(".")) or numeric(step.host))
+
+
+def numeric(host: str) -> list[str]:
+    try:
+        found = socket.getaddrinfo(host, 80, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+    except (OSError, UnicodeError):
+        return []
+    return [str(each[4][0]) for each in found]
+
+
+class TestFlow:
+    def test_asks_for_the_addresses_then_for_the_picture(self) -> None:
+        steps, body = drive("https://a.example/p.png?q=1#f", [PUBLIC, PUBLIC_6], Got(200, body=b"x"))
+        assert steps[0] == Resolve("a.example", 443)
+        assert (str(steps[1].url.copy_with(fragment=None)), steps[1].address, steps[1].max_bytes) == (
+            "https://a.example/p.png?q=1",
+            PUBLIC,
+            ImagePolicy().max_bytes,
+        )
+        assert body == b"x"
+
+    @pytest.mark.parametrize(
+        ("url", "host", "port"),
+        [
+            ("http://a.example/", "a.example", 80),
+            ("HTTP://A.Example:8080", "a.example", 8080),
+            ("https://a.example.", "a.example.", 443),
+            ("https://bücher.example/", "xn--bcher-kva.example", 443),
+            (f"http://[{PUBLIC_6}]:81/", PUBLIC_6, 81),
+            (f"http://{PUBLIC}/", PUBLIC, 80),
+            ("http://a_b.example/?mail=x@y.example", "a_b.example", 80),
+            ("http://a.example?mail=x@y.example", "a.example", 80),
+        ],
+    )
+    def test_takes_ordinary_addresses(self, url: str, host: str, port: int) -> None:
+        assert drive(url)[0] == [Resolve(host, port)]
+
+    @pytest.mark.parametrize(
+        ("location", "next_url"),
+        [
+            ("/other", "https://a.example/other"),
+            ("other?x=1", "https://a.example/dir/other?x=1"),
+            ("//b.example/x", "https://b.example/x"),
+            ("http://b.example/x", "http://b.example/x"),
+            ("?x=http://c.example/", "https://a.example/dir/p?x=http://c.example/"),
+            ("/resized/https://c.example/x.png", "https://a.example/resized/https://c.example/x.png"),
+        ],
+    )
+    def test_a_redirect_is_followed_and_judged_anew(self, location: str, next_url: str) -> None:
+        steps, body = drive(
+            "https://a.example/dir/p", [PUBLIC], Got(302, location=location), [PUBLIC_6], Got(200, body=b"x")
+        )
+        kinds = [type(step) for step in steps]
+        assert kinds == [Resolve, Get, Resolve, Get]
+        assert (str(steps[3].url), steps[3].address, body) == (next_url, PUBLIC_6, b"x")
+
+    @pytest.mark.parametrize(
+        "location",
+        [
+            "http://127.0.0.1/",
+            "http://169.254.169.254/latest/meta-data/",
+            "http://[::1]/",
+            "http://localhost/",
+            "//127.0.0.1/",
+            "file:///etc/passwd",
+            "ftp://a.example/",
+            "gopher://a.example/",
+            "data:image/png;base64,AAAA",
+            "http://user:pw@a.example/",
+            "http://a.example\\@127.0.0.1/",
+            "http://0x7f000001/",
+            "http://[::ffff:127.0.0.1]/",
+            "http://a.example:0/",
+            "http://a.example/\x00",
+            "http://",
+        ],
+    )
+    def test_a_redirect_inwards_is_refused(self, location: str) -> None:
+        steps = [[PUBLIC], Got(302, location=location), numeric("127.0.0.1")]
+        with pytest.raises(ImageBlockedError):
+            drive("https://a.example/", *steps)
+
+    def test_five_redirects_are_followed_and_no_more(self) -> None:
+        hop = [[PUBLIC], Got(302, location="/again")]
+        assert drive("https://a.example/", *hop * 5, [PUBLIC], Got(200, body=b"x"))[1] == b"x"
+        with pytest.raises(ImageFetchError, match="redirects more than 5"):
+            drive("https://a.example/", *hop * 6)
+
+    def test_a_redirect_that_comes_to_a_host_that_is_not_allowed_is_refused(self) -> None:
+        policy = ImagePolicy(allowed_hosts=["a.example"])
+        with pytest.raises(ImageBlockedError, match="allowed_hosts"):
+            drive("https://a.example/", [PUBLIC], Got(302, location="https://b.example/"), policy=policy)
+
+    @pytest.mark.parametrize("status", [204, 206, 304, 400, 401, 403, 404, 429, 500, 503])
+    def test_any_other_status_is_a_failure(self, status: int) -> None:
+        with pytest.raises(ImageFetchError, match=str(status)):
+            drive("https://a.example/", [PUBLIC], Got(status, body=b"x"))
+
+    def test_a_host_without_addresses_is_a_failure(self) -> None:
+        with pytest.raises(ImageFetchError):
+            drive("https://a.example/", [])
+
+    @pytest.mark.parametrize(
+        "addresses",
+        [
+            [PUBLIC, "127.0.0.1"],
+            ["127.0.0.1", PUBLIC],
+            [PUBLIC_6, PUBLIC, "fe80::1%eth0"],
+            [PUBLIC, "not an address"],
+            [PUBLIC, ""],
+        ],
+    )
+    def test_one_bad_address_among_good_ones_is_one_too_many(self, addresses: list[str]) -> None:
+        with pytest.raises(ImageBlockedError):
+            drive("https://a.example/", addresses)
+
+    def test_the_error_does_not_tell_the_address(self) -> None:
+        with pytest.raises(ImageBlockedError) as caught:
+            drive("https://a.example/", ["10.20.30.40"])
+        assert "10.20" not in str(caught.value)
+        assert "a.example" in str(caught.value)
+
+    @pytest.mark.parametrize(
+        ("url", "host", "dialled", "name"),
+        [
+            ("https://a.example/p", "a.example", "93.184.215.14", "a.example"),
+            ("https://a.example:8443/p", "a.example:8443", "93.184.215.14", "a.example"),
+            ("http://bücher.example/p", "xn--bcher-kva.example", "93.184.215.14", "xn--bcher-kva.example"),
+        ],
+    )
+    def test_the_address_that_was_judged_is_dialled_under_the_right_name(
+        self, url: str, host: str, dialled: str, name: str
+    ) -> None:
+        (_, get), _ = drive(url, [PUBLIC])
+        target, headers, extensions = get.request
+        assert (target.host, target.path) == (dialled, "/p")
+        assert (headers["Host"], extensions["sni_hostname"]) == (host, name)
+        assert not {"authorization", "cookie"} & {header.lower() for header in headers}
+
+    def test_an_address_of_ipv6_is_dialled_in_brackets(self) -> None:
+        (_, get), _ = drive("https://a.example/p", [PUBLIC_6])
+        assert str(get.request[0]) == f"https://[{PUBLIC_6}]/p"
+
+
+NAMES = {
+    "localhost": ["127.0.0.1", "::1"],
+    "metadata.google.internal": ["169.254.169.254"],
+    "intranet": ["10.1.2.3"],
+    "rebind.example": [PUBLIC, "192.168.0.1"],
+    "mapped.example": ["::ffff:10.0.0.1"],
+}
+HOSTILE = [
+    # schemes
+    "file:///etc/passwd", "ftp://a.example/p", "gopher://a.example/", "dict://127.0.0.1:11211/", "ldap://a.example/",
+    "data:text/plain,x", "javascript:alert(1)", "unix:///var/run/docker.sock",
+    "jar:http://a.example!/", "//a.example/p",
+    "a.example/p", "http:a.example", "http:/a.example", "http:///p", "http://", "https://?", "http://#", "",
+    # user names, and what is taken for them
+    "http://user@a.example/", "http://user:pw@a.example/", "http://a.example@127.0.0.1/", "http://@127.0.0.1/",
+    "http://127.0.0.1:80@a.example/", "http://a.example:80@127.0.0.1:80/", "http://:pw@a.example/",
+    # backslashes, spaces, control characters
+    "http://a.example\\@127.0.0.1/", "http:\\\\127.0.0.1\\", "http://127.0.0.1\\.a.example/",
+    "http://a.example/\\..\\x",
+    " http://127.0.0.1/", "http://a.example/ x", "http://a.example/\tx",
+    "http://a.example/\r\nX-Evil: 1", "http://a\n.example/",
+    "http://a.example/\x00", "http://a.example/\x7f", "http://a.example/\x85",
+    "http://a.example/\xa0", "ht\ntp://127.0.0.1/",
+    # IPv4 in odd spellings
+    "http://127.0.0.1/", "http://127.1/", "http://127.0.1/", "http://2130706433/",
+    "http://0x7f000001/", "http://0x7f.0.0.1/",
+    "http://0X7F.1/", "http://0177.0.0.1/", "http://017700000001/", "http://127.0.0.1./", "http://127.000.000.001/",
+    "http://0/", "http://0.0.0.0/", "http://%31%32%37.0.0.1/",
+    "http://127.0.0.1%00.a.example/", "http://127%2e0.0.1/",
+    "http://256.256.256.256/", "http://1.2.3.4.5/", "http://4294967297/", "http://0x/", "http://127.0.0.08/",
+    "http://１２７.0.0.1/", "http://①②⑦.⓪.⓪.①/", "http://127。0。0。1/", "http://127．0．0．1/",
+    "http://१२७.0.0.1/", "http://٠/",
+    # IPv4 ranges
+    "http://10.0.0.1/", "http://172.16.0.1/", "http://172.31.255.255/", "http://192.168.1.1/", "http://100.64.0.1/",
+    "http://169.254.0.1/", "http://192.0.0.1/", "http://192.0.2.1/", "http://198.18.0.1/", "http://198.51.100.1/",
+    "http://203.0.113.1/", "http://224.0.0.1/", "http://239.255.255.250/",
+    "http://240.0.0.1/", "http://255.255.255.255/",
+    "http://192.88.99.1/", "http://127.255.255.254/",
+    # services that tell secrets to their machines
+    "http://169.254.169.254/latest/meta-data/", "http://169.254.170.2/v2/credentials", "http://100.100.100.200/",
+    "http://168.63.129.16/", "http://192.0.0.192/", "http://[fd00:ec2::254]/", "http://[fd20:ce::254]/",
+    "http://metadata.google.internal/",
+    # IPv6, and IPv4 inside it
+    "http://[::1]/", "http://[::]/", "http://[0:0:0:0:0:0:0:1]/",
+    "http://[::ffff:127.0.0.1]/", "http://[::ffff:7f00:1]/",
+    "http://[::ffff:169.254.169.254]/", "http://[::127.0.0.1]/", "http://[::10.0.0.1]/",
+    "http://[::ffff:0:127.0.0.1]/",
+    "http://[64:ff9b::7f00:1]/", "http://[64:ff9b::10.0.0.1]/", "http://[64:ff9b:1::1]/", "http://[2002:7f00:1::]/",
+    "http://[2002:a00:1::1]/", "http://[2001:0:4136:e378:8000:63bf:80ff:fffe]/", "http://[2001::1]/",
+    "http://[fe80::5efe:10.0.0.1]/", "http://[2606:4700::5efe:10.0.0.1]/", "http://[2606:4700::200:5efe:127.0.0.1]/",
+    "http://[fe80::1]/", "http://[fe80::1%25eth0]/", "http://[fe80::1%eth0]/",
+    "http://[fec0::1]/", "http://[fc00::1]/",
+    "http://[fd12:3456::1]/", "http://[ff02::1]/", "http://[100::1]/", "http://[2001:db8::1]/", "http://[3fff::1]/",
+    "http://[5f00::1]/", "http://[3ffe::1]/", "http://[::1", "http://::1/", "http://[v1.x]/", "http://[]/",
+    # ports
+    "http://a.example:0/", "http://a.example:-1/", "http://a.example:65536/", "http://a.example:99999/",
+    "http://a.example:http/", "http://a.example:8 0/", "http://127.0.0.1:6379/",
+    # names
+    "http://localhost/", "http://LOCALHOST/", "http://localhost./", "http://intranet/", "http://rebind.example/",
+    "http://mapped.example/", "http://a..example/", "http://.example/", "http://a.example../", "http://-/:/",
+    "http://*.example/", "http://a,b.example/", "http://a.example;x/", "http://a.example<x>/",
+    "http://\u202ea.example/",
+    "http://a\u00ad.example/",
+    "http://xn--.example/", f"http://{'a' * 300}.example/", f"http://a.example/{'p' * 9000}",
+]  # fmt: skip
+
+
+class TestHostileAddresses:
+    def test_there_are_enough(self) -> None:
+        assert len(set(HOSTILE)) == len(HOSTILE) > 100
+
+    @pytest.mark.parametrize("url", HOSTILE)
+    def test_none_is_dialled(self, url: str) -> None:
+        with pytest.raises((ImageBlockedError, ImageFetchError)):
+            truthful(url, names=NAMES)
+
+    @pytest.mark.parametrize("host", ["a.example", "a.example:65535", "[2606:2800:21f:cb07:6820:80da:af6b:8b2c]"])
+    def test_an_ordinary_one_is(self, host: str) -> None:
+        assert truthful(f"https://{host}/p", names={"a.example": [PUBLIC]}) in ([PUBLIC], [PUBLIC_6])
+
+    @given(st.text(max_size=40), st.sampled_from(["http://", "https://", "http:", "HTTP://a.example:", ""]))
+    def test_any_text_is_taken_or_refused_in_our_own_words(self, text: str, start: str) -> None:
+        try:
+            dialled = truthful(start + text, names=NAMES)
+        except ImageError:
+            return
+        assert all(fetch.is_allowed(address, private=False) for address in dialled)
+
+    @given(st.text(max_size=40))
+    def test_any_redirect_is_followed_or_refused_in_our_own_words(self, location: str) -> None:
+        try:
+            drive("https://a.example/", [PUBLIC], Got(302, location=location), [PUBLIC], Got(200, body=b"x"))
+        except ImageError:
+            return
+
+
+PRIVATE = ["127.0.0.1", "10.0.0.1", "172.16.5.4", "192.168.1.1", "100.64.0.1", "::1", "fd12:3456::1", "::ffff:10.0.0.1"]
+NEVER = [
+    "0.0.0.0", "169.254.169.254", "169.254.1.1", "100.100.100.200", "168.63.129.16", "192.0.0.192", "192.0.2.1",
+    "198.18.0.1", "198.51.100.7", "203.0.113.9", "224.0.0.1", "255.255.255.255", "::",
+    "fe80::1", "fec0::1", "ff02::1",
+    "fd00:ec2::254", "fd20:ce::254", "::ffff:169.254.169.254", "64:ff9b::a9fe:a9fe",
+    "2002:a9fe:a9fe::1", "::169.254.169.254",
+    "2001:db8::1", "::ffff:168.63.129.16", "fe80::5efe:169.254.169.254", "2606:4700::5efe:169.254.169.254",
+]  # fmt: skip
+
+
+class TestPolicy:
+    @pytest.mark.parametrize("address", PRIVATE)
+    def test_own_hosts_may_be_private(self, address: str) -> None:
+        assert not fetch.is_allowed(address, private=False)
+        assert fetch.is_allowed(address, private=True)
+
+    @pytest.mark.parametrize("address", NEVER)
+    def test_nothing_opens_the_rest(self, address: str) -> None:
+        assert not fetch.is_allowed(address, private=False)
+        assert not fetch.is_allowed(address, private=True)
+
+    @pytest.mark.parametrize(
+        "address",
+        ["fd00:ec2::23", "fd00:c1::a9fe:a9fe", "fd00:42::42", "fd00:a9fe:a9fe::1"],
+        ids=["Amazon EKS", "Oracle", "Scaleway", "Linode"],
+    )
+    def test_nor_the_other_metadata_services_of_clouds(self, address: str) -> None:
+        assert not fetch.is_allowed(address, private=True)
+
+    @pytest.mark.parametrize("address", [PUBLIC, PUBLIC_6, "8.8.8.8", f"::ffff:{PUBLIC}", "64:ff9b::8.8.8.8"])
+    def test_public_addresses_are_open(self, address: str) -> None:
+        assert fetch.is_allowed(address, private=False)
+
+    @given(st.ip_addresses(v=4))
+    def test_ipv4_inside_ipv6_is_judged_as_itself(self, address: Any) -> None:
+        for private in (False, True):
+            may = fetch.is_allowed(str(address), private=private)
+            assert fetch.is_allowed(f"::ffff:{address}", private=private) is may
+            assert fetch.is_allowed(f"64:ff9b::{address}", private=private) is may
+            assert not fetch.is_allowed(f"2002:{int(address) >> 16:x}:{int(address) & 0xFFFF:x}::1", private=private)
+
+    @given(st.ip_addresses())
+    def test_what_python_calls_private_is_never_public(self, address: Any) -> None:
+        if fetch.is_allowed(str(address), private=False) and int(address) >> 32 != 0x64FF9B << 64:
+            address = getattr(address, "ipv4_mapped", None) or address
+            kinds = ("private", "loopback", "link_local", "multicast", "reserved", "unspecified")
+            assert [kind for kind in kinds if getattr(address, f"is_{kind}")] == []
+
+    @pytest.mark.parametrize(
+        ("url", "may"),
+        [
+            ("https://a.example/", True),
+            ("https://A.EXAMPLE./", True),
+            ("https://b.a.example/", False),
+            ("https://b.example/", True),
+            ("https://x.b.example/", True),
+            ("https://xb.example/", False),
+            ("https://c.example/", False),
+            ("https://a.example.c.example/", False),
+            ("http://127.0.0.1/", False),
+        ],
+    )
+    def test_allowed_hosts_are_judged_before_a_name_is_looked_up(self, url: str, may: bool) -> None:
+        policy = ImagePolicy(allowed_hosts=["a.example", ".b.example"])
+        if may:
+            assert isinstance(drive(url, policy=policy)[0][0], Resolve)
+        else:
+            with pytest.raises(ImageBlockedError, match="allowed_hosts"):
+                drive(url, policy=policy)
+
+    def test_a_host_that_is_allowed_must_be_public_all_the_same(self) -> None:
+        policy = ImagePolicy(allowed_hosts=["localhost"])
+        with pytest.raises(ImageBlockedError, match="not public"):
+            drive("http://localhost/", ["127.0.0.1"], policy=policy)
+
+
+def sync_download(url: str, policy: ImagePolicy) -> bytes:
+    return downloads.download(url, policy)
+
+
+def async_download(url: str, policy: ImagePolicy) -> bytes:
+    return asyncio.run(downloads.async_download(url, policy))
+
+
+COLOURS = pytest.mark.parametrize("download", [sync_download, async_download])
+PNG = png(40, 30, padding=300_000)
+
+
+@COLOURS
+class TestDownload:
+    def test_the_bytes_arrive_and_nothing_secret_is_sent(self, download: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("PREDICTIONGUARD_API_KEY", "pg-s3cr3t")
+        with FaultServer(answer(200, PNG, set_cookie="a=b")) as server:
+            assert download(f"{server.url}/p.png?x=1", OPEN) == PNG
+            assert download(f"{server.url}/p.png?x=1", OPEN) == PNG
+        for request in server.requests:
+            assert (request.method, request.path, request.body) == ("GET", "/p.png?x=1", b"")
+            assert request.headers["host"] == f"127.0.0.1:{server.port}"
+            assert request.headers["accept-encoding"] == "identity"
+            assert not {"authorization", "cookie", "proxy-authorization", "referer"} & request.headers.keys()
+            assert "s3cr3t" not in str(request)
+
+    def test_the_host_keeps_its_name(self, download: Any) -> None:
+        with FaultServer(answer(200, PNG)) as server:
+            assert download(f"http://localhost:{server.port}/", OPEN) == PNG
+        assert server.requests[0].headers["host"] == f"localhost:{server.port}"
+
+    @pytest.mark.parametrize("name", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
+    def test_a_proxy_of_the_environment_is_not_used(
+        self, download: Any, name: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with FaultServer(answer(200, b"by way of the proxy")) as proxy, FaultServer(answer(200, PNG)) as server:
+            monkeypatch.setenv(name, f"http://user:pw@127.0.0.1:{proxy.port}")
+            assert download(server.url, OPEN) == PNG
+        assert proxy.requests == []
+
+    @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+    def test_redirects_are_followed(self, download: Any, status: int) -> None:
+        with FaultServer(answer(200, PNG)) as goal:
+            moved = answer(status, b"x" * 99, location=f"{goal.url}/there", set_cookie="a=b")
+            with FaultServer(moved) as server:
+                assert download(server.url, OPEN) == PNG
+        assert [request.path for request in goal.requests] == ["/there"]
+        assert "cookie" not in goal.requests[0].headers
+
+    def test_redirects_without_end_are_not(self, download: Any) -> None:
+        with FaultServer(answer(302, location="/")) as server:
+            with pytest.raises(ImageFetchError, match="redirects"):
+                download(server.url, OPEN)
+            assert len(server.requests) == 6
+
+    def test_a_private_host_is_not_dialled(self, download: Any) -> None:
+        with FaultServer(answer(200, PNG)) as server:
+            for url in (server.url, f"http://localhost:{server.port}/"):
+                with pytest.raises(ImageBlockedError):
+                    download(url, ImagePolicy())
+        assert server.requests == []
+
+    def test_the_allowed_number_of_bytes_is_taken_and_one_more_is_not(self, download: Any) -> None:
+        with FaultServer(answer(200, PNG)) as server:
+            assert download(server.url, ImagePolicy(allow_private_hosts=True, max_bytes=len(PNG))) == PNG
+            with pytest.raises(ImageTooLargeError, match=rf"{len(PNG):,}.*{len(PNG) - 1:,}"):
+                download(server.url, ImagePolicy(allow_private_hosts=True, max_bytes=len(PNG) - 1))
+
+    @pytest.mark.parametrize(
+        "script",
+        [
+            answer(200, b"", content_length="999999999"),
+            answer(200, b"x" * 200_000, content_length=""),
+            [
+                answer(200, b"", content_length="", transfer_encoding="chunked"),
+                b"10000\r\n" + b"x" * 0x10000 + b"\r\n" + b"10000\r\n" + b"x" * 0x10000 + b"\r\n",
+                STALL,
+            ],
+        ],
+        ids=["declared", "without a length", "chunked"],
+    )
+    def test_too_much_is_refused_as_it_comes(self, download: Any, script: Any) -> None:
+        with FaultServer(script) as server:
+            with pytest.raises(ImageTooLargeError, match="100,000"):
+                download(server.url, ImagePolicy(allow_private_hosts=True, max_bytes=100_000))
+
+    @pytest.mark.parametrize("declared", ["abc", "-5", "9" * 30, "1e9"])
+    def test_a_length_that_is_none_is_a_failure_and_no_crash(self, download: Any, declared: str) -> None:
+        with FaultServer(answer(200, PNG, content_length=declared)) as server:
+            with pytest.raises(ImageError):
+                download(server.url, OPEN)
+
+    @pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "zstd", "x-odd"])
+    def test_a_compressed_answer_is_refused(self, download: Any, coding: str) -> None:
+        with FaultServer(answer(200, gzip.compress(PNG), content_encoding=coding)) as server:
+            with pytest.raises(ImageFetchError, match="compress"):
+                download(server.url, OPEN)
+
+    @pytest.mark.parametrize(
+        "script",
+        [
+            [answer(200, b"", content_length="500"), b"half"],
+            [answer(200, b"", content_length="500"), b"half", RESET],
+            [RESET],
+            [],
+            b"not HTTP at all\r\n\r\n",
+            answer(404, b"gone"),
+            answer(204),
+            answer(302),
+            answer(302, location="http://127.0.0.1:1/\x01"),
+        ],
+        ids=["cut", "reset in the body", "reset", "closed", "no HTTP", "404", "204", "no location", "bad location"],
+    )
+    def test_a_failure_is_ours_and_tells_no_address(self, download: Any, script: Any) -> None:
+        with FaultServer(script) as server:
+            with pytest.raises((ImageFetchError, ImageBlockedError)) as caught:
+                download(f"http://localhost:{server.port}/", OPEN)
+        assert "127.0.0.1" not in str(caught.value)
+        assert caught.value.__cause__ is None
+        assert caught.value.__context__ is None or caught.value.__suppress_context__
+
+    def test_nobody_listens(self, download: Any) -> None:
+        with pytest.raises(ImageFetchError):
+            download(f"http://127.0.0.1:{unused_port()}/", OPEN)
+
+    def test_a_name_that_is_none(self, download: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        def unknown(*_: Any, **__: Any) -> Any:
+            raise socket.gaierror(socket.EAI_NONAME, "unknown")
+
+        monkeypatch.setattr(socket, "getaddrinfo", unknown)
+        with pytest.raises(ImageFetchError, match=r"nowhere\.example"):
+            download("http://nowhere.example/", OPEN)
+
+    @pytest.mark.parametrize(
+        "steps",
+        [
+            [STALL],
+            [answer(200, b"", content_length="500"), STALL],
+            [answer(200, b"", content_length="60"), Drip(b"x" * 60, 0.05)],
+            [Drip(answer(200, b"x"), 0.05)],
+        ],
+        ids=["silence", "silence in the body", "dripping body", "dripping headers"],
+    )
+    def test_a_slow_host_is_given_up(self, download: Any, steps: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(fetch, "TOTAL_TIMEOUT", 0.4)
+        delivered = threading.Event()
+        with FaultServer([*steps, delivered.set]) as server:
+            with pytest.raises(ImageFetchError, match=r"0\.4 s"):
+                download(server.url, OPEN)
+            assert not delivered.is_set()
+
+
+def many(urls: list[str]) -> list[Any]:
+    return downloads.fetch_all(urls, OPEN)
+
+
+def async_many(urls: list[str]) -> list[Any]:
+    return asyncio.run(downloads.async_fetch_all(urls, OPEN))
+
+
+@pytest.mark.parametrize("fetch_all", [many, async_many])
+class TestSideBySide:
+    def test_each_gets_its_own_bytes_or_error_in_order(self, fetch_all: Any) -> None:
+        with FaultServer(answer(200, PNG)) as good, FaultServer(answer(404)) as bad:
+            results = fetch_all([good.url, bad.url, "ftp://a.example/", good.url])
+        assert [type(result) for result in results] == [bytes, ImageFetchError, ImageBlockedError, bytes]
+        assert results[0] == results[3] == PNG
+
+    def test_they_are_asked_for_at_the_same_time(self, fetch_all: Any) -> None:
+        # The server answers only when all of them were asked: one after the other would never get there.
+        meeting = threading.Barrier(4, timeout=20)
+        with FaultServer([meeting.wait, answer(200, PNG)]) as server:
+            assert fetch_all([server.url] * 4) == [PNG] * 4
+
+    def test_more_than_run_at_once(self, fetch_all: Any) -> None:
+        with FaultServer(answer(200, PNG)) as server:
+            assert fetch_all([server.url] * 20) == [PNG] * 20
+        assert len(server.requests) == 20
+
+
+def test_every_error_is_of_the_family() -> None:
+    assert issubclass(ImageFetchError, PredictionGuardError)

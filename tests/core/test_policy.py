@@ -1,0 +1,96 @@
+"""`ImagePolicy`: its defaults are safe, its mistakes are named, and it can't be changed."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from predictionguard_core import ImagePolicy
+from predictionguard_core.errors import ConfigurationError
+
+
+def test_the_defaults() -> None:
+    assert dataclasses.asdict(ImagePolicy()) == {
+        "local_roots": (),
+        "allowed_hosts": None,
+        "allow_private_hosts": False,
+        "max_bytes": 20 * 1024 * 1024,
+        "max_pixels": 50_000_000,
+        "max_images": 16,
+        "max_edge": None,
+        "upright": True,
+        "strip_metadata": False,
+    }
+
+
+def test_it_is_frozen_compared_hashed_and_copied() -> None:
+    policy = ImagePolicy(local_roots=["/srv/photos"], allowed_hosts=["a.example"], max_edge=9)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        policy.max_bytes = 1  # type: ignore[misc]
+    for twin in (pickle.loads(pickle.dumps(policy)), copy.deepcopy(policy), dataclasses.replace(policy)):
+        assert twin == policy
+        assert hash(twin) == hash(policy)
+    assert policy != ImagePolicy()
+
+
+def test_roots_become_paths_and_hosts_lower_case() -> None:
+    policy = ImagePolicy(local_roots=["/a", Path("/b")], allowed_hosts=["A.Example", ".B.example", "c.example."])
+    assert policy.local_roots == (Path("/a"), Path("/b"))
+    assert policy.allowed_hosts == ("a.example", ".b.example", "c.example")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("local_roots", "/srv"),
+        ("local_roots", Path("/srv")),
+        ("local_roots", None),
+        ("allowed_hosts", "a.example"),
+        ("allowed_hosts", 5),
+        ("allowed_hosts", [5]),
+        *(
+            (name, value)
+            for name in ("max_bytes", "max_pixels", "max_images", "max_edge")
+            for value in (0, -1, True, 1.5, "9")
+        ),
+        ("max_bytes", None),
+        ("max_pixels", None),
+        ("max_images", None),
+    ],
+)
+def test_a_mistake_is_refused_by_name(field: str, value: Any) -> None:
+    with pytest.raises(ConfigurationError, match=field):
+        ImagePolicy(**{field: value})
+
+
+@pytest.mark.parametrize(
+    ("allowed", "host", "may"),
+    [
+        (None, "anything.example", True),
+        ([], "anything.example", False),
+        (["a.example"], "a.example", True),
+        (["a.example"], "a.example.", True),
+        (["a.example"], "b.a.example", False),
+        (["a.example"], "xa.example", False),
+        (["a.example"], "a.example.evil.example", False),
+        ([".a.example"], "a.example", True),
+        ([".a.example"], "b.a.example", True),
+        ([".a.example"], "c.b.a.example", True),
+        ([".a.example"], "xa.example", False),
+        ([".a.example"], "a.example.evil", False),
+        (["A.Example."], "a.example", True),
+        (["127.0.0.1"], "127.0.0.1", True),
+        (["::1"], "::1", True),
+        (["[::1]"], "::1", True),
+        (["bücher.example"], "xn--bcher-kva.example", True),
+        ([""], "a.example", False),
+        (["."], "a.example", False),
+    ],
+)
+def test_which_hosts_are_allowed(allowed: Any, host: str, may: bool) -> None:
+    assert ImagePolicy(allowed_hosts=allowed).allows_host(host) is may

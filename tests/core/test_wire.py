@@ -1,0 +1,497 @@
+"""The JSON that is sent, byte for byte, and every shape of reply that is known."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from predictionguard_core import images
+from predictionguard_core.errors import (
+    APIStatusError,
+    ConfigurationError,
+    ContentError,
+    InvalidResponseError,
+    PIIDetectedError,
+    UnsupportedContentError,
+)
+from predictionguard_core.policy import ImagePolicy
+from predictionguard_core.wire import (
+    Body,
+    ChatCompletion,
+    ChatRequest,
+    FunctionCall,
+    InputChecks,
+    Message,
+    OutputChecks,
+    ToolCall,
+    chat_body,
+    check_status,
+)
+from tests.core.pictures import GIF, data_uri, image_part, png, question
+
+CALL = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"x":1}'}}
+TOOL = {"function": {"name": "f", "parameters": {"type": "object", "properties": {"x": {"default": None}}}}}
+
+
+def request(**fields: Any) -> ChatRequest:
+    return ChatRequest(**{"model": "m", "messages": "hi", **fields})
+
+
+def no_constant(name: str) -> Any:
+    raise AssertionError(f"{name} is not JSON (RFC 8259)")
+
+
+def bytes_of(body: Body) -> bytes:
+    return b"".join(body)
+
+
+def sent(request: ChatRequest, *, stream: bool = False) -> Any:
+    """The body as a strict reader of JSON has it."""
+    return json.loads(bytes_of(chat_body(request, stream=stream)).decode("utf-8"), parse_constant=no_constant)
+
+
+def ready(request: ChatRequest) -> ChatRequest:
+    """With every picture loaded, as the exchange hands it over."""
+    for part in request.image_parts():
+        part.image_url.url = images.load(part.image_url.url, ImagePolicy())
+    return request
+
+
+class TestOptions:
+    def test_what_is_not_set_is_not_sent(self) -> None:
+        assert sent(request()) == {"model": "m", "messages": "hi"}
+
+    @pytest.mark.parametrize(
+        ("given", "goes_out"),
+        [
+            ({"temperature": 0}, {"temperature": 0}),
+            ({"temperature": 2}, {"temperature": 2}),
+            ({"top_p": 0.5}, {"top_p": 0.5}),
+            ({"top_k": -1}, {"top_k": -1}),
+            ({"top_k": 40}, {"top_k": 40}),
+            ({"frequency_penalty": -2, "presence_penalty": 2}, {"frequency_penalty": -2, "presence_penalty": 2}),
+            ({"logit_bias": {"50256": -100}}, {"logit_bias": {"50256": -100}}),
+            ({"max_tokens": 5}, {"max_completion_tokens": 5}),
+            ({"max_completion_tokens": 5}, {"max_completion_tokens": 5}),
+            ({"stop": "END"}, {"stop": "END"}),
+            ({"stop": ["a", "b"]}, {"stop": ["a", "b"]}),
+            ({"reasoning_effort": "low"}, {"reasoning_effort": "low"}),
+            ({"parallel_tool_calls": False}, {"parallel_tool_calls": False}),
+            ({"tool_choice": "none"}, {"tool_choice": "none"}),
+            (
+                {"tool_choice": {"function": {"name": "f"}}},
+                {"tool_choice": {"type": "function", "function": {"name": "f"}}},
+            ),
+            ({"tools": [TOOL]}, {"tools": [{"type": "function", **TOOL}]}),
+            ({"tools": TOOL}, {"tools": [{"type": "function", **TOOL}]}),
+            (
+                {"tools": [{"type": "function", "function": {"name": "f", "strict": True, "description": "d"}}]},
+                {"tools": [{"type": "function", "function": {"name": "f", "strict": True, "description": "d"}}]},
+            ),
+            (
+                {"input": {"pii": "replace", "pii_replace_method": "mask", "entity_list": ["AGE"]}},
+                {"input": {"pii": "replace", "pii_replace_method": "mask", "entity_list": ["AGE"]}},
+            ),
+            ({"input": InputChecks(block_prompt_injection=True)}, {"input": {"block_prompt_injection": True}}),
+            (
+                {"output": OutputChecks(toxicity=True, factuality=False)},
+                {"output": {"toxicity": True, "factuality": False}},
+            ),
+            ({"output": {"factuality": True}}, {"output": {"factuality": True}}),
+            ({"extra_body": {"seed": 3, "a": {"b": [None, "é"]}}}, {"seed": 3, "a": {"b": [None, "é"]}}),
+            ({"extra_body": {}}, {}),
+            ({"vision_streaming": True}, {}),
+            ({"stream": True}, {}),
+            ({"stream_options": {"include_usage": False}}, {}),
+        ],
+    )
+    def test_each_goes_out_as_the_endpoint_has_it(self, given: dict[str, Any], goes_out: dict[str, Any]) -> None:
+        assert sent(request(**given)) == {"model": "m", **goes_out, "messages": "hi"}
+
+    def test_a_stream_asks_for_usage_unless_told_otherwise(self) -> None:
+        assert sent(request(), stream=True) == {
+            "model": "m",
+            "stream": True,
+            "stream_options": {"include_usage": True},
+            "messages": "hi",
+        }
+        quiet = request(stream_options={"include_usage": False}, extra_body={"seed": 1})
+        assert sent(quiet, stream=True) == {
+            "model": "m",
+            "stream": True,
+            "stream_options": {"include_usage": False},
+            "seed": 1,
+            "messages": "hi",
+        }
+
+    @pytest.mark.parametrize(
+        ("given", "named"),
+        [
+            ({"colour": "blue"}, "colour"),
+            ({"n": 2}, "n"),
+            ({"temperature": 2.1}, "temperature"),
+            ({"temperature": -0.1}, "temperature"),
+            ({"temperature": math.nan}, "temperature"),
+            ({"temperature": "warm"}, "temperature"),
+            ({"top_p": 1.5}, "top_p"),
+            ({"top_k": -2}, "top_k"),
+            ({"frequency_penalty": -2.5}, "frequency_penalty"),
+            ({"presence_penalty": 2.5}, "presence_penalty"),
+            ({"logit_bias": {"1": 101}}, "logit_bias"),
+            ({"max_tokens": 0}, "max_tokens"),
+            ({"max_completion_tokens": 0}, "max_completion_tokens"),
+            ({"max_tokens": 1, "max_completion_tokens": 1}, "max_"),
+            ({"reasoning_effort": "huge"}, "reasoning_effort"),
+            ({"tool_choice": "maybe"}, "tool_choice"),
+            ({"tools": [{"function": {"nom": "f"}}]}, "tools"),
+            ({"input": {"pii": "drop"}}, "pii"),
+            ({"input": {"toxicity": True}}, "toxicity"),
+            ({"output": {"pii": "block"}}, "pii"),
+            ({"model": ""}, "model"),
+            ({"model": "\ud800"}, "model"),
+            ({"extra_body": {"messages": []}}, "messages"),
+            ({"extra_body": {"max_tokens": 5}}, "max_tokens"),
+            ({"extra_body": {"vision_streaming": True}}, "vision_streaming"),
+        ],
+    )
+    def test_what_is_unknown_or_out_of_range_is_refused_by_name(self, given: dict[str, Any], named: str) -> None:
+        with pytest.raises(ConfigurationError, match=named):
+            request(**given)
+
+    def test_a_refusal_does_not_quote_the_value(self) -> None:
+        with pytest.raises(ConfigurationError) as caught:
+            request(stop={"secret": "s3cr3t"}, temperature="s3cr3t")
+        assert "s3cr3t" not in str(caught.value) + repr(caught.value)
+        assert caught.value.__suppress_context__
+
+    @pytest.mark.parametrize("checks", [InputChecks, OutputChecks])
+    def test_checks_refuse_unknown_fields_by_themselves(self, checks: Any) -> None:
+        with pytest.raises(ConfigurationError, match="colour"):
+            checks(colour="blue")
+
+    @pytest.mark.parametrize("extra", [{"a": math.nan}, {"a": [math.inf]}, {"a": {"b": -math.inf}}])
+    def test_a_number_that_json_has_no_form_for_never_reaches_the_wire(self, extra: dict[str, Any]) -> None:
+        try:
+            body = sent(request(extra_body=extra))
+        except ConfigurationError:
+            return
+        assert body["a"] in (None, [None], {"b": None})
+
+    @pytest.mark.parametrize("value", [object(), "\ud800", b"\xff"])
+    def test_an_extra_that_can_not_be_written_is_refused(self, value: Any) -> None:
+        with pytest.raises(ConfigurationError):
+            sent(request(extra_body={"a": value}))
+
+
+class TestBadMessages:
+    @pytest.mark.parametrize(
+        ("bad", "kind", "block"),
+        [
+            ({"role": "robot", "content": "x"}, ContentError, None),
+            ({"role": "user"}, ContentError, None),
+            ({"role": "user", "content": 5}, ContentError, None),
+            ({"role": "user", "content": "x", "mood": "y"}, ContentError, None),
+            (
+                {"role": "user", "content": [{"type": "text", "text": "x"}, {"type": "video"}]},
+                UnsupportedContentError,
+                1,
+            ),
+            ({"role": "user", "content": [{"type": "input_audio", "input_audio": {}}]}, UnsupportedContentError, 0),
+            ({"role": "user", "content": [{"type": "text", "text": "x"}, {"text": "y"}]}, ContentError, 1),
+            ({"role": "user", "content": [{"type": "text"}]}, ContentError, 0),
+            ({"role": "user", "content": [{"type": "text", "text": "x", "mood": "y"}]}, ContentError, 0),
+            ({"role": "user", "content": [{"type": "image_url", "image_url": {}}]}, ContentError, 0),
+            (
+                {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "", "detail": "x"}}]},
+                ContentError,
+                0,
+            ),
+            ({"role": "user", "content": ["x"]}, ContentError, 0),
+            ({"role": "assistant", "content": "x", "tool_calls": [{}]}, ContentError, None),
+            ({"role": "assistant", "content": "x", "tool_calls": [CALL, {"id": "2"}]}, ContentError, None),
+        ],
+    )
+    def test_the_error_names_the_place(self, bad: dict[str, Any], kind: type, block: int | None) -> None:
+        with pytest.raises(kind) as caught:
+            request(messages=[{"role": "user", "content": "fine"}, bad])
+        assert (caught.value.message_index, caught.value.block_index) == (1, block)
+
+    @pytest.mark.parametrize("messages", [5, None, {"role": "user"}])
+    def test_messages_that_are_no_messages(self, messages: Any) -> None:
+        with pytest.raises((ContentError, ConfigurationError), match="messages"):
+            request(messages=messages)
+
+    @pytest.mark.parametrize(
+        ("messages", "place"),
+        [
+            ("\ud800", (None, None)),
+            ([{"role": "user", "content": "ok"}, {"role": "user", "content": "half \udfff"}], (1, None)),
+            ([Message.model_construct(role="user", content="\ud800")], (0, None)),
+            (
+                [{"role": "user", "content": [{"type": "text", "text": "ok"}, {"type": "text", "text": "\ud83d"}]}],
+                (0, 1),
+            ),
+        ],
+    )
+    def test_half_a_surrogate_pair_is_refused_with_its_place(self, messages: Any, place: Any) -> None:
+        with pytest.raises(ContentError, match="surrogate") as caught:
+            chat_body(request(messages=messages), stream=False)
+        assert (caught.value.message_index, caught.value.block_index) == place
+
+    def test_a_refusal_does_not_quote_the_message(self) -> None:
+        with pytest.raises(ContentError) as caught:
+            request(messages=[{"role": "user", "content": [{"type": "text", "text": {"s3cr3t": "s3cr3t"}}]}])
+        assert "s3cr3t" not in str(caught.value) + repr(caught.value)
+
+
+TEXTS = [
+    "",
+    "plain",
+    '"url":false',
+    '{"type":"image_url","image_url":{"url":false}}',
+    '"quotes" and \\ backslashes \\"url\\":false',
+    "\x00\x1f\x7f\u0085\u2028\u2029",
+    "日本語 \U0001f600 é",
+]
+
+
+class TestBody:
+    @pytest.mark.parametrize("text", TEXTS)
+    def test_text_arrives_as_it_was(self, text: str) -> None:
+        assert sent(request(messages=text))["messages"] == text
+        assert sent(request(messages=[Message(role="user", content=text)]))["messages"] == [
+            {"role": "user", "content": text}
+        ]
+
+    @pytest.mark.parametrize("text", TEXTS)
+    def test_text_beside_pictures_arrives_as_it_was(self, text: str) -> None:
+        first, second = png(3, 2), GIF
+        body = sent(ready(question(first, second, text=text, stop=['"url":false'], extra_body={"url": False})))
+        assert body == {
+            "model": "m",
+            "stop": ['"url":false'],
+            "url": False,
+            "messages": [
+                {
+                    "role": "user",
+                    "content": [
+                        {"type": "text", "text": text},
+                        {"type": "image_url", "image_url": {"url": data_uri(first)}},
+                        {"type": "image_url", "image_url": {"url": data_uri(second, "image/gif")}},
+                    ],
+                }
+            ],
+        }
+
+    @given(text=st.text(), name=st.text(), pictures=st.integers(0, 2))
+    def test_any_text_round_trips(self, text: str, name: str, pictures: int) -> None:
+        asked = ready(question(*[GIF] * pictures, text=text, extra_body={"note": name}))
+        body = sent(asked, stream=True)
+        assert body["note"] == name
+        assert body["messages"][0]["content"][0] == {"type": "text", "text": text}
+        assert len(body["messages"][0]["content"]) == 1 + pictures
+
+    @pytest.mark.parametrize("detail", ["auto", "low", "high"])
+    def test_detail_goes_out_and_place_does_not(self, detail: str) -> None:
+        part = image_part(images.load(GIF), detail=detail).model_copy(update={"place": (4, 2)})
+        body = sent(request(messages=[Message(role="user", content=[part])]))
+        assert body["messages"][0]["content"] == [
+            {"type": "image_url", "image_url": {"url": data_uri(GIF, "image/gif"), "detail": detail}}
+        ]
+
+    def test_it_can_be_sent_again_and_knows_its_length(self) -> None:
+        body = chat_body(ready(question(png(padding=200_000), GIF)), stream=False)
+        first, second = bytes_of(body), bytes_of(body)
+        assert first == second
+        assert body.length == len(first)
+        assert repr(body) == f"Body({len(first)} bytes)"
+
+    def test_a_whole_conversation(self) -> None:
+        call = ToolCall(id="c1", function=FunctionCall(name="f", arguments='{"x": 1}'))
+        messages = [
+            Message(role="system", content="be kind"),
+            Message(role="user", content=[image_part(images.load(GIF))], name="ann"),
+            Message(role="assistant", content=None, tool_calls=[call]),
+            Message(role="tool", content="42", tool_call_id="c1"),
+        ]
+        assert sent(request(messages=messages))["messages"] == [
+            {"role": "system", "content": "be kind"},
+            {
+                "role": "user",
+                "content": [{"type": "image_url", "image_url": {"url": data_uri(GIF, "image/gif")}}],
+                "name": "ann",
+            },
+            {
+                "role": "assistant",
+                "content": "",
+                "tool_calls": [{"id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"x": 1}'}}],
+            },
+            {"role": "tool", "content": "42", "tool_call_id": "c1"},
+        ]
+
+    @pytest.mark.parametrize(
+        "written", [repr, str, lambda each: each.model_dump_json(), lambda each: each.model_dump()]
+    )
+    @pytest.mark.parametrize("source", [data_uri(png()), png(), images.load(png())], ids=["URI", "bytes", "Image"])
+    def test_no_dump_and_no_repr_holds_a_picture(self, written: Any, source: Any) -> None:
+        text = str(written(question(source)))
+        assert data_uri(png())[30:60] not in text
+        assert repr(png())[4:30] not in text
+
+
+class TestCanStream:
+    @pytest.mark.parametrize(
+        ("asked", "can"),
+        [
+            (request(), True),
+            (request(messages=[Message(role="user", content="x")]), True),
+            (request(input={"pii": "block"}), True),
+            (request(output={"toxicity": False}), True),
+            (request(output={"toxicity": True}), False),
+            (request(output={"factuality": True}), False),
+            (question(GIF), False),
+            (question(GIF, vision_streaming=True), True),
+            (question(GIF, vision_streaming=True, output={"toxicity": True}), False),
+            (question(), True),
+        ],
+    )
+    def test_not_with_output_checks_nor_pictures(self, asked: ChatRequest, can: bool) -> None:
+        assert asked.can_stream is can
+
+
+def parsed(reply: dict[str, Any]) -> ChatCompletion:
+    return ChatCompletion.parse(json.dumps(reply).encode())
+
+
+def one(**choice: Any) -> dict[str, Any]:
+    return {"id": "chat-1", "object": "chat.completion", "created": 1727889823, "model": "m", "choices": [choice]}
+
+
+class TestReply:
+    @pytest.mark.parametrize(
+        ("reply", "content", "finish"),
+        [
+            (one(index=0, message={"role": "assistant", "content": "A cat."}), "A cat.", None),
+            (one(index=0, message={"role": "assistant", "content": "A cat."}, finish_reason="stop"), "A cat.", "stop"),
+            (one(index=0, text=" Why did"), " Why did", None),
+            (one(text=""), "", None),
+            (one(message=None, text="t"), "t", None),
+            ({"choices": {"index": 0, "message": {"content": "lone"}}}, "lone", None),
+            ({"object": "chat_completion", "new": 1, "choices": [{"message": {"content": "x", "new": 1}}]}, "x", None),
+            (one(message={"role": "assistant", "content": None, "tool_calls": [CALL]}), None, None),
+            (one(message={"content": "x"}, status="success"), "x", None),
+        ],
+    )
+    def test_every_known_shape(self, reply: dict[str, Any], content: str | None, finish: str | None) -> None:
+        found = parsed(reply)
+        check_status(found)
+        assert (found.message.content, found.finish_reason) == (content, finish)
+
+    def test_the_metadata(self) -> None:
+        found = parsed(one(text="x"))
+        assert (found.id, found.created, found.model, found.usage) == ("chat-1", 1727889823, "m", None)
+
+    def test_reasoning(self) -> None:
+        assert parsed(one(message={"content": "x", "reasoning": "hm"})).message.reasoning == "hm"
+
+    @pytest.mark.parametrize("calls", [[CALL], CALL])
+    def test_tool_calls_as_a_list_or_alone(self, calls: Any) -> None:
+        (call,) = parsed(one(message={"content": None, "tool_calls": calls})).message.tool_calls or []
+        assert (call.id, call.function.name, call.function.arguments) == ("c1", "f", '{"x":1}')
+
+    def test_arguments_that_are_no_text_become_json(self) -> None:
+        call = {"id": "c1", "function": {"name": "f", "arguments": {"x": [1, "é"]}}}
+        (found,) = parsed(one(message={"tool_calls": [call]})).message.tool_calls or []
+        assert json.loads(found.function.arguments or "") == {"x": [1, "é"]}
+
+    @pytest.mark.parametrize(
+        ("usage", "counts"),
+        [
+            ({"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}, (3, 4, 7)),
+            ({"prompt_tokens": 3, "completion_tokens": 4}, (3, 4, 7)),
+            ({"prompt_tokens": 3, "completion_tokens": None, "total_tokens": 3}, (3, 0, 3)),
+            ({}, (0, 0, 0)),
+        ],
+    )
+    def test_usage(self, usage: dict[str, Any], counts: tuple[int, int, int]) -> None:
+        found = parsed({**one(text="x"), "usage": usage}).usage
+        assert found is not None
+        assert (found.prompt_tokens, found.completion_tokens, found.total_tokens) == counts
+
+    def test_usage_in_detail(self) -> None:
+        details = {"prompt_tokens_details": {"cached_tokens": 2}, "completion_tokens_details": {"reasoning_tokens": 1}}
+        usage = parsed({**one(text="x"), "usage": {"prompt_tokens": 3, **details}}).usage
+        assert usage is not None
+        assert usage.prompt_tokens_details is not None
+        assert usage.prompt_tokens_details.cached_tokens == 2
+        assert usage.completion_tokens_details is not None
+        assert usage.completion_tokens_details.reasoning_tokens == 1
+
+    @pytest.mark.parametrize(
+        ("choice", "kind"),
+        [
+            ({"status": "error: pii detected"}, PIIDetectedError),
+            ({"status": "Error: out of memory", "text": ""}, APIStatusError),
+            ({"status": "error: out of memory", "message": {"content": None}}, APIStatusError),
+        ],
+    )
+    def test_a_choice_whose_status_is_an_error_raises(self, choice: dict[str, Any], kind: type) -> None:
+        with pytest.raises(kind) as caught:
+            check_status(parsed(one(**choice)), "r-1")
+        assert (caught.value.status_code, caught.value.request_id) == (200, "r-1")
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            b"",
+            b"<html>",
+            b'{"choices": [',
+            b"[]",
+            b"null",
+            b"{}",
+            b'{"choices": []}',
+            b'{"choices": null}',
+            b'{"choices": [{"index": 0}]}',
+            b'{"choices": [{"message": "hi"}]}',
+            b'{"choices": [{"text": 5}]}',
+            b'\xff{"choices": []}',
+            b"[" * 100_000,
+        ],
+    )
+    def test_what_is_no_reply_is_refused_with_the_remedy(self, body: bytes) -> None:
+        with pytest.raises(InvalidResponseError, match="PREDICTIONGUARD_URL"):
+            ChatCompletion.parse(body)
+
+    def test_a_refusal_does_not_quote_the_reply(self) -> None:
+        with pytest.raises(InvalidResponseError) as caught:
+            ChatCompletion.parse(b'{"choices": [{"message": {"content": {"s3cr3t": "s3cr3t"}}}]}')
+        assert "s3cr3t" not in str(caught.value) + repr(caught.value)
+
+
+class TestAsChunk:
+    def test_holds_all_that_the_answer_holds(self) -> None:
+        usage = {"prompt_tokens": 3, "completion_tokens": 4}
+        message = {"role": "assistant", "content": "x", "reasoning": "hm"}
+        chunk = parsed({**one(index=0, message=message, finish_reason="stop"), "usage": usage}).as_chunk()
+        (choice,) = chunk.choices
+        assert (chunk.id, chunk.created, chunk.model, chunk.is_last) == ("chat-1", 1727889823, "m", True)
+        assert (choice.delta.role, choice.delta.content, choice.delta.reasoning) == ("assistant", "x", "hm")
+        assert choice.finish_reason == "stop"
+        assert chunk.usage is not None
+        assert chunk.usage.total_tokens == 7
+
+    def test_gives_tool_calls_their_index_and_leaves_the_answer_as_it_was(self) -> None:
+        answer = parsed(one(message={"tool_calls": [CALL, {**CALL, "id": "c2"}]}))
+        calls = answer.as_chunk().choices[0].delta.tool_calls or []
+        assert [(call.index, call.id) for call in calls] == [(0, "c1"), (1, "c2")]
+        assert [call.index for call in answer.message.tool_calls or []] == [None, None]
+
+    def test_an_answer_without_a_finish_reason_is_the_last_all_the_same(self) -> None:
+        chunk = parsed(one(text="x")).as_chunk()
+        assert chunk.is_last
+        assert chunk.choices[0].finish_reason is None
