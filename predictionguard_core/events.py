@@ -27,7 +27,7 @@ class EventDecoder:
 
     def __init__(self) -> None:
         self.name = b""
-        self._rest = b""
+        self._rest: list[bytes] = []
         self._data: list[bytes] = []
         self._name = b""
         self._size = 0
@@ -37,10 +37,9 @@ class EventDecoder:
     def feed(self, data: bytes) -> Iterator[bytes]:
         """The events that `data` completes. Raises `InvalidResponseError` for an event of more than 64 MiB."""
         if not self._started:
-            data = self._rest + data
-            self._rest = b""
+            data = self._rest_of_line() + data
             if len(data) < len(_BOM) and _BOM.startswith(data):
-                self._rest = data
+                self._rest.append(data)
                 return
             self._started = True
             data = data.removeprefix(_BOM)
@@ -51,26 +50,34 @@ class EventDecoder:
         if b"\r" in data:
             self._after_cr = data.endswith(b"\r")
             data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        lines = data.split(b"\n")
-        lines[0] = self._rest + lines[0]
-        self._rest = lines.pop()
         self._size += len(data)
         if self._size > _LONGEST_EVENT:
             raise InvalidResponseError(f"the stream holds an event of more than {_LONGEST_EVENT} bytes")
+        first, *lines = data.split(b"\n")
+        self._rest.append(first)
+        if not lines:
+            return
+        lines.insert(0, self._rest_of_line())
+        self._rest.append(lines.pop())
         for line in lines:
             if line:
                 self._field(line)
             else:
                 yield from self._dispatched()
 
+    def _rest_of_line(self) -> bytes:
+        # Collected and joined once: a long line that comes in many pieces would be copied for each of them.
+        rest, self._rest = b"".join(self._rest), []
+        return rest
+
     def finish(self) -> Iterator[bytes]:
         """What stands at the end of the stream without a blank line behind it.
 
         The standard drops such an event; servers that forget the last blank line after `[DONE]` are too common to.
         """
-        if self._rest:
-            self._field(self._rest)
-            self._rest = b""
+        rest = self._rest_of_line()
+        if rest:
+            self._field(rest)
         yield from self._dispatched()
 
     def _dispatched(self) -> Iterator[bytes]:

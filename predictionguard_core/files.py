@@ -37,7 +37,7 @@ def read(path: Path, policy: ImagePolicy) -> bytes:
             facts = os.fstat(descriptor)
             _check_regular(facts, path)
             _check_size(facts.st_size, path, policy)
-            data = file.read(policy.max_bytes + 1)
+            data = file.read(policy.max_bytes + 1) or b""  # None where a file that poses as regular would wait
         except OSError as error:
             raise ImageFormatError(f"{_called(path)} can't be read: {_reason(error)}") from None
     _check_size(len(data), path, policy)

@@ -66,7 +66,7 @@ def _address(text: str) -> str:
         port = url.port
     except (httpx.InvalidURL, ValueError, TypeError):
         raise ConfigurationError(f"the address is no URL; give one such as {DEFAULT_URL}") from None
-    if url.scheme not in ("http", "https") or not url.raw_host or not 0 < (port or 80) <= 65535:
+    if url.scheme not in ("http", "https") or not url.raw_host or not (port is None or 0 < port <= 65535):
         raise ConfigurationError(
             f"the address needs http:// or https:// and a host, such as {DEFAULT_URL}; check {URL_VARIABLE} or base_url"
         )

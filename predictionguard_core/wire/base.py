@@ -42,11 +42,23 @@ class Received(BaseModel):
         """Read a reply from its JSON bytes. Raises `InvalidResponseError` if they are not what the API promises."""
         try:
             return cls.model_validate_json(body)
+        except ValidationError:
+            pass
+        try:
+            return cls.model_validate_json(_mended(body))
         except ValidationError as error:
             raise InvalidResponseError(
                 f"the answer is not the promised JSON: {_most_telling(error)[1]}. "
                 "Check that the address (PREDICTIONGUARD_URL or base_url=...) is that of a Prediction Guard API."
             ) from None
+
+
+def _mended(body: bytes) -> bytes:
+    # A stream that cuts an emoji in two escapes half a surrogate pair, which no strict parser takes.
+    try:
+        return json.dumps(json.loads(body), ensure_ascii=False).encode("utf-8", "replace")
+    except (ValueError, RecursionError):
+        return body
 
 
 def as_list(value: Any) -> Any:
@@ -77,7 +89,7 @@ def refusal(error: ValidationError) -> ConfigurationError | ContentError:
     if len(location) > 1 and location[0] == "messages":
         numbers = [step for step in location if isinstance(step, int)]
         message = numbers[0] if numbers else None
-        block = numbers[1] if len(numbers) > 1 and "content" in location[:3] else None
+        block = numbers[1] if len(numbers) > 1 and "content" in location[:4] else None
         kind = UnsupportedContentError if detail["type"] == "union_tag_invalid" else ContentError
         return kind(text, message_index=message, block_index=block)
     return ConfigurationError(text)

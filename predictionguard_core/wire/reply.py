@@ -17,6 +17,21 @@ from predictionguard_core import statuses
 from predictionguard_core.wire.base import Received, as_list
 
 
+def _or(fallback: Any) -> BeforeValidator:
+    # A null where a value is meant costs nobody an answer that is there and paid for.
+    return BeforeValidator(lambda value: fallback if value is None else value)
+
+
+def _joined(content: Any) -> Any:
+    """Text, where a server gives it as a list of parts."""
+    if not isinstance(content, list):
+        return content
+    return "".join(part["text"] for part in content if isinstance(part, dict) and isinstance(part.get("text"), str))
+
+
+_Count = Annotated[int, _or(0)]
+
+
 class PromptTokensDetails(Received):
     cached_tokens: int | None = None
 
@@ -28,9 +43,9 @@ class CompletionTokensDetails(Received):
 class Usage(Received):
     """Token counts of one call, as the service counts them."""
 
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    total_tokens: int = 0
+    prompt_tokens: _Count = 0
+    completion_tokens: _Count = 0
+    total_tokens: _Count = 0
     prompt_tokens_details: PromptTokensDetails | None = None
     completion_tokens_details: CompletionTokensDetails | None = None
 
@@ -60,20 +75,20 @@ class ToolCallDelta(Received):
     index: int | None = None
     id: str | None = None
     type: str | None = None
-    function: FunctionCallDelta = Field(default_factory=FunctionCallDelta)
+    function: Annotated[FunctionCallDelta, _or({})] = Field(default_factory=FunctionCallDelta)
 
 
 class Delta(Received):
     """A message, or what a chunk adds to it. `content` and `reasoning` are text; None where there is none."""
 
     role: str | None = None
-    content: str | None = None
+    content: Annotated[str | None, BeforeValidator(_joined)] = None
     reasoning: str | None = None
     tool_calls: Annotated[list[ToolCallDelta] | None, BeforeValidator(as_list)] = None
 
 
 class _Choice(Received):
-    index: int = 0
+    index: _Count = 0
     finish_reason: str | None = None
     status: str | None = None
 
@@ -103,8 +118,8 @@ class ChunkChoice(_Choice):
     @classmethod
     def _delta_from_text(cls, data: Any) -> Any:
         # As text completions stream.
-        if isinstance(data, dict) and data.get("delta") is None and isinstance(data.get("text"), str):
-            return {**data, "delta": {"content": data["text"]}}
+        if isinstance(data, dict) and data.get("delta") is None:
+            return {**data, "delta": {"content": data.get("text")}}
         return data
 
 
@@ -115,9 +130,9 @@ class ChatChunk(Received):
     """
 
     id: str | None = None
-    created: int | None = None
+    created: int | float | None = None
     model: str | None = None
-    choices: Annotated[list[ChunkChoice], BeforeValidator(as_list)] = Field(default_factory=list)
+    choices: Annotated[list[ChunkChoice], BeforeValidator(as_list), _or([])] = Field(default_factory=list)
     usage: Usage | None = None
     is_last: bool = False
 
@@ -126,7 +141,7 @@ class ChatCompletion(Received):
     """A whole answer."""
 
     id: str | None = None
-    created: int | None = None
+    created: int | float | None = None
     model: str | None = None
     choices: Annotated[list[Choice], BeforeValidator(as_list)] = Field(min_length=1)
     usage: Usage | None = None
