@@ -15,6 +15,8 @@ from predictionguard_core.images import Base64, sniff_base64
 
 Block = dict[str, Any]
 
+_TEXTS = frozenset({"text", "text-plain", "input_text", "output_text", "file", None})
+
 # In an assistant's message these stand beside what is sent from elsewhere (`tool_calls`), or are the model's thoughts,
 # which the endpoint takes in no form.
 _SAID_ELSEWHERE = frozenset(
@@ -40,11 +42,15 @@ def to_part(block: Any, *, from_assistant: bool) -> wire.Part | None:
         raise UnsupportedContentError(f"a content block is text or a dict, not {type(block).__name__}")
     kind = block.get("type")
     text = block.get("text")
-    if kind in ("text", "text-plain", "input_text", "output_text", None) and isinstance(text, str):
+    if kind in _TEXTS and isinstance(text, str):
         return wire.TextPart.model_construct(text=text)
     if kind in ("image_url", "image", "input_image") or (kind is None and "image_url" in block):
         return _image(block)
-    if kind == "file" and str(block.get("mime_type", "")).startswith("image/"):
+    if kind in ("file", "document"):
+        source = block.get("source")
+        if isinstance(source, dict) and source.get("type") == "text" and isinstance(source.get("data"), str):
+            return wire.TextPart.model_construct(text=source["data"])
+        # A picture by another name, or a PDF, whose pages are pictures: the bytes will tell.
         return _image(block)
     if from_assistant and kind in _SAID_ELSEWHERE:
         return None
@@ -72,13 +78,15 @@ def _source(block: Block) -> str | Base64:
     nested = block.get("image_url")
     if isinstance(nested, dict):
         nested = nested.get("url")
-    source = block.get("source")
-    if isinstance(source, dict):  # Anthropic's: {"type": "base64", "media_type": …, "data": …} or {"type": "url", …}
-        block = source
+    for key in ("source", "file"):
+        # Anthropic's {"type": "base64", "media_type": …, "data": …} and OpenAI's {"file_data": …, "filename": …}
+        inner = block.get(key)
+        if isinstance(inner, dict):
+            block = inner
     for value in (nested, block.get("url")):
         if isinstance(value, str):
             return value
-    for key in ("base64", "data"):
+    for key in ("base64", "data", "file_data"):
         value = block.get(key)
         if isinstance(value, str):
             # Some put a whole data URI where base64 is meant.

@@ -14,7 +14,7 @@ from typing import Any, Self, TypeVar
 
 import httpx
 
-from predictionguard_core import downloads, exchange, pools
+from predictionguard_core import downloads, exchange, pools, steps
 from predictionguard_core.connection import Connection, Opened
 from predictionguard_core.errors import PredictionGuardError
 from predictionguard_core.events import ChunkReader
@@ -115,7 +115,7 @@ class Client(Connection):
             with pools.mapped_stream(self.base_url, self._settings.timeout):
                 if "text/event-stream" not in response.headers.get("content-type", "").lower():
                     body = response.read()
-                    whole = exchange.Answer(response.status_code, response.headers, body)
+                    whole = steps.Answer(response.status_code, response.headers, body)
                     yield exchange.read_completion(whole).as_chunk()
                     return
                 reader = ChunkReader(exchange.request_id(opened))
@@ -127,7 +127,7 @@ class Client(Connection):
                 for chunk in reader.finish():
                     yield chunk
 
-    def _run(self, flow: exchange.Flow[T]) -> T:
+    def _run(self, flow: steps.Flow[T]) -> T:
         try:
             step = next(flow)
             while True:
@@ -141,18 +141,18 @@ class Client(Connection):
             value: T = end.value
             return value
 
-    def _perform(self, step: exchange.Step) -> Any:
+    def _perform(self, step: steps.Step) -> Any:
         match step:
-            case exchange.Send():
+            case steps.Send():
                 return self._send(step)
-            case exchange.Wait():
+            case steps.Wait():
                 return time.sleep(step.seconds)
-            case exchange.Work():
+            case steps.Work():
                 return pools.work_all(step.jobs)
-            case exchange.Fetch():
+            case steps.Fetch():
                 return downloads.fetch_all(step.urls, step.policy)
 
-    def _send(self, send: exchange.Send) -> exchange.Answer:
+    def _send(self, send: steps.Send) -> steps.Answer:
         client = self._own or pools.shared_client(self)
         pools.check_open(client)
         timeout = self._settings.timeout
@@ -170,7 +170,7 @@ class Client(Connection):
                         for piece in response.iter_bytes():
                             pieces.append(piece)
                             limit.check()
-                return exchange.Answer(response.status_code, response.headers, b"".join(pieces))
+                return steps.Answer(response.status_code, response.headers, b"".join(pieces))
 
 
 class AsyncClient(Connection):
@@ -245,7 +245,7 @@ class AsyncClient(Connection):
             with pools.mapped_stream(self.base_url, self._settings.timeout):
                 if "text/event-stream" not in response.headers.get("content-type", "").lower():
                     body = await response.aread()
-                    whole = exchange.Answer(response.status_code, response.headers, body)
+                    whole = steps.Answer(response.status_code, response.headers, body)
                     yield exchange.read_completion(whole).as_chunk()
                     return
                 reader = ChunkReader(exchange.request_id(opened))
@@ -257,7 +257,7 @@ class AsyncClient(Connection):
                 for chunk in reader.finish():
                     yield chunk
 
-    async def _run(self, flow: exchange.Flow[T]) -> T:
+    async def _run(self, flow: steps.Flow[T]) -> T:
         try:
             step = next(flow)
             while True:
@@ -271,18 +271,18 @@ class AsyncClient(Connection):
             value: T = end.value
             return value
 
-    async def _perform(self, step: exchange.Step) -> Any:
+    async def _perform(self, step: steps.Step) -> Any:
         match step:
-            case exchange.Send():
+            case steps.Send():
                 return await self._send(step)
-            case exchange.Wait():
+            case steps.Wait():
                 return await asyncio.sleep(step.seconds)
-            case exchange.Work():
+            case steps.Work():
                 return await pools.async_work_all(step.jobs)
-            case exchange.Fetch():
+            case steps.Fetch():
                 return await downloads.async_fetch_all(step.urls, step.policy)
 
-    async def _send(self, send: exchange.Send) -> exchange.Answer:
+    async def _send(self, send: steps.Send) -> steps.Answer:
         client = self._own or pools.shared_async_client(self)
         pools.check_open(client)
         timeout = self._settings.timeout
@@ -303,4 +303,4 @@ class AsyncClient(Connection):
                         async for piece in response.aiter_bytes():
                             pieces.append(piece)
                             limit.check()
-                return exchange.Answer(response.status_code, response.headers, b"".join(pieces))
+                return steps.Answer(response.status_code, response.headers, b"".join(pieces))

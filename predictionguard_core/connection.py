@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import httpx
 
-from predictionguard_core import exchange, pools, settings
+from predictionguard_core import pools, settings, steps
 from predictionguard_core.errors import ConfigurationError
 from predictionguard_core.policy import ImagePolicy
 from predictionguard_core.version import __version__
@@ -16,7 +16,7 @@ _USER_AGENT = f"predictionguard-integrations/{__version__}"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Opened(exchange.Answer):
+class Opened(steps.Answer):
     """An answer whose body is still to come."""
 
     response: Any = None
@@ -70,7 +70,7 @@ class Connection:
     def __deepcopy__(self, memo: Any) -> Self:
         return self.__copy__()
 
-    def _arguments(self, send: exchange.Send) -> dict[str, Any]:
+    def _arguments(self, send: steps.Send) -> dict[str, Any]:
         headers = {
             "Authorization": f"Bearer {self._settings.api_key.get_secret_value()}",
             "Accept": "text/event-stream" if send.stream else "application/json",

@@ -15,8 +15,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from predictionguard_core import files, headers, pixels
-from predictionguard_core.errors import ImageBlockedError, ImageError, ImageFormatError, ImageTooLargeError
+from predictionguard_core import files, headers, pages, pixels
+from predictionguard_core.errors import (
+    ImageBlockedError,
+    ImageError,
+    ImageFormatError,
+    ImageTooLargeError,
+    UnsupportedContentError,
+)
 from predictionguard_core.payloads import SLICE, Encoded, Payload, Raw
 from predictionguard_core.policy import ImagePolicy
 
@@ -40,9 +46,9 @@ class Remote:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Job:
-    """A picture that takes a file or a decoder: call `work` where it may take its time."""
+    """Pictures that take a file or a decoder: call `work` where it may take its time. Only a PDF becomes several."""
 
-    work: Callable[[], Image]
+    work: Callable[[], list[Image]]
 
 
 class Image:
@@ -116,11 +122,11 @@ def begin(source: Any, policy: ImagePolicy) -> Image | Remote | Job:
     if isinstance(source, bytes | bytearray | memoryview):
         return _from_payload(Raw(bytes(source)), policy)
     if isinstance(source, Path):
-        return Job(lambda: load_file(source, policy))
+        return Job(lambda: _from_file(source, policy))
     if isinstance(source, str):
         return _from_text(source, policy)
     if hasattr(source, "read"):
-        return Job(lambda: load_bytes(_read(source, policy.max_bytes), policy))
+        return Job(lambda: _from_bytes(_read(source, policy.max_bytes), policy))
     raise ImageFormatError(
         f"a {type(source).__name__} is no image source; give a data URI, an http(s) URL, base64, bytes, "
         "a pathlib.Path or an open binary file"
@@ -133,17 +139,23 @@ def load(source: Any, policy: ImagePolicy | None = None) -> Image:
     found = begin(source, policy)
     if isinstance(found, Remote):
         raise ImageBlockedError("this reads no addresses; download the picture first, or hand the address to a model")
-    return found.work() if isinstance(found, Job) else found
+    return one(found.work()) if isinstance(found, Job) else found
 
 
-def load_bytes(data: bytes, policy: ImagePolicy) -> Image:
-    found = begin(data, policy)
-    return found.work() if isinstance(found, Job) else load(found, policy)
+def one(found: list[Image]) -> Image:
+    """The only picture of a source. Raises `UnsupportedContentError` for the pages of a PDF."""
+    if len(found) != 1:
+        raise UnsupportedContentError(f"one picture is meant here, and this is a PDF of {len(found)} pages")
+    return found[0]
 
 
-def load_file(path: Path, policy: ImagePolicy) -> Image:
-    """Read the regular file at `path`, below the policy's roots if it names any."""
-    return load_bytes(files.read(path, policy), policy)
+def _from_bytes(data: bytes, policy: ImagePolicy) -> list[Image]:
+    found = _from_payload(Raw(data), policy)
+    return found.work() if isinstance(found, Job) else [found]
+
+
+def _from_file(path: Path, policy: ImagePolicy) -> list[Image]:
+    return _from_bytes(files.read(path, policy), policy)
 
 
 def _from_text(text: str, policy: ImagePolicy) -> Image | Remote | Job:
@@ -158,7 +170,7 @@ def _from_text(text: str, policy: ImagePolicy) -> Image | Remote | Job:
     if sniff_base64(text):
         return _from_base64(text, 0, policy)
     if policy.local_roots and len(text) <= _LONGEST_PATH:
-        return Job(lambda: load_file(Path(text), policy))
+        return Job(lambda: _from_file(Path(text), policy))
     if not text.strip():
         raise ImageFormatError("the picture is empty")
     raise ImageFormatError(
@@ -197,15 +209,22 @@ def _from_payload(payload: Payload, policy: ImagePolicy) -> Image | Job:
         raise ImageFormatError("the picture is empty")
     _check_bytes(payload.length, policy)
     header = headers.read(payload.at, payload.length)
+    if header.media_type == "application/pdf":
+        return Job(lambda: _pages(payload, policy))
     _check_pixels(header, policy)
     turned = policy.upright and header.orientation != 1
     shrunk = policy.max_edge is not None and max(header.width, header.height) > policy.max_edge
     converted = header.media_type not in headers.SENDABLE
     if turned or shrunk or converted:
-        return Job(lambda: _reworked(payload, header, policy))
+        return Job(lambda: [_reworked(payload, header, policy)])
     if policy.strip_metadata:
-        return Job(lambda: _stripped(payload.at(0, payload.length), header))
+        return Job(lambda: [_stripped(payload.at(0, payload.length), header)])
     return Image(payload, header)
+
+
+def _pages(payload: Payload, policy: ImagePolicy) -> list[Image]:
+    drawn = pages.render(payload.at(0, payload.length), policy)
+    return [Image(made := Raw(data), headers.read(made.at, made.length)) for data in drawn]
 
 
 def _reworked(payload: Payload, header: headers.Header, policy: ImagePolicy) -> Image:
@@ -238,6 +257,11 @@ def _check_pixels(header: headers.Header, policy: ImagePolicy) -> None:
             f"the picture has {header.width}×{header.height} = {header.width * header.height:,} pixels, the policy "
             f"allows {policy.max_pixels:,} (ImagePolicy.max_pixels)"
         )
+    if min(header.width, header.height) < policy.min_edge:
+        raise ImageFormatError(
+            f"the picture has {header.width}×{header.height} pixels, the policy asks for edges of at least "
+            f"{policy.min_edge} (ImagePolicy.min_edge)"
+        )
 
 
 def _read(file: IO[bytes], max_bytes: int) -> bytes:
@@ -263,4 +287,4 @@ class _Bare:
         return self._payload.encoded()
 
 
-__all__ = ["Base64", "Image", "ImageError", "Job", "Remote", "begin", "load", "load_bytes", "load_file", "sniff_base64"]
+__all__ = ["Base64", "Image", "ImageError", "Job", "Remote", "begin", "load", "sniff_base64"]

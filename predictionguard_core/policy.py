@@ -28,9 +28,12 @@ class ImagePolicy:
         max_bytes: Bytes of one picture, as it comes in.
         max_pixels: Width times height of one picture.
         max_images: Pictures in one request.
+        min_edge: Pixels. Pictures with a shorter edge are refused, as models that cut a picture into tiles may demand.
         max_edge: Pixels. Pictures with a longer edge are made smaller, never larger. None: as they are.
         upright: Whether photos that a camera marked as rotated (EXIF) are turned.
         strip_metadata: Whether EXIF, GPS, XMP and comments are dropped.
+        max_pages: Pages of one PDF, each of which becomes a picture.
+        pdf_dpi: Dots an inch at which a page of a PDF is drawn.
 
     Changing a picture (`max_edge`, `upright`) takes Pillow: `pip install "predictionguard-integrations[images]"`.
     A picture that needs no change goes out byte for byte.
@@ -45,15 +48,18 @@ class ImagePolicy:
     max_bytes: int = 20 * 1024 * 1024
     max_pixels: int = 50_000_000
     max_images: int = 16
+    min_edge: int = 1
     max_edge: int | None = None
     upright: bool = True
     strip_metadata: bool = False
+    max_pages: int = 16
+    pdf_dpi: int = 150
 
     def __post_init__(self) -> None:
         self._set("local_roots", tuple(Path(root) for root in _several(self.local_roots, "local_roots")))
         if self.allowed_hosts is not None:
             self._set("allowed_hosts", tuple(map(_host, _several(self.allowed_hosts, "allowed_hosts"))))
-        for name in ("max_bytes", "max_pixels", "max_images", "max_edge"):
+        for name in ("max_bytes", "max_pixels", "max_images", "min_edge", "max_edge", "max_pages", "pdf_dpi"):
             value = getattr(self, name)
             if value is None and name == "max_edge":
                 continue

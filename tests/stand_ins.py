@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from io import BytesIO
+
 import pytest
+from PIL import Image
 
 from predictionguard_core import downloads, fetch
 
@@ -29,3 +32,10 @@ def public_photo(monkeypatch: pytest.MonkeyPatch, body: bytes) -> None:
     monkeypatch.setattr(downloads, "_get", got)
     monkeypatch.setattr(downloads, "_async_resolve", async_resolved)
     monkeypatch.setattr(downloads, "_async_get", async_got)
+
+
+def pdf(*pages: Image.Image) -> bytes:
+    """A PDF of these pictures, one a page, each at 72 pixels an inch."""
+    out = BytesIO()
+    pages[0].save(out, "PDF", save_all=True, append_images=pages[1:], resolution=72)
+    return out.getvalue()

@@ -25,11 +25,13 @@ FLOORS = [
     {"errors", "version", "catalogue"},
     {"statuses", "policy"},
     {"wire"},
+    {"steps"},
     {
         "formats",
         "metadata",
         "headers",
         "pixels",
+        "pages",
         "payloads",
         "files",
         "images",
@@ -39,6 +41,7 @@ FLOORS = [
         "fetch",
         "transports",
     },
+    {"intake"},
     {"exchange"},
     {"pools"},
     {"connection", "downloads"},
@@ -50,7 +53,7 @@ NEIGHBOURS = {
     "metadata": {"formats"},
     "headers": {"formats", "metadata"},
     "pixels": {"formats", "metadata"},
-    "images": {"files", "headers", "payloads", "pixels"},
+    "images": {"files", "headers", "pages", "payloads", "pixels"},
     "tokens": {"images"},
 }
 

@@ -30,8 +30,8 @@ from predictionguard_core.errors import (
     RequestTooLargeError,
     ServerError,
 )
-from predictionguard_core.exchange import Answer, Fetch, Send, Wait, Work
 from predictionguard_core.policy import ImagePolicy
+from predictionguard_core.steps import Answer, Fetch, Send, Wait, Work
 from predictionguard_core.wire import (
     ChatRequest,
     CompletionRequest,
@@ -258,7 +258,7 @@ class TestPictures:
         next(flow)
         work = flow.send([(photos / "phone_portrait.jpg").read_bytes()])
         assert isinstance(work, Work)
-        (image,) = (job() for job in work.jobs)
+        ((image,),) = (job() for job in work.jobs)
         assert image.size == (480, 640)
 
     def test_they_are_made_ready_once_whatever_is_tried_again(self) -> None:

@@ -22,9 +22,12 @@ def test_the_defaults() -> None:
         "max_bytes": 20 * 1024 * 1024,
         "max_pixels": 50_000_000,
         "max_images": 16,
+        "min_edge": 1,
         "max_edge": None,
         "upright": True,
         "strip_metadata": False,
+        "max_pages": 16,
+        "pdf_dpi": 150,
     }
 
 

@@ -20,6 +20,7 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.exceptions import ModelInvalidRequestError, ModelRateLimitError
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.tools import tool
+from PIL import Image
 from pydantic import BaseModel
 
 import langchain_predictionguard as wing
@@ -27,6 +28,7 @@ from langchain_predictionguard import ChatPredictionGuard, ImagePolicy, InputChe
 from predictionguard_core import errors as core
 from predictionguard_core.sandbox import Sandbox
 from tests.langchain.conftest import VISION
+from tests.stand_ins import pdf
 
 PHOTOS = Path(__file__).parents[2] / "notebooks" / "photos"
 CAT = (PHOTOS / "cat.jpg").read_bytes()
@@ -546,3 +548,35 @@ class FileServer:
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
+
+
+DOCUMENT = base64.b64encode(pdf(Image.new("RGB", (144, 216), "red"), Image.new("RGB", (288, 72), "blue"))).decode()
+DOCUMENTS: dict[str, dict[str, Any]] = {
+    "v1": {"type": "file", "base64": DOCUMENT, "mime_type": "application/pdf"},
+    "v0": {"type": "file", "source_type": "base64", "data": DOCUMENT, "mime_type": "application/pdf"},
+    "OpenAI": {"type": "file", "file": {"filename": "a.pdf", "file_data": f"data:application/pdf;base64,{DOCUMENT}"}},
+    "Anthropic": {
+        "type": "document",
+        "source": {"type": "base64", "media_type": "application/pdf", "data": DOCUMENT},
+    },
+}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS.values(), ids=DOCUMENTS)
+def test_a_pdf_becomes_its_pages(box: Sandbox, document: dict[str, Any]) -> None:
+    chat = ChatPredictionGuard(VISION, api_key="key", base_url=box.url, images=ImagePolicy(pdf_dpi=72))
+    answer = chat.invoke([question(document)]).text
+    assert answer.index("144 x 216") < answer.index("288 x 72")
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        {"type": "text-plain", "text": "What is this?", "mime_type": "text/plain"},
+        {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "What is this?"}},
+        "What is this?",
+    ],
+)
+def test_texts_of_every_form(chat: ChatPredictionGuard, box: Sandbox, block: Any) -> None:
+    chat.invoke([HumanMessage([block])])
+    assert box.requests[-1]["messages"] == [{"role": "user", "content": "What is this?"}]

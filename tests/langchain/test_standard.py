@@ -1,7 +1,7 @@
 """LangChain's own suites, in full, against the sandbox.
 
-What is switched off, and why: audio, video and PDF, which the endpoint has no content part for. Images "from the
-internet" come from this machine.
+What is switched off, and why: audio and video, which the endpoint has no content part for. What the suites want "from
+the internet" comes from this machine.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from langchain_core.language_models import BaseChatModel
 from langchain_tests.integration_tests import ChatModelIntegrationTests, EmbeddingsIntegrationTests
 from langchain_tests.integration_tests import chat_models as suite
 from langchain_tests.unit_tests import ChatModelUnitTests, EmbeddingsUnitTests
+from PIL import Image
 
 from langchain_predictionguard import ChatPredictionGuard, PredictionGuardEmbeddings
 from predictionguard_core.sandbox import Sandbox
-from tests.stand_ins import public_photo
+from tests.stand_ins import pdf, public_photo
 
 VISION = "Qwen2.5-VL-7B-Instruct"
 REASONING = "gpt-oss-120b"
@@ -45,6 +46,8 @@ class Abilities:
     supports_image_inputs = True
     supports_image_urls = True
     supports_image_tool_message = True
+    supports_pdf_inputs = True
+    supports_pdf_tool_message = True
     supports_anthropic_inputs = True
     supports_model_override = True
     model_override_value = REASONING
@@ -67,9 +70,13 @@ class TestChatModelIntegration(Abilities, ChatModelIntegrationTests):  # type: i
 
     @pytest.fixture(autouse=True)
     def _internet(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        body = PHOTO.read_bytes()
-        monkeypatch.setattr(suite.httpx, "get", lambda url, **_: httpx.Response(200, content=body))
-        public_photo(monkeypatch, body)
+        photo, document = PHOTO.read_bytes(), pdf(Image.new("RGB", (300, 400), "orange"))
+
+        def get(url: str, **_: Any) -> httpx.Response:
+            return httpx.Response(200, content=document if url.endswith(".pdf") else photo)
+
+        monkeypatch.setattr(suite.httpx, "get", get)
+        public_photo(monkeypatch, photo)
 
     def invoke_with_cache_read_input(self, *, stream: bool = False) -> Any:
         chat = ChatPredictionGuard(**self.chat_model_params)

@@ -1,0 +1,124 @@
+"""The pictures of a request, made ready as a flow: looked at, downloaded, read and changed where that is needed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from predictionguard_core import images
+from predictionguard_core.errors import ContentError, ImageTooLargeError
+from predictionguard_core.images import Image, Job, Remote
+from predictionguard_core.policy import ImagePolicy
+from predictionguard_core.steps import Fetch, Flow, Work
+from predictionguard_core.wire import MAX_INPUTS, ChatRequest, EmbeddingInput, ImagePart, ImageURL, Part, Place
+
+
+def with_images_ready(request: ChatRequest, policy: ImagePolicy) -> Flow[ChatRequest]:
+    """The request with a ready `Image` in each image part: the caller's own parts stay as they are."""
+    parts = list(_placed(request))
+    if not parts:
+        return request
+    ready = yield from _images_ready([(part.image_url.url, place) for part, place in parts], policy)
+    _check_count(sum(map(len, ready)), policy)
+    return _rebuilt(request, iter(ready))
+
+
+def inputs_ready(
+    inputs: list[str] | list[EmbeddingInput], start: int, policy: ImagePolicy
+) -> Flow[list[str] | list[EmbeddingInput]]:
+    """The inputs with a ready `Image` in each that has a picture. In an error, the block is the input's number."""
+    sources = [
+        (each.image, (None, start + index))
+        for index, each in enumerate(inputs)
+        if isinstance(each, EmbeddingInput) and each.image is not None
+    ]
+    if not sources:
+        return inputs
+    # How many pictures a request may hold is a rule for prompts: here each is an input of its own.
+    policy = dataclasses.replace(policy, max_images=MAX_INPUTS)
+    ready = iter((yield from _images_ready(sources, policy)))
+    return [
+        each.model_copy(update={"image": _one(next(ready), start + index)})
+        if isinstance(each, EmbeddingInput) and each.image is not None
+        else each
+        for index, each in enumerate(inputs)
+    ]  # type: ignore[return-value]
+
+
+def _one(found: list[Image], index: int) -> Image:
+    try:
+        return images.one(found)
+    except ContentError as error:
+        raise error.at(None, index) from None
+
+
+def _check_count(count: int, policy: ImagePolicy) -> None:
+    if count > policy.max_images:
+        raise ImageTooLargeError(
+            f"the request holds {count} pictures, the policy allows {policy.max_images} (ImagePolicy.max_images)"
+        )
+
+
+def _images_ready(sources: Sequence[tuple[Any, Place]], policy: ImagePolicy) -> Flow[list[list[Image]]]:
+    """The pictures of each source, in order: one, or the pages of a PDF."""
+    _check_count(len(sources), policy)
+    places = [place for _, place in sources]
+    found = [_begun(source, place, policy) for source, place in sources]
+    remote = [index for index, each in enumerate(found) if isinstance(each, Remote)]
+    if remote:
+        urls = [each.url for each in found if isinstance(each, Remote)]
+        for index, data in zip(remote, _results((yield Fetch(urls, policy)), places, remote), strict=True):
+            found[index] = _begun(data, places[index], policy)
+    ready: dict[int, list[Image]] = {}
+    heavy = [index for index, each in enumerate(found) if isinstance(each, Job)]
+    if heavy:
+        jobs = [each.work for each in found if isinstance(each, Job)]
+        ready = dict(zip(heavy, _results((yield Work(jobs)), places, heavy), strict=True))
+    return [[each] if isinstance(each, Image) else ready[index] for index, each in enumerate(found)]
+
+
+def _placed(request: ChatRequest) -> Iterator[tuple[ImagePart, Place]]:
+    # An adapter says where a part came from; in a request made by hand it stands where it is.
+    if isinstance(request.messages, str):
+        return
+    for message_index, message in enumerate(request.messages):
+        if isinstance(message.content, str):
+            continue
+        for block_index, part in enumerate(message.content):
+            if isinstance(part, ImagePart):
+                yield part, (message_index, block_index) if part.place == (None, None) else part.place
+
+
+def _begun(source: Any, place: Place, policy: ImagePolicy) -> Image | Remote | Job:
+    try:
+        return images.begin(source, policy)
+    except ContentError as error:
+        raise error.at(*place) from None
+
+
+def _results(results: list[Any], places: list[Place], indices: list[int]) -> list[Any]:
+    for index, result in zip(indices, results, strict=True):
+        if isinstance(result, ContentError):
+            raise result.at(*places[index])
+        if isinstance(result, BaseException):
+            raise result
+    return results
+
+
+def _rebuilt(request: ChatRequest, ready: Iterator[list[Image]]) -> ChatRequest:
+    assert not isinstance(request.messages, str)
+    messages = []
+    for message in request.messages:
+        if not isinstance(message.content, str):
+            content: list[Part] = []
+            for part in message.content:
+                content += _shown(part, next(ready)) if isinstance(part, ImagePart) else [part]
+            message = message.model_copy(update={"content": content})
+        messages.append(message)
+    return request.model_copy(update={"messages": messages})
+
+
+def _shown(part: ImagePart, pictures: list[Image]) -> list[ImagePart]:
+    detail = part.image_url.detail
+    return [ImagePart.model_construct(image_url=ImageURL.model_construct(url=each, detail=detail)) for each in pictures]
