@@ -119,10 +119,13 @@ class Client(Connection):
                     yield exchange.read_completion(whole).as_chunk()
                     return
                 reader = ChunkReader(exchange.request_id(opened))
-                for data in response.iter_bytes():
+                pieces = response.iter_bytes()
+                for data in pieces:
                     for chunk in reader.feed(data):
                         yield chunk
                     if reader.done:
+                        if self._own is None:
+                            pools.drain(pieces)
                         return
                 for chunk in reader.finish():
                     yield chunk
@@ -249,10 +252,13 @@ class AsyncClient(Connection):
                     yield exchange.read_completion(whole).as_chunk()
                     return
                 reader = ChunkReader(exchange.request_id(opened))
-                async for data in response.aiter_bytes():
+                pieces = response.aiter_bytes()
+                async for data in pieces:
                     for chunk in reader.feed(data):
                         yield chunk
                     if reader.done:
+                        if self._own is None:
+                            await pools.async_drain(pieces)
                         return
                 for chunk in reader.finish():
                     yield chunk

@@ -31,6 +31,8 @@ from predictionguard_core.wire import Body
 
 CONNECT_TIMEOUT = 10.0
 _LIMITS = httpx.Limits(max_connections=1000, max_keepalive_connections=100, keepalive_expiry=30.0)
+# Seconds that the end of a stream behind `[DONE]` is waited for.
+_PATIENCE = 0.25
 # Below this a body goes out in one piece: cheaper than many small writes, and too little memory to matter.
 _ONE_PIECE = 512 * 1024
 
@@ -181,6 +183,21 @@ def limit(seconds: float) -> Iterator[Limit]:
 async def async_limit(seconds: float) -> AsyncIterator[Limit]:
     async with asyncio.timeout(seconds):
         yield Limit(None)
+
+
+def drain(pieces: Iterator[bytes]) -> None:
+    """Read what a finished answer still has, so that its connection can be used again; but only if that comes now."""
+    with contextlib.suppress(httpx.HTTPError), transports.deadline(_PATIENCE):
+        for _ in pieces:
+            pass
+
+
+async def async_drain(pieces: AsyncIterator[bytes]) -> None:
+    """`drain`, asynchronous."""
+    with contextlib.suppress(httpx.HTTPError, TimeoutError):
+        async with asyncio.timeout(_PATIENCE):
+            async for _ in pieces:
+                pass
 
 
 @contextlib.contextmanager

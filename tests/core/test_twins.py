@@ -29,6 +29,7 @@ NAMES = {
     "_async_resolve": "_resolve",
     "_async_mapped_download": "_mapped_download",
     "async_download": "download",
+    "async_drain": "drain",
     "async_limit": "limit",
     "async_content": "content",
     "async_work_all": "work_all",
