@@ -5,53 +5,28 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from typing import Any, Literal, Self, cast
+from typing import Any, Literal, cast
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
-from langchain_core.language_models import BaseChatModel, LangSmithParams, LanguageModelInput, ModelProfile
+from langchain_core.language_models import BaseChatModel, LanguageModelInput, ModelProfile
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult, LLMResult
 from langchain_core.prompt_values import ChatPromptValue, PromptValue
 from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
-from pydantic import AliasChoices, Field, model_validator
 
 from langchain_predictionguard import errors, structured
 from langchain_predictionguard.blocks import with_mime_types
-from langchain_predictionguard.connection import CONFIG, Connected
-from langchain_predictionguard.messages import PROVIDER, to_chunk, to_result, to_wire
+from langchain_predictionguard.connection import CONFIG
+from langchain_predictionguard.messages import to_chunk, to_result, to_wire
+from langchain_predictionguard.options import Generating
 from predictionguard_core import catalogue, tokens
 from predictionguard_core.errors import ConfigurationError
-from predictionguard_core.wire import ChatRequest, InputChecks, OutputChecks, StreamOptions
-
-# Field of the model, or argument of a call, to field of the request.
-_OPTIONS = {
-    "temperature": "temperature",
-    "max_tokens": "max_completion_tokens",
-    "top_p": "top_p",
-    "top_k": "top_k",
-    "frequency_penalty": "frequency_penalty",
-    "presence_penalty": "presence_penalty",
-    "logit_bias": "logit_bias",
-    "reasoning_effort": "reasoning_effort",
-    "stop": "stop",
-    "input_checks": "input",
-    "output_checks": "output",
-    "extra_body": "extra_body",
-    "vision_streaming": "vision_streaming",
-}
-_FIELDS = {
-    **_OPTIONS,
-    "predictionguard_input": "input",
-    "predictionguard_output": "output",
-    "stop_sequences": "stop",
-}
-# Arguments of a call that are not fields of a request.
-_OURS = frozenset({"stream", "stream_usage"})
+from predictionguard_core.wire import ChatRequest, StreamOptions
 
 
-class ChatPredictionGuard(Connected, BaseChatModel):
+class ChatPredictionGuard(Generating, BaseChatModel):
     """A chat model of Prediction Guard's, with pictures.
 
     Args:
@@ -92,21 +67,7 @@ class ChatPredictionGuard(Connected, BaseChatModel):
         >>> chat.invoke([{"role": "user", "content": [question, picture]}]).text
     """
 
-    temperature: float | None = None
-    max_tokens: int | None = None
-    top_p: float | None = None
-    top_k: int | None = None
-    frequency_penalty: float | None = None
-    presence_penalty: float | None = None
-    logit_bias: dict[str | int, float] | None = None
     reasoning_effort: Literal["low", "medium", "high"] | None = None
-    stop: str | list[str] | None = Field(default=None, validation_alias=AliasChoices("stop", "stop_sequences"))
-    input_checks: InputChecks | None = Field(
-        default=None, validation_alias=AliasChoices("input_checks", "predictionguard_input")
-    )
-    output_checks: OutputChecks | None = Field(
-        default=None, validation_alias=AliasChoices("output_checks", "predictionguard_output")
-    )
     vision_streaming: bool = False
     stream_usage: bool = True
     streaming: bool = False
@@ -114,10 +75,7 @@ class ChatPredictionGuard(Connected, BaseChatModel):
 
     model_config = CONFIG
 
-    @model_validator(mode="after")
-    def _check_options(self) -> Self:
-        self._request([], None, {})  # the options, as a call would send them
-        return self
+    sent = (*Generating.sent, "reasoning_effort", "extra_body", "vision_streaming")
 
     # What a call is
 
@@ -165,17 +123,12 @@ class ChatPredictionGuard(Connected, BaseChatModel):
                     yield to_chunk(chunk)
 
     def _request(self, messages: Sequence[BaseMessage], stop: list[str] | None, given: dict[str, Any]) -> ChatRequest:
-        """The model's options, overridden by those of the call."""
-        options = {field: getattr(self, name) for name, field in _OPTIONS.items()}
-        options |= {_FIELDS.get(name, name): value for name, value in given.items() if name not in _OURS}
-        options.setdefault("model", self.model)
-        options["stop"] = stop or options["stop"] or None
-        options["stream_options"] = StreamOptions(include_usage=given.get("stream_usage", self.stream_usage))
-        if "response_format" in given:
-            raise ConfigurationError("the endpoint documents no response_format; use with_structured_output(schema)")
-        return ChatRequest(
-            messages=to_wire(messages), **{name: value for name, value in options.items() if value is not None}
-        )
+        options = self._options(stop, given)
+        usage = StreamOptions(include_usage=options.pop("stream_usage", self.stream_usage))
+        return ChatRequest(messages=to_wire(messages), stream_options=usage, **options)
+
+    def _request_of_nothing(self) -> ChatRequest:
+        return self._request([], None, {})
 
     # Tools
 
@@ -269,14 +222,6 @@ class ChatPredictionGuard(Connected, BaseChatModel):
     @property
     def _llm_type(self) -> str:
         return "chat-predictionguard"
-
-    @property
-    def _identifying_params(self) -> dict[str, Any]:
-        options = {name: getattr(self, name) for name in ("model", "base_url", *_OPTIONS)}
-        return {name: value for name, value in options.items() if value is not None}
-
-    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
-        return LangSmithParams(**{**super()._get_ls_params(stop=stop, **kwargs), "ls_provider": PROVIDER})
 
     def _convert_input(self, model_input: LanguageModelInput) -> PromptValue:
         prompt = super()._convert_input(model_input)

@@ -5,39 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator
-from typing import Any, Self
+from typing import Any
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
-from langchain_core.language_models import BaseLLM, LangSmithParams
+from langchain_core.language_models import BaseLLM
 from langchain_core.outputs import Generation, GenerationChunk, LLMResult
-from pydantic import AliasChoices, Field, model_validator
 
 from langchain_predictionguard import errors
-from langchain_predictionguard.connection import CONFIG, Connected
-from langchain_predictionguard.messages import PROVIDER
-from predictionguard_core.wire import ChatChunk, ChatCompletion, CompletionRequest, InputChecks, OutputChecks
-
-_OPTIONS = {
-    "temperature": "temperature",
-    "max_tokens": "max_tokens",
-    "top_p": "top_p",
-    "top_k": "top_k",
-    "frequency_penalty": "frequency_penalty",
-    "presence_penalty": "presence_penalty",
-    "logit_bias": "logit_bias",
-    "stop": "stop",
-    "input_checks": "input",
-    "output_checks": "output",
-}
-_FIELDS = {
-    **_OPTIONS,
-    "predictionguard_input": "input",
-    "predictionguard_output": "output",
-    "stop_sequences": "stop",
-}
+from langchain_predictionguard.connection import CONFIG
+from langchain_predictionguard.options import Generating
+from predictionguard_core.wire import ChatChunk, ChatCompletion, CompletionRequest
 
 
-class PredictionGuard(Connected, BaseLLM):
+class PredictionGuard(Generating, BaseLLM):
     """A model of Prediction Guard's that goes on with a text.
 
     For conversations, pictures and tools take `ChatPredictionGuard`. The connection's arguments are the same.
@@ -62,27 +42,7 @@ class PredictionGuard(Connected, BaseLLM):
         >>> PredictionGuard(model="Hermes-3-Llama-3.1-8B").invoke("The capital of Austria is")
     """
 
-    temperature: float | None = None
-    max_tokens: int | None = None
-    top_p: float | None = None
-    top_k: int | None = None
-    frequency_penalty: float | None = None
-    presence_penalty: float | None = None
-    logit_bias: dict[str | int, float] | None = None
-    stop: str | list[str] | None = Field(default=None, validation_alias=AliasChoices("stop", "stop_sequences"))
-    input_checks: InputChecks | None = Field(
-        default=None, validation_alias=AliasChoices("input_checks", "predictionguard_input")
-    )
-    output_checks: OutputChecks | None = Field(
-        default=None, validation_alias=AliasChoices("output_checks", "predictionguard_output")
-    )
-
     model_config = CONFIG
-
-    @model_validator(mode="after")
-    def _check_options(self) -> Self:
-        self._request("", None, {})
-        return self
 
     def _generate(
         self,
@@ -140,26 +100,15 @@ class PredictionGuard(Connected, BaseLLM):
                     yield made
 
     def _request(self, prompt: str, stop: list[str] | None, given: dict[str, Any]) -> CompletionRequest:
-        options = {field: getattr(self, name) for name, field in _OPTIONS.items()}
-        options |= {_FIELDS.get(name, name): value for name, value in given.items() if name != "stream"}
-        options.setdefault("model", self.model)
-        options["stop"] = stop or options["stop"] or None
         with errors.mapped():
-            return CompletionRequest(
-                prompt=prompt, **{name: value for name, value in options.items() if value is not None}
-            )
+            return CompletionRequest(prompt=prompt, **self._options(stop, given))
+
+    def _request_of_nothing(self) -> CompletionRequest:
+        return self._request("", None, {})
 
     @property
     def _llm_type(self) -> str:
         return "predictionguard"
-
-    @property
-    def _identifying_params(self) -> dict[str, Any]:
-        options = {name: getattr(self, name) for name in ("model", "base_url", *_OPTIONS)}
-        return {name: value for name, value in options.items() if value is not None}
-
-    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
-        return LangSmithParams(**{**super()._get_ls_params(stop=stop, **kwargs), "ls_provider": PROVIDER})
 
 
 class _End:

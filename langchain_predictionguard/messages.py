@@ -23,10 +23,9 @@ from langchain_core.messages.tool import invalid_tool_call, tool_call, tool_call
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 
 from langchain_predictionguard.blocks import to_part
+from langchain_predictionguard.options import PROVIDER
 from predictionguard_core import wire
 from predictionguard_core.errors import ContentError
-
-PROVIDER = "predictionguard"
 
 Role = Literal["system", "user", "assistant", "tool"]
 
