@@ -5,7 +5,9 @@ Each function is a flow (see `steps`): whoever drives it performs its steps, in 
 
 from __future__ import annotations
 
+import logging
 import random
+import time
 from urllib.parse import quote
 
 from predictionguard_core.errors import (
@@ -22,6 +24,7 @@ from predictionguard_core.steps import Answer, Flow, Send, Wait
 from predictionguard_core.wire import (
     CAPABILITIES,
     MAX_INPUTS,
+    Body,
     ChatCompletion,
     ChatRequest,
     CompletionRequest,
@@ -39,6 +42,8 @@ from predictionguard_core.wire import (
     rerank_body,
 )
 
+_log = logging.getLogger("predictionguard_core")
+
 LONGEST_WAIT = 60.0
 """Seconds that a `Retry-After` is heeded for."""
 
@@ -50,7 +55,9 @@ _REQUEST_ID = "x-request-id"
 def chat(request: ChatRequest, policy: ImagePolicy, max_retries: int) -> Flow[ChatCompletion]:
     """Ask, and read the whole answer."""
     request = yield from with_images_ready(request, policy)
-    answer = yield from _sent(Send("POST", "/chat/completions", chat_body(request, stream=False)), max_retries)
+    answer = yield from _sent(
+        Send("POST", "/chat/completions", chat_body(request, stream=False), request.model), max_retries
+    )
     return read_completion(answer)
 
 
@@ -58,19 +65,21 @@ def chat_stream(request: ChatRequest, policy: ImagePolicy, max_retries: int) -> 
     """Ask for a stream, up to its first byte: from there on nothing is tried again."""
     request = yield from with_images_ready(request, policy)
     body = chat_body(request, stream=True)
-    return (yield from _sent(Send("POST", "/chat/completions", body, stream=True), max_retries))
+    return (yield from _sent(Send("POST", "/chat/completions", body, request.model, stream=True), max_retries))
 
 
 def complete(request: CompletionRequest, max_retries: int) -> Flow[ChatCompletion]:
     """Let a text be gone on with, and read the whole answer."""
-    answer = yield from _sent(Send("POST", "/completions", completion_body(request, stream=False)), max_retries)
+    answer = yield from _sent(
+        Send("POST", "/completions", completion_body(request, stream=False), request.model), max_retries
+    )
     return read_completion(answer)
 
 
 def complete_stream(request: CompletionRequest, max_retries: int) -> Flow[Answer]:
     """The same as a stream, up to its first byte."""
     body = completion_body(request, stream=True)
-    return (yield from _sent(Send("POST", "/completions", body, stream=True), max_retries))
+    return (yield from _sent(Send("POST", "/completions", body, request.model, stream=True), max_retries))
 
 
 def embed(request: EmbeddingRequest, policy: ImagePolicy, max_retries: int) -> Flow[list[list[float]]]:
@@ -79,7 +88,7 @@ def embed(request: EmbeddingRequest, policy: ImagePolicy, max_retries: int) -> F
     for start in range(0, len(request.input), MAX_INPUTS):
         inputs = yield from inputs_ready(request.input[start : start + MAX_INPUTS], start, policy)
         batch = request.model_copy(update={"input": inputs})
-        answer = yield from _sent(Send("POST", "/embeddings", embedding_body(batch)), max_retries)
+        answer = yield from _sent(Send("POST", "/embeddings", embedding_body(batch), request.model), max_retries)
         data = sorted(EmbeddingList.parse(answer.body).data, key=lambda each: each.index)
         _check_indices([each.index for each in data], len(inputs), "vectors")
         vectors += [each.embedding for each in data]
@@ -90,7 +99,7 @@ def rerank(request: RerankRequest, max_retries: int) -> Flow[list[Ranked]]:
     """The judgement of each document, the best first."""
     if not request.documents:
         return []
-    answer = yield from _sent(Send("POST", "/rerank", rerank_body(request)), max_retries)
+    answer = yield from _sent(Send("POST", "/rerank", rerank_body(request), request.model), max_retries)
     results = Ranking.parse(answer.body).results
     _check_indices(sorted(each.index for each in results), len(request.documents), "judgements")
     return sorted(results, key=lambda each: -each.relevance_score)
@@ -123,7 +132,7 @@ def _check_indices(indices: list[int], count: int, what: str) -> None:
 
 def _sent(send: Send, max_retries: int) -> Flow[Answer]:
     """Send, and send again where that can help. Raises what the last attempt came to."""
-    attempt = 0
+    attempt, started = 0, time.monotonic()
     while True:
         failure: PredictionGuardError
         try:
@@ -132,12 +141,31 @@ def _sent(send: Send, max_retries: int) -> Flow[Answer]:
             failure = error
         else:
             if answer.is_success:
+                _note(send, attempt, str(answer.status_code), started)
                 return answer
             failure = from_response(answer.status_code, answer.headers, answer.body)
         if attempt >= max_retries or not _can_retry(failure):
+            _note(send, attempt, type(failure).__name__, started)
             raise failure
         yield Wait(_pause(attempt, failure))
         attempt += 1
+
+
+def _note(send: Send, attempt: int, outcome: str, started: float) -> None:
+    # A line a request, of nothing that anybody said: a picture is its type, size and hash.
+    if _log.isEnabledFor(logging.DEBUG):
+        body = send.body or Body([])
+        _log.debug(
+            "%s %s model=%s bytes=%d pictures=%s attempts=%d outcome=%s seconds=%.3f",
+            send.method,
+            send.path,
+            send.model,
+            body.length,
+            body.pictures,
+            attempt + 1,
+            outcome,
+            time.monotonic() - started,
+        )
 
 
 def _can_retry(failure: PredictionGuardError) -> bool:

@@ -76,7 +76,7 @@ class Image:
     @property
     def bare(self) -> _Bare:
         """The same without the data URI's head: base64 and nothing else."""
-        return _Bare(self._payload)
+        return _Bare(self)
 
     @property
     def data(self) -> bytes:
@@ -277,14 +277,17 @@ def _read(file: IO[bytes], max_bytes: int) -> bytes:
 class _Bare:
     """A picture's base64, to be spliced into a body."""
 
-    __slots__ = ("_payload", "length")
+    __slots__ = ("_image", "length")
 
-    def __init__(self, payload: Payload) -> None:
-        self._payload = payload
-        self.length = payload.encoded_length
+    def __init__(self, image: Image) -> None:
+        self._image = image
+        self.length = image._payload.encoded_length
 
     def pieces(self) -> Iterator[bytes]:
-        return self._payload.encoded()
+        return self._image._payload.encoded()
+
+    def __repr__(self) -> str:
+        return repr(self._image)
 
 
 __all__ = ["Base64", "Image", "ImageError", "Job", "Remote", "begin", "load", "sniff_base64"]

@@ -40,6 +40,7 @@ class Send:
     method: str
     path: str
     body: Body | None = None
+    model: str | None = None
     stream: bool = False
 
 

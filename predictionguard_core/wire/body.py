@@ -47,6 +47,11 @@ class Body:
             else:
                 yield from part.pieces()
 
+    @property
+    def pictures(self) -> list[str]:
+        """What pictures there are, in a few words each."""
+        return [repr(part) for part in self._parts if not isinstance(part, bytes)]
+
     def __repr__(self) -> str:
         return f"Body({self.length} bytes)"
 
