@@ -1,5 +1,6 @@
 """Prediction Guard for LlamaIndex."""
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 try:
@@ -18,23 +19,32 @@ from predictionguard_core.version import __version__
 from predictionguard_core.wire import InputChecks, OutputChecks
 
 if TYPE_CHECKING:
+    from llama_index_predictionguard.embeddings import PredictionGuardEmbedding
     from llama_index_predictionguard.multi_modal import PredictionGuardMultiModal
+    from llama_index_predictionguard.rerank import PredictionGuardRerank
 
 __all__ = [
     "ImagePolicy",
     "InputChecks",
     "OutputChecks",
     "PredictionGuard",
+    "PredictionGuardEmbedding",
     "PredictionGuardMultiModal",
+    "PredictionGuardRerank",
     "__version__",
     *_errors,
 ]
 
 
-def __getattr__(name: str) -> Any:
-    # Its base class is retired in LlamaIndex and may go: only who asks for it imports it.
-    if name == "PredictionGuardMultiModal":
-        from llama_index_predictionguard.multi_modal import PredictionGuardMultiModal
+# What most programs don't need is imported by who asks for it. The first one's base class is retired, and may go.
+_LATER = {
+    "PredictionGuardMultiModal": "multi_modal",
+    "PredictionGuardEmbedding": "embeddings",
+    "PredictionGuardRerank": "rerank",
+}
 
-        return PredictionGuardMultiModal
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_LATER[name]}"), name)

@@ -6,10 +6,12 @@ from typing import Any, Self
 
 import httpx
 from llama_index.core.schema import BaseComponent
-from pydantic import ConfigDict, Field, SecretStr, ValidationError
+from pydantic import ConfigDict, Field, SecretStr, ValidationError, field_serializer
 
 from predictionguard_core import settings
+from predictionguard_core.client import AsyncClient, Client
 from predictionguard_core.errors import ConfigurationError
+from predictionguard_core.policy import ImagePolicy
 from predictionguard_core.wire import refusal
 
 # The key is in no pickle: a worker reads PREDICTIONGUARD_API_KEY where it wakes up. Open clients can't travel.
@@ -48,6 +50,14 @@ class Connected(BaseComponent):
     def _connection(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in ("api_key", "base_url", "timeout", "max_retries")}
 
+    # Made for each call, at no cost: what holds connections is the core's, one pool a process and event loop.
+
+    def _client(self) -> Client:
+        return Client(**self._connection(), http_client=self.http_client)
+
+    def _async_client(self) -> AsyncClient:
+        return AsyncClient(**self._connection(), http_client=self.async_http_client)
+
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
         memo = {} if memo is None else memo
         # What is open, and a limit on the account as a whole, is one for all copies.
@@ -63,4 +73,25 @@ class Connected(BaseComponent):
         return super(Connected, twin).__getstate__()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(**state["__dict__"])  # type: ignore[misc]
+        try:
+            self.__init__(**state["__dict__"])  # type: ignore[misc]
+        except ConfigurationError:
+            # A pool of processes waits for ever for a task whose arguments fail to wake up: the first call tells.
+            self.__init__(**state["__dict__"], api_key="none")  # type: ignore[misc]
+            self.api_key = None
+
+
+class Seeing(Connected):
+    """A component that takes pictures. `images` says where they may come from and what is done to them."""
+
+    images: ImagePolicy = ImagePolicy()
+
+    def __init__(self, **fields: Any) -> None:  # type checkers would derive one from the fields
+        super().__init__(**fields)
+
+    def _connection(self) -> dict[str, Any]:
+        return {**super()._connection(), "images": self.images}
+
+    @field_serializer("images")
+    def _images_as_json(self, images: ImagePolicy) -> dict[str, Any]:
+        return images.as_dict()

@@ -29,12 +29,14 @@ from llama_index.core.types import PydanticProgramMode
 from llama_index_predictionguard import tools as calls
 from llama_index_predictionguard.messages import prompt_to_wire, to_wire
 from llama_index_predictionguard.options import ChatOptions
+from llama_index_predictionguard.traces import given, marked
 
 if TYPE_CHECKING:
     from llama_index.core.prompts import PromptTemplate
     from llama_index.core.tools.types import BaseTool
 
 
+@marked
 class PredictionGuard(ChatOptions, FunctionCallingLLM):
     """A chat model of Prediction Guard's, with pictures and tools.
 
@@ -70,6 +72,8 @@ class PredictionGuard(ChatOptions, FunctionCallingLLM):
     An answer's `raw` is the endpoint's, as a dict, and its `additional_kwargs` holds `finish_reason`, `prompt_tokens`,
     `completion_tokens` and `total_tokens`; in a stream, on the last chunk.
 
+    Who watches the calls (callbacks, events, spans) is shown a picture's type, size and hash in place of its bytes.
+
     Errors are those of `predictionguard_core.errors`, unchanged: `ConfigurationError` for an option, `ContentError`
     with its place for a message that can't be sent, `APIStatusError` and `APIConnectionError` for what the service
     answers or does not.
@@ -95,22 +99,22 @@ class PredictionGuard(ChatOptions, FunctionCallingLLM):
     @llm_chat_callback()
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Ask, and wait for the whole answer. `kwargs` are options that override the model's."""
-        return self._ask(to_wire(messages), kwargs)
+        return self._ask(to_wire(given(messages)), kwargs)
 
     @llm_chat_callback()
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """`chat`, asynchronous."""
-        return await self._aask(to_wire(messages), kwargs)
+        return await self._aask(to_wire(given(messages)), kwargs)
 
     @llm_chat_callback()
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
         """Ask, and get the answer as it is produced: each response has the `delta` and the message so far."""
-        return self._ask_stream(to_wire(messages), kwargs)
+        return self._ask_stream(to_wire(given(messages)), kwargs)
 
     @llm_chat_callback()
     async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
         """`stream_chat`, asynchronous."""
-        return self._aask_stream(to_wire(messages), kwargs)
+        return self._aask_stream(to_wire(given(messages)), kwargs)
 
     @llm_completion_callback()
     def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:

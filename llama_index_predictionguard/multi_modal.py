@@ -25,8 +25,10 @@ from pydantic import Field
 from llama_index_predictionguard.messages import prompt_to_wire, to_wire
 from llama_index_predictionguard.options import ChatOptions
 from llama_index_predictionguard.pictures import Picture
+from llama_index_predictionguard.traces import given, marked
 
 
+@marked
 class PredictionGuardMultiModal(ChatOptions, MultiModalLLM):
     """A vision model of Prediction Guard's for code that asks with `complete(prompt, image_documents)`.
 
@@ -64,40 +66,42 @@ class PredictionGuardMultiModal(ChatOptions, MultiModalLLM):
         self, prompt: str, image_documents: Sequence[Picture] | None = None, **kwargs: Any
     ) -> CompletionResponse:
         """Ask about pictures, and wait for the whole answer. `kwargs` are options that override the model's."""
-        return chat_response_to_completion_response(self._ask(prompt_to_wire(prompt, image_documents), kwargs))
+        return chat_response_to_completion_response(self._ask(prompt_to_wire(prompt, given(image_documents)), kwargs))
 
     async def acomplete(
         self, prompt: str, image_documents: Sequence[Picture] | None = None, **kwargs: Any
     ) -> CompletionResponse:
         """`complete`, asynchronous."""
-        return chat_response_to_completion_response(await self._aask(prompt_to_wire(prompt, image_documents), kwargs))
+        return chat_response_to_completion_response(
+            await self._aask(prompt_to_wire(prompt, given(image_documents)), kwargs)
+        )
 
     def stream_complete(
         self, prompt: str, image_documents: Sequence[Picture] | None = None, **kwargs: Any
     ) -> CompletionResponseGen:
         """Ask about pictures, and get the answer as it is produced; in one chunk unless `vision_streaming`."""
-        chunks = self._ask_stream(prompt_to_wire(prompt, image_documents), kwargs)
+        chunks = self._ask_stream(prompt_to_wire(prompt, given(image_documents)), kwargs)
         return stream_chat_response_to_completion_response(chunks)
 
     async def astream_complete(
         self, prompt: str, image_documents: Sequence[Picture] | None = None, **kwargs: Any
     ) -> CompletionResponseAsyncGen:
         """`stream_complete`, asynchronous."""
-        chunks = self._aask_stream(prompt_to_wire(prompt, image_documents), kwargs)
+        chunks = self._aask_stream(prompt_to_wire(prompt, given(image_documents)), kwargs)
         return astream_chat_response_to_completion_response(chunks)
 
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Ask, and wait for the whole answer. `kwargs` are options that override the model's."""
-        return self._ask(to_wire(messages), kwargs)
+        return self._ask(to_wire(given(messages)), kwargs)
 
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """`chat`, asynchronous."""
-        return await self._aask(to_wire(messages), kwargs)
+        return await self._aask(to_wire(given(messages)), kwargs)
 
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
         """Ask, and get the answer as it is produced: each response has the `delta` and the message so far."""
-        return self._ask_stream(to_wire(messages), kwargs)
+        return self._ask_stream(to_wire(given(messages)), kwargs)
 
     async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
         """`stream_chat`, asynchronous."""
-        return self._aask_stream(to_wire(messages), kwargs)
+        return self._aask_stream(to_wire(given(messages)), kwargs)

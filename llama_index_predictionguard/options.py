@@ -8,25 +8,14 @@ from typing import Any, Literal
 import httpx
 from llama_index.core.base.llms.types import ChatResponse
 from llama_index.core.constants import DEFAULT_CONTEXT_WINDOW, DEFAULT_NUM_OUTPUTS
-from pydantic import Field, SecretStr, field_serializer
+from pydantic import Field, SecretStr
 
-from llama_index_predictionguard.connection import Connected
+from llama_index_predictionguard.connection import Seeing
 from llama_index_predictionguard.messages import ato_chunks, to_chunks, to_response
-from predictionguard_core import settings, wire
-from predictionguard_core.client import AsyncClient, Client
+from predictionguard_core import catalogue, settings, wire
 from predictionguard_core.errors import ConfigurationError
 from predictionguard_core.policy import ImagePolicy
 from predictionguard_core.wire import ChatRequest, InputChecks, OutputChecks
-
-# In tokens. The first two are documented; the others are those of the open models of these names, or less.
-_CONTEXT_WINDOWS = {
-    "Qwen2.5-VL-7B-Instruct": 16_384,
-    "gpt-oss-120b": 128_000,
-    "gemma-3-27b-it": 128_000,
-    "Hermes-3-Llama-3.1-8B": 10_240,
-    "llava-1.5-7b-hf": 4_096,
-    "neural-chat-7b-v3-3": 4_096,
-}
 
 # Our names to the request's.
 _RENAMED = {"max_tokens": "max_completion_tokens", "input_checks": "input", "output_checks": "output"}
@@ -47,7 +36,7 @@ _OPTIONS = (
 )
 
 
-class ChatOptions(Connected):
+class ChatOptions(Seeing):
     """The fields of a chat model, as its constructor takes them."""
 
     temperature: float | None = None
@@ -63,7 +52,6 @@ class ChatOptions(Connected):
     stop: str | list[str] | None = None
     input_checks: InputChecks | None = None
     output_checks: OutputChecks | None = None
-    images: ImagePolicy = ImagePolicy()
     vision_streaming: bool = False
     additional_kwargs: dict[str, Any] = Field(default_factory=dict)
 
@@ -126,10 +114,6 @@ class ChatOptions(Connected):
         )
         self._request([], {})  # an option out of its range is told now, not at the first call
 
-    @field_serializer("images")
-    def _images_as_json(self, images: ImagePolicy) -> dict[str, Any]:
-        return images.as_dict()
-
     # What a call is
 
     def _ask(self, messages: list[wire.Message], given: dict[str, Any]) -> ChatResponse:
@@ -155,21 +139,13 @@ class ChatOptions(Connected):
         sent = {name: value for name, value in options.items() if value is not None}
         return ChatRequest(**{**sent, "messages": messages})
 
-    # Made for each call, at no cost: what holds connections is the core's, one pool a process and event loop.
-
-    def _client(self) -> Client:
-        return Client(**self._connection(), images=self.images, http_client=self.http_client)
-
-    def _async_client(self) -> AsyncClient:
-        return AsyncClient(**self._connection(), images=self.images, http_client=self.async_http_client)
-
     # What the framework asks
 
     def _limits(self) -> dict[str, Any]:
-        window = self.context_window or _CONTEXT_WINDOWS.get(self.model, DEFAULT_CONTEXT_WINDOW)
+        known = catalogue.facts(self.model) or catalogue.Facts()
         return {
             "model_name": self.model,
-            "context_window": window,
+            "context_window": self.context_window or known.context_window or DEFAULT_CONTEXT_WINDOW,
             "num_output": self.max_tokens or DEFAULT_NUM_OUTPUTS,
             "is_chat_model": True,
             "is_function_calling_model": self.is_function_calling_model,

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import io
+import os
 import threading
 from pathlib import Path
 from typing import Any
 
 from llama_index.core.base.llms.types import ImageBlock
-from llama_index.core.schema import ImageDocument, ImageNode, MediaResource, Node, NodeWithScore
+from llama_index.core.schema import BaseNode, ImageDocument, ImageNode, MediaResource, Node, NodeWithScore
 
 from predictionguard_core import wire
 from predictionguard_core.errors import ImageFormatError, UnsupportedContentError
-from predictionguard_core.images import Base64
+from predictionguard_core.images import Base64, sniff_base64
 
 Picture = ImageBlock | ImageNode | Node | NodeWithScore
+
+_SCHEME = 16
 
 _reading = threading.Lock()
 
@@ -55,28 +58,65 @@ def block_source(block: ImageBlock) -> Any:
     raise ImageFormatError("the block holds no picture: give it an image, a path or a url")
 
 
+def image_source(given: Any) -> Any:
+    """The source of a picture as LlamaIndex hands it to an embedding model: a node, a block, an open file, or text.
+
+    Text that is no data URI, address or base64 is a file's path here: that is how LlamaIndex hands paths over.
+    Raises `ImageFormatError` for None or a block, and `UnsupportedContentError` for a node, that holds no picture.
+    """
+    if isinstance(given, ImageBlock):
+        return block_source(given)
+    if isinstance(given, BaseNode | NodeWithScore):
+        return _node_source(given.node if isinstance(given, NodeWithScore) else given)
+    if isinstance(given, io.BytesIO):
+        return given.getvalue()
+    if hasattr(given, "read"):
+        return FromStart(given)
+    if isinstance(given, os.PathLike):
+        return Path(given)
+    if given is None:
+        raise ImageFormatError("None is no picture: give a path, an open file, bytes, an address or base64")
+    if not isinstance(given, str) or not given.strip():
+        return given
+    if given[:5].lower() == "data:" or "://" in given[:_SCHEME]:
+        return given
+    return Base64(given) if sniff_base64(given) else Path(given)
+
+
+def is_picture(node: Any) -> bool:
+    """Whether a node holds a picture and no text."""
+    if isinstance(node, ImageNode):
+        return bool(node.image or node.image_path or node.image_url) and not node.text
+    return isinstance(node, Node) and node.image_resource is not None and not node.get_content()
+
+
 def document_parts(document: Any) -> list[wire.Part]:
     """A node's or document's text, if it has any, and its picture.
 
     A path in its fields is a path; one in `metadata["file_path"]` counts only below `ImagePolicy.local_roots`.
     Raises `UnsupportedContentError` for a node with no picture.
     """
-    node = document.node if isinstance(document, NodeWithScore) else document
+    node: Any = document.node if isinstance(document, NodeWithScore) else document
+    source = _node_source(node)
+    text = node.text if isinstance(node, ImageNode) else (node.text_resource.text if node.text_resource else None)
+    image = wire.ImagePart(image_url=wire.ImageURL.model_construct(url=source))
+    return [wire.TextPart(text=text), image] if text else [image]
+
+
+def _node_source(node: Any) -> Any:
     if isinstance(node, ImageNode):
-        source, text = _source(node.image, node.image_path, node.image_url), node.text
+        source = _source(node.image, node.image_path, node.image_url)
     elif isinstance(node, Node):
         _refuse_other_media(node)
         resource = node.image_resource or MediaResource()
         source = _source(resource.data, resource.path, resource.url)
-        text = (node.text_resource.text if node.text_resource else None) or ""
     else:
         raise UnsupportedContentError(f"a picture is an ImageNode, ImageDocument or ImageBlock, not {_name(node)}")
     if not source and isinstance(node, ImageNode | ImageDocument) and node.metadata.get("file_path"):
         source = str(node.metadata["file_path"])  # as text, it is a path only where the policy says so
     if not source:
         raise UnsupportedContentError(f"this {_name(node)} holds no picture")
-    image = wire.ImagePart(image_url=wire.ImageURL.model_construct(url=source))
-    return [wire.TextPart(text=text), image] if text else [image]
+    return source
 
 
 def _source(image: str | bytes | None, path: str | Path | None, url: Any) -> Any:

@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from llama_index.core.instrumentation import get_dispatcher
+from llama_index.core.instrumentation.event_handlers import BaseEventHandler
+from llama_index.core.instrumentation.span_handlers import SimpleSpanHandler
 
 from llama_index_predictionguard import PredictionGuard, PredictionGuardMultiModal
 from predictionguard_core.sandbox import Sandbox
@@ -63,3 +66,41 @@ def photos() -> Path:
 @pytest.fixture(scope="session")
 def cat() -> bytes:
     return (PHOTOS / "cat.jpg").read_bytes()
+
+
+class Watch(BaseEventHandler):
+    """Sees all events and, as a span handler's ear, the arguments of all calls."""
+
+    events: list[Any] = []
+    calls: list[Any] = []
+
+    @classmethod
+    def class_name(cls) -> str:
+        return "Watch"
+
+    def handle(self, event: Any, **kwargs: Any) -> None:
+        self.events.append(event)
+
+    def named(self, name: str) -> list[Any]:
+        return [event for event in self.events if event.class_name() == name]
+
+
+class Ear(SimpleSpanHandler):
+    heard: list[Any] = []
+
+    def new_span(self, id_: str, bound_args: Any, *args: Any, **kwargs: Any) -> Any:
+        self.heard.append((id_.partition("-")[0], bound_args))
+        return super().new_span(id_, bound_args, *args, **kwargs)
+
+
+@pytest.fixture
+def watch() -> Iterator[Watch]:
+    """All that LlamaIndex tells of what happens in a test."""
+    root = get_dispatcher()
+    watch, ear = Watch(), Ear()
+    watch.calls = ear.heard
+    before = list(root.event_handlers), list(root.span_handlers)
+    root.add_event_handler(watch)
+    root.add_span_handler(ear)
+    yield watch
+    root.event_handlers, root.span_handlers = before

@@ -18,7 +18,13 @@ from llama_index.core.llms import ChatMessage
 from pydantic import SecretStr
 
 import llama_index_predictionguard as wing
-from llama_index_predictionguard import ImagePolicy, PredictionGuard, PredictionGuardMultiModal
+from llama_index_predictionguard import (
+    ImagePolicy,
+    PredictionGuard,
+    PredictionGuardEmbedding,
+    PredictionGuardMultiModal,
+    PredictionGuardRerank,
+)
 
 KEY = "sk-not-to-be-seen"
 HELLO = [ChatMessage(role="user", content="hello there")]
@@ -52,8 +58,9 @@ def test_the_key_shows_nowhere(model: Any) -> None:
 def test_pickle(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     data = pickle.dumps(model)
     assert model.api_key.get_secret_value() == KEY
+    keyless = pickle.loads(data)
     with pytest.raises(wing.ConfigurationError, match="PREDICTIONGUARD_API_KEY"):
-        pickle.loads(data)
+        keyless.chat(HELLO)
     monkeypatch.setenv("PREDICTIONGUARD_API_KEY", KEY)
     twin = pickle.loads(data)
     assert twin.to_dict() == model.to_dict()
@@ -116,8 +123,8 @@ def test_making_one_touches_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("socket.socket", refuse)
     monkeypatch.setattr("socket.getaddrinfo", refuse)
-    for kind in (PredictionGuard, PredictionGuardMultiModal):
-        assert kind("m", api_key="k", base_url="http://127.0.0.1:9").metadata.model_name == "m"
+    for kind in (PredictionGuard, PredictionGuardMultiModal, PredictionGuardEmbedding, PredictionGuardRerank):
+        assert kind("m", api_key="k", base_url="http://127.0.0.1:9").model == "m"
 
 
 def test_your_own_http_client_is_used_and_left_open(make: Callable[..., PredictionGuard]) -> None:
@@ -154,14 +161,22 @@ def run(code: str) -> str:
     return subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
 
-def test_importing_the_wing_imports_no_other_framework_and_no_old_class() -> None:
-    code = """
+@pytest.mark.parametrize(
+    ("name", "module"),
+    [
+        ("PredictionGuardMultiModal", "multi_modal"),
+        ("PredictionGuardEmbedding", "embeddings"),
+        ("PredictionGuardRerank", "rerank"),
+    ],
+)
+def test_importing_the_wing_imports_no_other_framework_and_what_is_asked_for(name: str, module: str) -> None:
+    code = f"""
 import sys, llama_index_predictionguard as wing
 wing.PredictionGuard("m", api_key="k")
 print(sorted(name for name in sys.modules if name.partition(".")[0].startswith("langchain")))
-print("llama_index_predictionguard.multi_modal" in sys.modules)
-wing.PredictionGuardMultiModal("m", api_key="k")
-print("llama_index_predictionguard.multi_modal" in sys.modules)
+print("llama_index_predictionguard.{module}" in sys.modules)
+wing.{name}("m", api_key="k")
+print("llama_index_predictionguard.{module}" in sys.modules)
 """
     assert run(code).split() == ["[]", "False", "True"]
 

@@ -1,0 +1,194 @@
+"""What events, spans and callback payloads show of a picture: its type, size and hash, never its bytes.
+
+LlamaIndex hands the arguments of a call to whoever watches it. Here they are replaced, outside of its decorators, by
+copies in which a mark such as `<image/jpeg 451x300 sha256:…>` stands where the bytes were. Paths and addresses stay.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from llama_index.core.base.llms.types import ChatMessage, ImageBlock
+from llama_index.core.schema import ImageNode, Node, NodeWithScore
+from pydantic import BaseModel
+
+from llama_index_predictionguard.pictures import image_source
+from predictionguard_core import images
+from predictionguard_core.errors import ContentError
+from predictionguard_core.policy import ImagePolicy
+
+C = TypeVar("C", bound=type)
+Mark = Callable[[Any], str]
+
+_UNREADABLE = "<picture>"
+_NO_LIMITS = ImagePolicy(max_bytes=sys.maxsize, max_pixels=sys.maxsize, upright=False)
+_CALLS = ("chat", "stream_chat", "complete", "stream_complete")
+_OTHER_MEDIA = ("audio", "video", "data")
+_NESTED = ("content", "cited_content")
+
+
+def mark(given: Any) -> str:
+    """What is shown of a picture, in whatever form it was given. Reads no file and no address, and decodes nothing."""
+    try:
+        found = images.begin(image_source(given), _NO_LIMITS)
+    except ContentError:
+        return _UNREADABLE
+    return repr(found).replace("×", "x") if isinstance(found, images.Image) else _UNREADABLE
+
+
+def hidden(shown: Any, mark: Mark = mark) -> Any:
+    """A message, block or node with marks for its pictures' bytes; itself, if it holds none. It is never edited."""
+    if isinstance(shown, ChatMessage):
+        return _message(shown, mark)
+    if isinstance(shown, ImageBlock):
+        if shown.image or _is_data(shown.url):
+            return shown.model_copy(update={"image": mark(shown).encode(), "url": None})
+    elif isinstance(shown, NodeWithScore):
+        return _changed(shown, {"node": hidden(shown.node, mark)})
+    elif isinstance(shown, ImageNode):
+        if shown.image or _is_data(shown.image_url):
+            return shown.model_copy(update={"image": mark(shown), "image_url": None})
+    elif isinstance(shown, Node):
+        resource = shown.image_resource
+        if resource and (resource.data or _is_data(resource.url)):
+            marked = resource.model_copy(update={"data": mark(shown).encode(), "url": None})
+            return shown.model_copy(update={"image_resource": marked})
+    elif isinstance(shown, BaseModel) and hasattr(shown, "block_type"):
+        return _block(shown, mark)
+    return shown
+
+
+def _message(message: ChatMessage, mark: Mark) -> Any:
+    changes: dict[str, Any] = {"blocks": _each(message.blocks, mark)}
+    if message.additional_kwargs.get("images"):  # an older field, whose pictures are among the blocks
+        changes["additional_kwargs"] = {key: more for key, more in message.additional_kwargs.items() if key != "images"}
+    return _changed(message, changes)
+
+
+def _block(block: Any, mark: Mark) -> Any:
+    changes: dict[str, Any] = {
+        name: f"<{block.block_type}>".encode() for name in _OTHER_MEDIA if getattr(block, name, None)
+    }
+    for name in _NESTED:
+        inner = getattr(block, name, None)
+        if isinstance(inner, list):
+            changes[name] = _each(inner, mark)
+        elif isinstance(inner, BaseModel):
+            changes[name] = hidden(inner, mark)
+    return _changed(block, changes)
+
+
+def _each(given: Sequence[Any], mark: Mark) -> Sequence[Any]:
+    marked = [hidden(each, mark) for each in given]
+    return marked if any(new is not old for new, old in zip(marked, given, strict=True)) else given
+
+
+def _changed(shown: Any, changes: dict[str, Any]) -> Any:
+    changes = {name: value for name, value in changes.items() if value is not getattr(shown, name)}
+    return shown.model_copy(update=changes) if changes else shown
+
+
+def _is_data(url: Any) -> bool:
+    return url is not None and str(url)[:5].lower() == "data:"
+
+
+# What was given, behind what is shown
+
+
+class _Shown(list[Any]):
+    """Marked copies in a list. What was given is behind it until it is taken; no copy and no pickle has it."""
+
+    def __init__(self, marked: Sequence[Any], given: Sequence[Any]) -> None:
+        super().__init__(marked)
+        self._given: Sequence[Any] | None = given
+
+    def take(self) -> Any:
+        given, self._given = self._given, None
+        return given
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return list, (list(self),)
+
+
+class Handed(str):
+    """A picture's path, address or mark, as text. What was given is behind it until it is taken.
+
+    `place` is where it stood in the list that was given.
+    """
+
+    place: int
+    _given: Any
+
+    def __new__(cls, place: int, given: Any) -> Handed:
+        handed = super().__new__(cls, _name(given))
+        handed.place, handed._given = place, given
+        return handed
+
+    def take(self) -> Any:
+        given, self._given = self._given, None
+        return given
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return str, (str(self),)
+
+
+def _name(given: Any) -> str:
+    try:
+        source = image_source(given)
+    except ContentError:
+        return _UNREADABLE
+    is_name = isinstance(source, Path) or (isinstance(source, str) and not _is_data(source))
+    return str(source) if is_name else mark(given)
+
+
+def handed(pictures: Iterable[Any]) -> list[Handed]:
+    """What stands for pictures that an embedding model is handed. Hashes those that come as bytes."""
+    return [Handed(place, each) for place, each in enumerate(pictures)]
+
+
+def given(shown: Any) -> Any:
+    """What the caller gave, for something that was shown in its place; can be asked for once."""
+    return shown.take() if isinstance(shown, _Shown | Handed) else shown
+
+
+def marked(cls: C) -> C:
+    """A decorator of classes: the eight calls of an LLM show marks for pictures to whoever watches."""
+    for name in _CALLS:
+        setattr(cls, name, _marking(cls.__dict__[name]))
+        setattr(cls, f"a{name}", _amarking(cls.__dict__[f"a{name}"]))
+    return cls
+
+
+def _marking(method: Any) -> Any:
+    @functools.wraps(method)
+    def outer(self: Any, *args: Any, **kwargs: Any) -> Any:
+        args, kwargs = _arguments(args, kwargs, mark)
+        return method.__get__(self, type(self))(*args, **kwargs)
+
+    return outer
+
+
+def _amarking(method: Any) -> Any:
+    @functools.wraps(method)
+    async def outer(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if any(_shown(each, lambda _: "") is not each for each in (*args, *kwargs.values())):
+            args, kwargs = await asyncio.to_thread(_arguments, args, kwargs, mark)  # hashing takes its time
+        return await method.__get__(self, type(self))(*args, **kwargs)
+
+    return outer
+
+
+def _arguments(args: tuple[Any, ...], kwargs: dict[str, Any], mark: Mark) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    return tuple(_shown(each, mark) for each in args), {name: _shown(each, mark) for name, each in kwargs.items()}
+
+
+def _shown(argument: Any, mark: Mark) -> Any:
+    if not isinstance(argument, list | tuple):
+        return argument
+    marked = _each(argument, mark)
+    return argument if marked is argument else _Shown(marked, argument)
