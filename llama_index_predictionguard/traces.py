@@ -15,6 +15,9 @@ from typing import Any, TypeVar
 
 from llama_index.core.base.llms.types import ChatMessage, ImageBlock
 from llama_index.core.schema import ImageNode, Node, NodeWithScore
+from llama_index_instrumentation import root_manager
+from llama_index_instrumentation.event_handlers import NullEventHandler
+from llama_index_instrumentation.span_handlers import NullSpanHandler
 from pydantic import BaseModel
 
 from llama_index_predictionguard.pictures import image_source
@@ -167,7 +170,8 @@ def marked(cls: C) -> C:
 def _marking(method: Any) -> Any:
     @functools.wraps(method)
     def outer(self: Any, *args: Any, **kwargs: Any) -> Any:
-        args, kwargs = _arguments(args, kwargs, mark)
+        if _shows_pictures(args, kwargs) and _is_watched(self):
+            args, kwargs = _arguments(args, kwargs, mark)
         return method.__get__(self, type(self))(*args, **kwargs)
 
     return outer
@@ -176,11 +180,26 @@ def _marking(method: Any) -> Any:
 def _amarking(method: Any) -> Any:
     @functools.wraps(method)
     async def outer(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if any(_shown(each, lambda _: "") is not each for each in (*args, *kwargs.values())):
+        if _shows_pictures(args, kwargs) and _is_watched(self):
             args, kwargs = await asyncio.to_thread(_arguments, args, kwargs, mark)  # hashing takes its time
         return await method.__get__(self, type(self))(*args, **kwargs)
 
     return outer
+
+
+def _shows_pictures(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    return any(_shown(each, lambda _: "") is not each for each in (*args, *kwargs.values()))
+
+
+def _is_watched(model: Any) -> bool:
+    # A hash of every picture is much work for nobody: LlamaIndex's own handlers, when none is added, do nothing.
+    if model.callback_manager.handlers:
+        return True
+    return any(
+        not isinstance(handler, NullEventHandler | NullSpanHandler)
+        for dispatcher in root_manager.dispatchers.values()
+        for handler in (*dispatcher.event_handlers, *dispatcher.span_handlers)
+    )
 
 
 def _arguments(args: tuple[Any, ...], kwargs: dict[str, Any], mark: Mark) -> tuple[tuple[Any, ...], dict[str, Any]]:

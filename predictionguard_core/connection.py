@@ -37,11 +37,19 @@ class Connection:
         images: ImagePolicy | None = None,
         http_client: Any = None,
     ) -> None:
-        self._settings = settings.resolve(api_key, base_url, timeout=timeout, max_retries=max_retries)
+        self._resolved: settings.Settings | None = settings.resolve(
+            api_key, base_url, timeout=timeout, max_retries=max_retries
+        )
         self._policy = images or ImagePolicy()
         self._own = http_client
         if http_client is not None and not isinstance(http_client, self.takes):
             raise ConfigurationError(f"http_client: {type(self).__name__} takes an httpx.{self.takes.__name__}")
+
+    @property
+    def _settings(self) -> settings.Settings:
+        if self._resolved is None:
+            self._resolved = settings.resolve(**self._without_key)
+        return self._resolved
 
     @property
     def base_url(self) -> str:
@@ -51,16 +59,14 @@ class Connection:
         return f"{type(self).__name__}({self.base_url!r})"
 
     def __getstate__(self) -> dict[str, Any]:
-        # Without the key, and without what is open: the copy reads PREDICTIONGUARD_API_KEY where it wakes up.
-        return {
-            "base_url": self._settings.base_url,
-            "timeout": self._settings.timeout,
-            "max_retries": self._settings.max_retries,
-            "images": self._policy,
-        }
+        # Without the key, and without what is open: the copy reads PREDICTIONGUARD_API_KEY at its first call. Not when
+        # it wakes up: a pool of workers waits for ever for a task that does not unpickle.
+        known = self._settings
+        without_key = {"base_url": known.base_url, "timeout": known.timeout, "max_retries": known.max_retries}
+        return {"_without_key": without_key, "_resolved": None, "_policy": self._policy, "_own": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(**state)  # type: ignore[misc]
+        self.__dict__.update(state)
 
     def __copy__(self) -> Self:
         twin = object.__new__(type(self))

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, FieldSerializationInfo, field_serializer
 
+from predictionguard_core.errors import ContentError
 from predictionguard_core.wire.base import Received, Request
 from predictionguard_core.wire.chat import SPLICE, hidden
 from predictionguard_core.wire.reply import Usage
@@ -19,6 +20,10 @@ class EmbeddingInput(Request):
 
     text: str | None = None
     image: Any = Field(default=None, repr=False)
+
+    def model_post_init(self, context: Any, /) -> None:
+        if self.text is None and self.image is None:
+            raise ContentError("an input to embed needs a text, an image, or both")
 
     @field_serializer("image")
     def _placeholder(self, image: Any, info: FieldSerializationInfo[Any]) -> Any:
