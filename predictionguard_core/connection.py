@@ -37,9 +37,13 @@ class Connection:
         images: ImagePolicy | None = None,
         http_client: Any = None,
     ) -> None:
-        self._resolved: settings.Settings | None = settings.resolve(
-            api_key, base_url, timeout=timeout, max_retries=max_retries
-        )
+        known = settings.resolve(api_key, base_url, timeout=timeout, max_retries=max_retries)
+        self._resolved: settings.Settings | None = known
+        self._without_key: dict[str, Any] = {
+            "base_url": known.base_url,
+            "timeout": known.timeout,
+            "max_retries": known.max_retries,
+        }
         self._policy = images or ImagePolicy()
         self._own = http_client
         if http_client is not None and not isinstance(http_client, self.takes):
@@ -53,7 +57,7 @@ class Connection:
 
     @property
     def base_url(self) -> str:
-        return self._settings.base_url
+        return str(self._without_key["base_url"])
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.base_url!r})"
@@ -61,9 +65,7 @@ class Connection:
     def __getstate__(self) -> dict[str, Any]:
         # Without the key, and without what is open: the copy reads PREDICTIONGUARD_API_KEY at its first call. Not when
         # it wakes up: a pool of workers waits for ever for a task that does not unpickle.
-        known = self._settings
-        without_key = {"base_url": known.base_url, "timeout": known.timeout, "max_retries": known.max_retries}
-        return {"_without_key": without_key, "_resolved": None, "_policy": self._policy, "_own": None}
+        return {**self.__dict__, "_resolved": None, "_own": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

@@ -530,6 +530,7 @@ class TestObject:
         data = pickle.dumps(kind(KEY, "http://127.0.0.1:1", timeout=3, max_retries=7, images=policy))
         assert KEY.encode() not in data
         keyless = pickle.loads(data)
+        assert "http://127.0.0.1:1" in repr(keyless)
         for _ in range(2):
             with pytest.raises(ConfigurationError, match="PREDICTIONGUARD_API_KEY"):
                 asyncio.run(keyless.models()) if kind is AsyncClient else keyless.models()
