@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from predictionguard_core.sandbox import Sandbox
+from tests.door.cable import Cable, Decoy
+
+
+@pytest.fixture(scope="session")
+def _service() -> Iterator[Sandbox]:
+    with Sandbox() as box:
+        yield box
+
+
+@pytest.fixture
+def box(_service: Sandbox) -> Sandbox:
+    """A stand-in API without a memory of other tests."""
+    _service.clear()
+    return _service
+
+
+@pytest.fixture
+def cable(box: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Cable:
+    """This test's network."""
+    return Cable(monkeypatch, int(box.url.rpartition(":")[2].strip("/")))
+
+
+@pytest.fixture(scope="session")
+def _decoy() -> Iterator[Decoy]:
+    with Decoy() as decoy:
+        yield decoy
+
+
+@pytest.fixture
+def decoy(_decoy: Decoy) -> Decoy:
+    """A server that must not be reached, and that nobody has reached yet."""
+    _decoy.hits = 0
+    return _decoy

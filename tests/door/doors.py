@@ -1,0 +1,188 @@
+"""The doors by which a picture comes in: the public names of both wings, all knocked on alike."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import dataclasses
+import io
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.messages import HumanMessage
+from llama_index.core.llms import ChatMessage, ImageBlock, TextBlock
+from llama_index.core.schema import ImageNode
+from PIL import Image
+
+from langchain_predictionguard import ChatPredictionGuard, PredictionGuardEmbeddings
+from llama_index_predictionguard import PredictionGuard, PredictionGuardMultiModal
+from predictionguard_core import ImagePolicy
+from predictionguard_core.sandbox import Sandbox
+
+VISION = "Qwen2.5-VL-7B-Instruct"
+EMBEDS = "bridgetower-large-itm-mlm-itc"
+QUESTION = "What is this?"
+
+LANGCHAIN = ("invoke", "ainvoke")
+LLAMA_INDEX = ("chat", "achat")
+DOORS = (*LANGCHAIN, *LLAMA_INDEX)
+"""A model's plain and asynchronous call, in each wing."""
+
+RAW = "complete"
+"""The door for a node: LlamaIndex's blocks bring an address into order before we see it, its nodes do not."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Text:
+    """A picture that is given as text: a data URI, an address, or what poses as one."""
+
+    text: str
+
+    def for_langchain(self) -> dict[str, Any]:
+        return {"type": "image", "url": self.text}
+
+    def for_llama_index(self) -> ImageBlock:
+        return ImageBlock(url=self.text)
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """A picture that is given as its bytes."""
+
+    data: bytes = dataclasses.field(repr=False)
+    declared: str | None = None
+
+    def for_langchain(self) -> dict[str, Any]:
+        block = {"type": "image", "base64": base64.b64encode(self.data).decode()}
+        return {**block, "mime_type": self.declared} if self.declared else block
+
+    def for_llama_index(self) -> ImageBlock:
+        return ImageBlock(image=self.data, image_mimetype=self.declared)
+
+
+def options(box: Sandbox, policy: ImagePolicy | None = None) -> dict[str, Any]:
+    return {"api_key": "key", "base_url": box.url, "max_retries": 0, "images": policy or ImagePolicy()}
+
+
+def chat_model(box: Sandbox, policy: ImagePolicy | None = None) -> ChatPredictionGuard:
+    return ChatPredictionGuard(VISION, **options(box, policy))
+
+
+def llm(box: Sandbox, policy: ImagePolicy | None = None) -> PredictionGuard:
+    return PredictionGuard(VISION, **options(box, policy))
+
+
+def langchain_messages(*blocks: Any) -> list[HumanMessage]:
+    return [HumanMessage(content=[{"type": "text", "text": QUESTION}, *blocks])]
+
+
+def llama_index_messages(*blocks: Any) -> list[ChatMessage]:
+    return [ChatMessage(role="user", blocks=[TextBlock(text=QUESTION), *blocks])]
+
+
+def ask(door: str, box: Sandbox, *given: Any, policy: ImagePolicy | None = None, ears: Any = None) -> str:
+    """Ask about pictures by one of the doors: the answer's text. Each is a `Text`, a `Data`, or a wing's own block."""
+    if door in LANGCHAIN:
+        model, asked = chat_model(box, policy), langchain_messages(*(_as(each, "for_langchain") for each in given))
+        config: Any = {"callbacks": [ears] if ears else []}
+        if door == "invoke":
+            return str(model.invoke(asked, config).text)
+        return str(asyncio.run(model.ainvoke(asked, config)).text)
+    if door == RAW:
+        nodes = [ImageNode(image_url=each.text) if isinstance(each, Text) else each for each in given]
+        return PredictionGuardMultiModal(VISION, **options(box, policy)).complete(QUESTION, nodes).text
+    messages = llama_index_messages(*(_as(each, "for_llama_index") for each in given))
+    answer = llm(box, policy).chat(messages) if door == "chat" else asyncio.run(llm(box, policy).achat(messages))
+    return str(answer.message.content)
+
+
+def embed(box: Sandbox, *pictures: Any, policy: ImagePolicy | None = None, is_async: bool = False) -> Any:
+    """LangChain's door for typed paths."""
+    model = PredictionGuardEmbeddings(EMBEDS, **options(box, policy))
+    return asyncio.run(model.aembed_images(pictures)) if is_async else model.embed_images(pictures)
+
+
+def _as(given: Any, form: str) -> Any:
+    return getattr(given, form)() if isinstance(given, Text | Data) else given
+
+
+def node(path: str | Path) -> ImageNode:
+    return ImageNode(image_path=str(path))
+
+
+# What went out, and what was told
+
+
+def sent(box: Sandbox) -> list[tuple[str, bytes]]:
+    """The declared type and the bytes of each picture in the last request."""
+    return [
+        _decoded(part["image_url"]["url"])
+        for message in box.requests[-1]["messages"]
+        if isinstance(message["content"], list)
+        for part in message["content"]
+        if part["type"] == "image_url"
+    ]
+
+
+def _decoded(uri: str) -> tuple[str, bytes]:
+    head, _, text = uri.partition(",")
+    assert head.startswith("data:")
+    assert head.endswith(";base64")
+    return head[len("data:") : -len(";base64")], base64.b64decode(text, validate=True)
+
+
+def chain(error: BaseException) -> Iterator[BaseException]:
+    """An error, and those behind it, whether they are shown or not."""
+    seen: list[BaseException] = []
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        each = waiting.pop()
+        if each is not None and each not in seen:
+            seen.append(each)
+            waiting += [each.__cause__, each.__context__]
+            yield each
+
+
+def told(error: BaseException) -> str:
+    """All that an error says of what went wrong, to whomever reads or logs it."""
+    said = [f"{each} {each!r} {each.args} {vars(each)}" for each in chain(error)]
+    return "\n".join([*said, *traceback.format_exception_only(error)])
+
+
+class Ears(BaseCallbackHandler):
+    """A callback of LangChain's that hears all that is said of a call."""
+
+    raise_error = True
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    def _hear(self, *args: Any, **kwargs: Any) -> None:
+        self.heard += [told(each) if isinstance(each, BaseException) else repr(each) for each in (*args, kwargs)]
+
+    on_chat_model_start = on_llm_end = on_llm_error = on_llm_new_token = _hear  # type: ignore[assignment]
+
+
+# Pictures
+
+
+def encoded(image: Image.Image, kind: str, **more: Any) -> bytes:
+    out = io.BytesIO()
+    image.save(out, kind, **more)
+    return out.getvalue()
+
+
+def decoded(data: bytes) -> Image.Image:
+    image = Image.open(io.BytesIO(data))
+    image.load()
+    return image
+
+
+PNG = encoded(Image.new("RGB", (40, 30), "teal"), "PNG")
+
+
+def uri(data: bytes, declared: str = "image/png") -> str:
+    return f"data:{declared};base64,{base64.b64encode(data).decode()}"

@@ -1,0 +1,454 @@
+"""Paths that strangers might write: no file leaves its folder, and nothing of one is told, by either wing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import os
+import pickle
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from llama_index.core.instrumentation import get_dispatcher
+from llama_index.core.instrumentation.event_handlers import BaseEventHandler
+from llama_index.core.llms import ImageBlock
+from llama_index.core.schema import ImageDocument, ImageNode
+
+from llama_index_predictionguard import PredictionGuardMultiModal
+from predictionguard_core import (
+    ImageBlockedError,
+    ImageError,
+    ImageFormatError,
+    ImagePolicy,
+    ImageTooLargeError,
+    PredictionGuardError,
+)
+from predictionguard_core.sandbox import Sandbox
+from tests.door import doors
+from tests.door.cable import Cable
+from tests.door.doors import PNG, QUESTION, VISION, Ears, ask, embed, options, sent, told
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs the files of a Unix")
+linux = pytest.mark.skipif(sys.platform != "linux", reason="needs the files of Linux")
+
+SECRET = "s3cr3t-of-this-house"
+IS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
+
+
+@dataclasses.dataclass
+class Place:
+    """`photos` is the allowed folder; all around it are things that are none of its pictures."""
+
+    photos: Path
+    outside: Path
+    fifo: int
+    """Both ends of the FIFO. There is a secret in it, which nobody may read."""
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    photos, outside, evil = (tmp_path / name for name in ("photos", "outside", "photos-evil"))
+    for folder in (photos / "deep", outside, evil):
+        folder.mkdir(parents=True)
+    for folder in (photos, photos / "deep", outside, evil):
+        (folder / "in.png").write_bytes(PNG)
+        (folder / "secret.jpg").write_text(SECRET)
+    (photos / "secret.svg").write_text(f"<svg xmlns='http://www.w3.org/2000/svg'><text>{SECRET}</text></svg>")
+    (photos / "empty.png").write_bytes(b"")
+    (photos / "cut.png").write_bytes(PNG[:20])
+    (photos / "large.png").write_bytes(PNG + bytes(100_000))
+    with open(photos / "huge.png", "wb") as file:
+        file.truncate(1 << 40)
+    (photos / "locked.png").write_bytes(PNG)
+    (photos / "locked.png").chmod(0)
+    os.link(photos / "in.png", photos / "hard.png")
+    for name, target in {
+        "link.png": "../outside/in.png",
+        "full.png": str(outside / "in.png"),
+        "way": "../outside",
+        "up": "..",
+        "first.png": "second.png",
+        "second.png": "third.png",
+        "third.png": "../outside/in.png",
+        "loop.png": "loop.png",
+        "ping.png": "pong.png",
+        "pong.png": "ping.png",
+        "dangling.png": "nothing.png",
+        "passwd.png": "/etc/passwd",
+        "to-fifo.png": "fifo.png",
+        "zero.png": "/dev/zero",
+        "inner.png": "deep/in.png",
+    }.items():
+        (photos / name).symlink_to(target)
+    os.mkfifo(photos / "fifo.png")
+    monkeypatch.setenv("HOME", str(outside))
+    monkeypatch.setenv("SECRET", SECRET)
+    monkeypatch.chdir(photos)
+    # Held open, so that a reader finds the secret instead of waiting for ever; the test then fails, and ends.
+    fifo = os.open(photos / "fifo.png", os.O_RDWR | os.O_NONBLOCK)
+    os.write(fifo, SECRET.encode())
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind("socket.png")  # relative: the name of a socket may have 107 bytes only
+        closes = threading.Timer(20, os.close, [fifo])
+        closes.daemon = True
+        closes.start()
+        yield Place(photos, outside, fifo)
+        closes.cancel()
+    with contextlib.suppress(OSError):
+        os.close(fifo)
+
+
+# ROOT is the allowed folder, BESIDE the folder around it.
+BEYOND = {
+    "up": "../outside/in.png",
+    "up from below": "deep/../../outside/in.png",
+    "up and back": "../photos/../outside/in.png",
+    "up very often": "../" * 40 + "etc/passwd",
+    "up encoded": "..%2foutside%2fin.png",
+    "up encoded in full": "%2e%2e/outside/in.png",
+    "up with four dots": "....//outside/in.png",
+    "up with a backslash": "..\\outside\\in.png",
+    "up by a full path": "ROOT/../outside/in.png",
+    "a full path": "BESIDE/outside/in.png",
+    "a name that begins like the root": "BESIDE/photos-evil/in.png",
+    "a name that begins like the root, from within": "../photos-evil/in.png",
+    "the root's name and more": "ROOT-evil/in.png",
+    "slashes before": "//BESIDE/outside/in.png",
+    "passwd": "/etc/passwd",
+    "passwd behind a NUL": "/etc/passwd\0.png",
+    "a NUL behind a good name": "ROOT/in.png\0",
+    "a NUL alone": "\0",
+    "environ": "/proc/self/environ",
+    "a descriptor": "/proc/self/fd/0",
+    "the root by way of proc": "/proc/self/root/etc/passwd",
+    "the folder by way of proc": "/proc/self/cwd/../outside/in.png",
+    "zero": "/dev/zero",
+    "random": "/dev/urandom",
+    "stdin": "/dev/stdin",
+    "a terminal": "/dev/tty",
+    "a link to a file": "link.png",
+    "a link with a full path": "full.png",
+    "a link to a folder": "way/in.png",
+    "a link upwards": "up/outside/in.png",
+    "a chain of links": "first.png",
+    "a link to passwd": "passwd.png",
+    "a link to a device": "zero.png",
+    "a link to itself": "loop.png",
+    "a link in a circle": "ping.png",
+    "a link to nothing": "dangling.png",
+    "a link to a FIFO": "to-fifo.png",
+    "a FIFO": "fifo.png",
+    "a socket": "socket.png",
+    "a folder": "deep",
+    "the root": "ROOT",
+    "the root with a slash": "ROOT/",
+    "the folder here": ".",
+    "the folder above": "..",
+    "below a file": "in.png/in.png",
+    "nothing there": "nothing.png",
+    "home": "~/in.png",
+    "somebody's home": "~root/in.png",
+    "home by a variable": "$HOME/in.png",
+    "home in braces": "${HOME}/in.png",
+    "a pattern": "*.png",
+    "a text called jpg": "secret.jpg",
+    "an SVG": "secret.svg",
+    "an empty file": "empty.png",
+    "a cut file": "cut.png",
+    "one that may not be read": "locked.png",
+    "too large": "large.png",
+    "a tebibyte": "huge.png",
+    "a very long name": "x" * 300 + ".png",
+    "a very long path": "a/" * 3000 + "in.png",
+    "a drive": "C:\\Windows\\win.ini",
+    "a share": "\\\\server\\share\\in.png",
+    "a lone surrogate": "\ud800.png",
+    "a line end": "in.png\n",
+    "a space before": " in.png",
+}
+URLS = {
+    "file": "file://BESIDE/outside/in.png",
+    "file below the root": "file://ROOT/in.png",
+    "file with host": "file://localhostBESIDE/outside/in.png",
+    "file of one slash": "file:ROOT/in.png",
+    "file upper": "FILE://ROOT/in.png",
+    "file relative": "file:in.png",
+    "a path after http": "http:ROOT/in.png",
+    "an archive": "zip://ROOT/in.png",
+}
+TOO_LARGE = {"too large", "a tebibyte"}
+BLOCKED = {
+    *("up", "up from below", "up and back", "up by a full path", "a full path", "a name that begins like the root"),
+    *("a name that begins like the root, from within", "the root's name and more", "passwd", "environ", "zero"),
+    *("random", "a link to a file", "a link with a full path", "a link to a folder", "a link upwards"),
+    *("a chain of links", "a link to passwd", "a link to a device", "a link to a FIFO", "a FIFO", "a socket"),
+    *("a folder", "the root", "the root with a slash", "the folder here", "the folder above"),
+}
+
+LIMIT = 50_000
+
+
+def test_the_table_is_as_long_as_it_has_to_be() -> None:
+    assert len(BEYOND) >= 30
+    assert BEYOND.keys() >= BLOCKED | TOO_LARGE
+
+
+# The doors
+
+
+def written(place: Place, text: str) -> str:
+    return text.replace("ROOT", str(place.photos)).replace("BESIDE", str(place.photos.parent))
+
+
+Door = Callable[[Sandbox, ImagePolicy, str], Any]
+
+
+def _langchain(door: str, block: Callable[[str], Any]) -> Door:
+    return lambda box, policy, text: ask(door, box, block(text), policy=policy)
+
+
+def _multi_modal(make: Callable[[str], Any], *, is_async: bool) -> Door:
+    def knock(box: Sandbox, policy: ImagePolicy, text: str) -> Any:
+        model = PredictionGuardMultiModal(VISION, **options(box, policy))
+        if is_async:
+            return asyncio.run(model.acomplete(QUESTION, [make(text)]))
+        return model.complete(QUESTION, [make(text)])
+
+    return knock
+
+
+def _changed_block(text: str) -> ImageBlock:
+    """A block whose file was there, and a picture, when LlamaIndex looked; it is something else by now."""
+    block = ImageBlock()
+    block.path = Path(text)
+    return block
+
+
+STRINGS: dict[str, Door] = {
+    "invoke": _langchain("invoke", lambda text: {"type": "image", "url": text}),
+    "ainvoke": _langchain("ainvoke", lambda text: {"type": "image", "url": text}),
+    "image_url": _langchain("invoke", lambda text: {"type": "image_url", "image_url": {"url": text}}),
+    "image_url as text": _langchain("ainvoke", lambda text: {"type": "image_url", "image_url": text}),
+    "source": _langchain("invoke", lambda text: {"type": "image", "source": {"type": "url", "url": text}}),
+    "embed_images": lambda box, policy, text: embed(box, text, policy=policy),
+    "image_url of a node": _multi_modal(lambda text: ImageNode(image_url=text), is_async=True),
+    "file_path of a node": _multi_modal(lambda text: ImageNode(metadata={"file_path": text}), is_async=False),
+    "file_path of a document": _multi_modal(lambda text: ImageDocument(metadata={"file_path": text}), is_async=True),
+}
+TYPED: dict[str, Door] = {
+    "embed_images": lambda box, policy, text: embed(box, Path(text), policy=policy),
+    "aembed_images": lambda box, policy, text: embed(box, Path(text), policy=policy, is_async=True),
+    "image_path of a node": _multi_modal(lambda text: ImageNode(image_path=text), is_async=False),
+    "image_path of a node, async": _multi_modal(lambda text: ImageNode(image_path=text), is_async=True),
+    "chat": lambda box, policy, text: ask("chat", box, _changed_block(text), policy=policy),
+    "achat": lambda box, policy, text: ask("achat", box, _changed_block(text), policy=policy),
+}
+
+
+def each_door(found: dict[str, Door]) -> Any:
+    return pytest.mark.parametrize("door", [pytest.param(door, id=name) for name, door in found.items()])
+
+
+def refused(
+    place: Place, door: Door, box: Sandbox, text: str, policy: ImagePolicy, kind: type[PredictionGuardError]
+) -> PredictionGuardError:
+    with pytest.raises(kind) as caught:
+        door(box, policy, written(place, text))
+    assert box.requests == []
+    assert SECRET not in told(caught.value)
+    assert "root:x:" not in told(caught.value)
+    assert os.read(place.fifo, 100) == SECRET.encode(), "somebody read from the FIFO"
+    return caught.value
+
+
+# Without `local_roots`
+
+
+@each_door(STRINGS)
+def test_a_string_is_no_path(door: Door, place: Place, box: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is so much as looked for: the good path is refused like the bad ones."""
+    looked = []
+    real = os.path.realpath
+    monkeypatch.setattr(os.path, "realpath", lambda path, **more: looked.append(str(path)) or real(path, **more))
+    for text in ("in.png", "ROOT/in.png", "./in.png", *BEYOND.values(), *URLS.values()):
+        with pytest.raises(ImageError) as caught:
+            door(box, ImagePolicy(), written(place, text))
+        assert SECRET not in told(caught.value)
+    assert box.requests == []
+    assert [path for path in looked if "photos" in path or "/etc" in path] == []
+    assert os.read(place.fifo, 100) == SECRET.encode()
+
+
+@pytest.mark.parametrize("door", doors.LANGCHAIN)
+@pytest.mark.parametrize("block", ["base64", "data", "source"])
+def test_text_that_is_said_to_be_base64_is_no_path_even_with_roots(
+    door: str, block: str, place: Place, box: Sandbox
+) -> None:
+    text = str(place.photos / "in.png")
+    given = {
+        "base64": {"type": "image", "base64": text, "mime_type": "image/png"},
+        "data": {"type": "image", "source_type": "base64", "data": text, "mime_type": "image/png"},
+        "source": {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": text}},
+    }[block]
+    with pytest.raises(ImageFormatError):
+        ask(door, box, given, policy=ImagePolicy(local_roots=[place.photos]))
+    assert box.requests == []
+
+
+# With them
+
+
+@pytest.mark.parametrize("name", BEYOND)
+@each_door(STRINGS)
+def test_strings_stay_below_the_roots(door: Door, name: str, place: Place, box: Sandbox, cable: Cable) -> None:
+    policy = ImagePolicy(local_roots=[place.photos], max_bytes=LIMIT)
+    refused_or_read(place, door, box, name, policy)
+
+
+@pytest.mark.parametrize("name", BEYOND)
+@each_door(TYPED)
+def test_typed_paths_stay_below_the_roots(door: Door, name: str, place: Place, box: Sandbox) -> None:
+    policy = ImagePolicy(local_roots=[place.photos], max_bytes=LIMIT)
+    refused_or_read(place, door, box, name, policy)
+
+
+def refused_or_read(place: Place, door: Door, box: Sandbox, name: str, policy: ImagePolicy) -> None:
+    if name == "one that may not be read" and IS_ROOT:
+        pytest.skip("root may read everything")
+    kind = ImageTooLargeError if name in TOO_LARGE else ImageBlockedError if name in BLOCKED else ImageError
+    error = refused(place, door, box, BEYOND[name], policy, kind)
+    if name in TOO_LARGE:
+        assert f"{LIMIT:,}" in str(error)
+    if len(BEYOND[name]) > 200:
+        assert BEYOND[name] not in str(error)
+
+
+@pytest.mark.parametrize("name", URLS)
+@each_door(STRINGS)
+def test_addresses_are_no_paths_even_with_roots(
+    door: Door, name: str, place: Place, box: Sandbox, cable: Cable
+) -> None:
+    refused(place, door, box, URLS[name], ImagePolicy(local_roots=[place.photos]), ImageBlockedError)
+    assert cable.dialled == []
+
+
+@pytest.mark.parametrize("door", doors.LLAMA_INDEX)
+@pytest.mark.parametrize("text", ["file://BESIDE/outside/in.png", "file://ROOT/in.png", "file:///etc/passwd"])
+def test_a_blocks_address_is_no_path(door: str, text: str, place: Place, box: Sandbox) -> None:
+    for policy in (ImagePolicy(), ImagePolicy(local_roots=[place.photos])):
+        with pytest.raises(ImageBlockedError):
+            ask(door, box, ImageBlock(url=written(place, text)), policy=policy)
+    assert box.requests == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("in.png", "./in.png", "deep/in.png", "deep/../in.png", "ROOT/in.png", "ROOT//in.png", "ROOT/in.png/"),
+        *("hard.png", "inner.png", "up/photos/in.png"),
+    ],
+)
+@each_door(STRINGS | {f"typed {name}": door for name, door in TYPED.items()})
+def test_a_picture_below_a_root_is_sent(door: Door, text: str, place: Place, box: Sandbox) -> None:
+    """A hard link, too: it is a file of the folder like any other."""
+    door(box, ImagePolicy(local_roots=[place.photos]), written(place, text))
+    request = box.requests[-1]
+    if "messages" in request:
+        assert sent(box) == [("image/png", PNG)]
+    else:
+        assert len(request["input"]) == 1
+
+
+@pytest.mark.parametrize("root", ["/nonexistent", "photos/in.png", "photos/dangling.png", "photos/deep"])
+@each_door(STRINGS)
+def test_a_root_that_is_another_allows_nothing(door: Door, root: str, place: Place, box: Sandbox) -> None:
+    policy = ImagePolicy(local_roots=[place.photos.parent / root])
+    text = "deep/../in.png" if root.endswith("in.png") else "ROOT/in.png"
+    if root == "photos/in.png":
+        text = "ROOT/deep/in.png"
+    refused(place, door, box, text, policy, ImageBlockedError)
+
+
+# Without roots, a typed path is its giver's own: it is read if it is a picture
+
+
+TYPED_REFUSED = [
+    "passwd", "environ", "zero", "stdin", "a link to passwd", "a link to a device", "a link to itself", "a FIFO",
+    "a link to a FIFO", "a socket", "a folder", "a text called jpg", "an SVG", "an empty file", "a cut file",
+    "too large", "a tebibyte", "nothing there", "home", "home by a variable", "a NUL behind a good name",
+    "a slash behind a file and more",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TYPED_REFUSED)
+@each_door(TYPED)
+def test_a_typed_path_has_to_be_a_picture(door: Door, name: str, place: Place, box: Sandbox) -> None:
+    text = {"a slash behind a file and more": "in.png/x"}.get(name) or BEYOND[name]
+    kind = ImageTooLargeError if name in TOO_LARGE else ImageError
+    refused(place, door, box, text, ImagePolicy(max_bytes=LIMIT), kind)
+
+
+@each_door(TYPED)
+def test_a_typed_path_may_be_anywhere(door: Door, place: Place, box: Sandbox) -> None:
+    door(box, ImagePolicy(), str(place.outside / "in.png"))
+    assert len(box.requests) == 1
+
+
+# What those who watch are told
+
+
+class Watch(BaseEventHandler):
+    heard: list[str] = []
+
+    @classmethod
+    def class_name(cls) -> str:
+        return "Watch"
+
+    def handle(self, event: Any, **kwargs: Any) -> None:
+        self.heard.append(repr(event))
+
+
+@pytest.fixture
+def watch() -> Iterator[Watch]:
+    """All that LlamaIndex tells of what happens in a test."""
+    dispatcher = get_dispatcher()
+    before = list(dispatcher.event_handlers)
+    watch = Watch(heard=[])
+    dispatcher.add_event_handler(watch)
+    yield watch
+    dispatcher.event_handlers = before
+
+
+@pytest.mark.parametrize("name", ["a text called jpg", "an SVG", "a FIFO", "a link to a file", "passwd"])
+@pytest.mark.parametrize("door", doors.DOORS)
+def test_callbacks_hear_nothing_of_what_is_in_a_file(
+    door: str, name: str, place: Place, box: Sandbox, watch: Watch
+) -> None:
+    ears = Ears()
+    text = written(place, BEYOND[name])
+    given = {"type": "image", "url": text} if door in doors.LANGCHAIN else _changed_block(text)
+    with pytest.raises(PredictionGuardError):
+        ask(door, box, given, policy=ImagePolicy(local_roots=[place.photos]), ears=ears)
+    heard = "\n".join(ears.heard if door in doors.LANGCHAIN else watch.heard)
+    assert QUESTION in heard
+    assert SECRET not in heard
+    assert "root:x:" not in heard
+    assert box.requests == []
+
+
+@pytest.mark.parametrize("door", doors.DOORS)
+def test_the_error_has_the_place_and_pickles(door: str, place: Place, box: Sandbox) -> None:
+    text = str(place.outside / "in.png")
+    given = {"type": "image", "url": text} if door in doors.LANGCHAIN else _changed_block(text)
+    with pytest.raises(ImageBlockedError) as caught:
+        ask(door, box, given, policy=ImagePolicy(local_roots=[place.photos]))
+    twin = pickle.loads(pickle.dumps(caught.value))
+    for error in (caught.value, twin):
+        assert (error.message_index, error.block_index) == (0, 1)
+        assert str(place.outside) not in str(error)
