@@ -158,7 +158,7 @@ def _block_parts(block: Any, role: Role) -> list[wire.Part]:
 
 def _image(block: ImageBlock) -> list[wire.Part]:
     # A level of detail that only other providers have asks for more than "low" and names no level of ours.
-    detail = _DETAILS.get(block.detail, "auto") if block.detail else None
+    detail = _DETAILS.get(block.detail, "auto") if isinstance(block.detail, str) and block.detail else None
     url = wire.ImageURL.model_construct(url=block_source(block), detail=detail)
     return [wire.ImagePart.model_construct(image_url=url)]
 

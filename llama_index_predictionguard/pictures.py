@@ -49,9 +49,17 @@ def block_source(block: ImageBlock) -> Any:
         return Base64(image) if image.isascii() else image
     if isinstance(image, io.BytesIO):
         return image.getvalue()
-    if image:
+    if isinstance(image, str) and image:
+        return image if image[:5].lower() == "data:" else Base64(image)
+    if isinstance(image, bytearray | memoryview):
+        return bytes(image)
+    if hasattr(image, "read"):
         return FromStart(image)
+    if image:
+        raise ImageFormatError(f"a block's image is bytes, base64 or an open file, not {_name(image)}")
     if block.path:
+        if not isinstance(block.path, str | os.PathLike):
+            raise ImageFormatError(f"a block's path is a path, not {_name(block.path)}")
         return Path(block.path)
     if block.url:
         return str(block.url)

@@ -289,7 +289,7 @@ class AsyncClient(Connection):
                 return await downloads.async_fetch_all(step.urls, step.policy)
 
     async def _send(self, send: steps.Send) -> steps.Answer:
-        client = self._own or pools.shared_async_client(self)
+        client = self._own or await pools.shared_async_client(self)
         pools.check_open(client)
         timeout = self._settings.timeout
         with pools.mapped(self.base_url, timeout):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import httpx
 
 from predictionguard_core import fetch, pools, transports
-from predictionguard_core.errors import ImageFetchError
+from predictionguard_core.errors import ImageBlockedError, ImageFetchError
 from predictionguard_core.policy import ImagePolicy
 
 _DOWNLOADS_AT_ONCE = 8
@@ -66,10 +67,11 @@ async def async_download(url: str, policy: ImagePolicy) -> bytes:
 
 def _get(step: fetch.Get) -> fetch.Got:
     url, headers, extensions = step.request
+    tls = pools.tls_context()
     with (
         _mapped_download(step.url),
         pools.limit(fetch.TOTAL_TIMEOUT) as bound,
-        _client() as client,
+        _client(tls) as client,
         client.stream("GET", url, headers=headers, extensions=extensions) as response,
     ):
         if response.has_redirect_location:
@@ -83,10 +85,11 @@ def _get(step: fetch.Get) -> fetch.Got:
 
 async def _async_get(step: fetch.Get) -> fetch.Got:
     url, headers, extensions = step.request
+    tls = await pools.async_tls_context()
     async with (
         _async_mapped_download(step.url),
         pools.async_limit(fetch.TOTAL_TIMEOUT) as bound,
-        _async_client() as client,
+        _async_client(tls) as client,
         client.stream("GET", url, headers=headers, extensions=extensions) as response,
     ):
         if response.has_redirect_location:
@@ -98,15 +101,14 @@ async def _async_get(step: fetch.Get) -> fetch.Got:
         return fetch.Got(response.status_code, body=counter.body)
 
 
-def _client() -> httpx.Client:
+def _client(tls: ssl.SSLContext) -> httpx.Client:
     # One for each download, so that nothing is carried from host to host.
-    tls = pools.tls_context()
     own = transports.transport(tls, httpx.Limits(), trust_env=False)
     return httpx.Client(verify=tls, trust_env=False, timeout=_timeout(), transport=own)
 
 
-def _async_client() -> httpx.AsyncClient:
-    return httpx.AsyncClient(verify=pools.tls_context(), trust_env=False, timeout=_timeout())
+def _async_client(tls: ssl.SSLContext) -> httpx.AsyncClient:
+    return httpx.AsyncClient(verify=tls, trust_env=False, timeout=_timeout())
 
 
 def _timeout() -> httpx.Timeout:
@@ -120,6 +122,10 @@ def _mapped_download(url: httpx.URL) -> Iterator[None]:
     except (httpx.TimeoutException, TimeoutError):
         text = f"the host {fetch.name(url)} did not deliver the picture within {fetch.TOTAL_TIMEOUT:g} s"
         raise ImageFetchError(text) from None
+    except (httpx.InvalidURL, UnicodeError):
+        # httpx looks at a redirect's target, even where it is not to follow it.
+        text = f"the host {fetch.name(url)} redirects to an address that is no valid URL"
+        raise ImageBlockedError(text) from None
     except httpx.HTTPError as error:
         # Without the error's own text and chain: they tell the address that was dialled.
         raise ImageFetchError(

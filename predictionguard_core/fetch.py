@@ -134,8 +134,8 @@ def parse(text: str, policy: ImagePolicy) -> httpx.URL:
         raise ImageBlockedError("pictures are downloaded over http and https only")
     if url.userinfo or "@" in re.split("[/?#]", text.partition("://")[2], maxsplit=1)[0]:
         raise ImageBlockedError("the picture's address holds a user name or password")
-    if port == 0:
-        raise ImageBlockedError("the picture's address names port 0")
+    if port is not None and not 0 < port <= 65535:
+        raise ImageBlockedError("the picture's address names a port that is none")
     if not host or not _is_plain(host):
         raise ImageBlockedError("the picture's address names its host in a form that is not taken")
     if not policy.allows_host(host):

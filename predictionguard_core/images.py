@@ -23,7 +23,7 @@ from predictionguard_core.errors import (
     ImageTooLargeError,
     UnsupportedContentError,
 )
-from predictionguard_core.payloads import SLICE, Encoded, Payload, Raw
+from predictionguard_core.payloads import SLICE, Encoded, Payload, Raw, is_clean
 from predictionguard_core.policy import ImagePolicy
 
 _HEAD = 64
@@ -150,7 +150,10 @@ def one(found: list[Image]) -> Image:
 
 
 def _from_bytes(data: bytes, policy: ImagePolicy) -> list[Image]:
-    found = _from_payload(Raw(data), policy)
+    return _settled(_from_payload(Raw(data), policy))
+
+
+def _settled(found: Image | Job) -> list[Image]:
     return found.work() if isinstance(found, Job) else [found]
 
 
@@ -166,7 +169,7 @@ def _from_text(text: str, policy: ImagePolicy) -> Image | Remote | Job:
         return Remote(text.strip())
     scheme = start.partition(":")[0]
     if "://" in start or scheme in ("file", "javascript", "blob", "about"):
-        raise ImageBlockedError(f"pictures are downloaded over http and https only, not {scheme[:20]}:")
+        raise ImageBlockedError(f"pictures are downloaded over http and https only, not {scheme[:20]!r}")
     if sniff_base64(text):
         return _from_base64(text, 0, policy)
     if policy.local_roots and len(text) <= _LONGEST_PATH:
@@ -186,7 +189,7 @@ def _from_data_uri(text: str, policy: ImagePolicy) -> Image | Job:
     if text[:comma].rstrip().lower().endswith(";base64"):
         return _from_base64(text, comma + 1, policy)
     _check_bytes((len(text) - comma) // 3, policy)
-    return _from_payload(Raw(urllib.parse.unquote_to_bytes(text[comma + 1 :])), policy)
+    return Job(lambda: _from_bytes(urllib.parse.unquote_to_bytes(text[comma + 1 :]), policy))
 
 
 def sniff_base64(text: str) -> str | None:
@@ -201,7 +204,10 @@ def sniff_base64(text: str) -> str | None:
 
 
 def _from_base64(text: str | bytes, start: int, policy: ImagePolicy) -> Image | Job:
-    return _from_payload(Encoded(text, start), policy)
+    if is_clean(text, start):
+        return _from_payload(Encoded(text, start), policy)
+    _check_bytes((len(text) - start) // 5, policy)  # what is wrapped, or in percent signs, is longer than it says
+    return Job(lambda: _settled(_from_payload(Encoded(text, start), policy)))
 
 
 def _from_payload(payload: Payload, policy: ImagePolicy) -> Image | Job:

@@ -87,17 +87,24 @@ def _damaged() -> ImageFormatError:
     return ImageFormatError("the base64 is damaged: it holds characters that base64 has no use for")
 
 
-def _mended(text: str | bytes, start: int) -> tuple[str | bytes, int]:
-    # One search a sign, each at the speed of memory: clean base64 is not copied.
-    def holds(sign: str) -> bool:
-        return text.find(sign, start) >= 0 if isinstance(text, str) else text.find(sign.encode(), start) >= 0
+def is_clean(text: str | bytes, start: int) -> bool:
+    """Whether base64 can be used as it stands: no line breaks, no other alphabet, nothing left out at its end."""
+    # One search a sign, each at the speed of memory.
+    return not (-(len(text) - start) % 4 or any(_holds(text, sign, start) for sign in _UNCLEAN))
 
-    needs_work = [sign for sign in ("\n", "\r", " ", "\t", "-", "_", "%") if holds(sign)]
-    missing = -(len(text) - start) % 4
-    if not (needs_work or missing):
+
+_UNCLEAN = ("\n", "\r", " ", "\t", "-", "_", "%")
+
+
+def _holds(text: str | bytes, sign: str, start: int) -> bool:
+    return text.find(sign, start) >= 0 if isinstance(text, str) else text.find(sign.encode(), start) >= 0
+
+
+def _mended(text: str | bytes, start: int) -> tuple[str | bytes, int]:
+    if is_clean(text, start):
         return text, start
-    clean = text[start:] if isinstance(text, str) else text[start:].decode("ascii")
-    if "%" in needs_work:
+    clean = text[start:] if isinstance(text, str) else text[start:].decode("ascii", "replace")
+    if "%" in clean:
         clean = urllib.parse.unquote(clean)
     clean = "".join(clean.split()).replace("-", "+").replace("_", "/").rstrip("=")
     return clean + "=" * (-len(clean) % 4), 0

@@ -51,6 +51,7 @@ class _Registry:
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
+        self.tls_lock = threading.Lock()
         self.tls: ssl.SSLContext | None = None
         self.client: httpx.Client | None = None
         self.users: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -80,9 +81,16 @@ def _close_at_exit() -> None:
 
 def tls_context() -> ssl.SSLContext:
     """One for all: making it reads every root certificate, which takes longer than a call."""
-    if _registry.tls is None:
-        _registry.tls = httpx.create_ssl_context()
-    return _registry.tls
+    registry = _registry
+    with registry.tls_lock:
+        if registry.tls is None:
+            registry.tls = httpx.create_ssl_context()
+        return registry.tls
+
+
+async def async_tls_context() -> ssl.SSLContext:
+    """The same, read off the event loop."""
+    return _registry.tls or await asyncio.to_thread(tls_context)
 
 
 def shared_client(user: object) -> httpx.Client:
@@ -106,16 +114,17 @@ def release_client(user: object) -> None:
         client.close()
 
 
-def shared_async_client(user: object) -> httpx.AsyncClient:
+async def shared_async_client(user: object) -> httpx.AsyncClient:
     """The running event loop's client, made at its first call and closed when `asyncio.run` ends the loop."""
     loop = asyncio.get_running_loop()
+    tls = await async_tls_context()
     registry = _registry
     with registry.lock:
         held = registry.loops.get(loop)
         if held is None:
             for other in [each for each in registry.loops if each.is_closed()]:
                 del registry.loops[other]
-            client = httpx.AsyncClient(verify=tls_context(), limits=_LIMITS)
+            client = httpx.AsyncClient(verify=tls, limits=_LIMITS)
             held = registry.loops[loop] = _Held(client, _kept(client, loop))
             # `asyncio.run` closes every asynchronous generator that was begun in its loop: the one moment at which a
             # loop that is about to end can still close its sockets. It is begun by hand, as this is no coroutine.
@@ -217,8 +226,9 @@ def mapped(base_url: str, timeout: float, *, answered: bool = False) -> Iterator
     except httpx.TransportError as error:
         text = f"the connection to {base_url} was lost ({_reason(error)})"
         raise APIConnectionError(text, may_retry=not answered) from error
-    except httpx.TooManyRedirects as error:
-        raise InvalidResponseError(f"{base_url} redirects without end; check the address") from error
+    except (httpx.TooManyRedirects, httpx.InvalidURL, UnicodeError) as error:
+        # httpx looks at a redirect's target, even where it is not to follow it.
+        raise InvalidResponseError(f"{base_url} redirects to nowhere; check the address") from error
     except httpx.DecodingError as error:
         raise InvalidResponseError(f"the answer of {base_url} is not encoded as it says") from error
 

@@ -651,7 +651,7 @@ class TestLoopsAndThreads:
 
         async def ask() -> None:
             await client.chat(HELLO)
-            held.append(pools.shared_async_client(client))
+            held.append(await pools.shared_async_client(client))
 
         for _ in range(3):
             asyncio.run(ask())
