@@ -10,14 +10,13 @@ BIN    := $(VENV)/bin
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
-IMAGE  ?=
-QUESTION ?=
+export IMAGE QUESTION
 
 .PHONY: demo test lint clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/demo.done
-	@"$(BIN)/python" notebooks/demo.py "$(IMAGE)" "$(QUESTION)"
+	@"$(BIN)/python" notebooks/demo.py "$$IMAGE" "$$QUESTION"
 
 test: lint
 	"$(BIN)/python" -m pytest

@@ -5,13 +5,14 @@ A picture becomes an image part that names its source; the core's image room doe
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, TypeGuard
 
 from langchain_core.messages import BaseMessage
 
 from predictionguard_core import wire
 from predictionguard_core.errors import UnsupportedContentError
-from predictionguard_core.images import Base64, sniff_base64
+from predictionguard_core.images import Base64, Image, sniff_base64
 
 Block = dict[str, Any]
 
@@ -73,7 +74,7 @@ def _image(block: Block) -> wire.ImagePart:
     return wire.ImagePart(image_url=wire.ImageURL.model_construct(url=_source(block), detail=detail))
 
 
-def _source(block: Block) -> str | Base64:
+def _source(block: Block) -> Any:
     """The picture's source in any of the forms that LangChain has or had, or that other providers' blocks use."""
     nested = block.get("image_url")
     if isinstance(nested, dict):
@@ -84,13 +85,15 @@ def _source(block: Block) -> str | Base64:
         if isinstance(inner, dict):
             block = inner
     for value in (nested, block.get("url")):
-        if isinstance(value, str):
+        if isinstance(value, str | bytes | Path | Image):
             return value
     for key in ("base64", "data", "file_data"):
         value = block.get(key)
         if isinstance(value, str):
             # Some put a whole data URI where base64 is meant.
             return value if value[:5].lower() == "data:" else Base64(value)
+        if isinstance(value, bytes):
+            return value
     if block.get("file_id") or (block.get("id") and block.get("source_type") == "id"):
         raise UnsupportedContentError("the endpoint keeps no files: send the picture itself, not a file id")
     raise UnsupportedContentError(

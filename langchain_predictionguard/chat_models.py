@@ -19,7 +19,7 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from langchain_predictionguard import errors, structured
 from langchain_predictionguard.blocks import with_mime_types
 from langchain_predictionguard.connection import CONFIG
-from langchain_predictionguard.messages import to_chunk, to_result, to_wire
+from langchain_predictionguard.messages import Chunks, to_result, to_wire
 from langchain_predictionguard.options import Generating
 from predictionguard_core import catalogue, tokens
 from predictionguard_core.errors import ConfigurationError
@@ -54,8 +54,8 @@ class ChatPredictionGuard(Generating, BaseChatModel):
         http_client, http_async_client: Your own httpx clients; used as they are and never closed.
         extra_body: Fields that are sent beside the documented ones.
 
-    Options that are None are not sent. Every one may also be given to a call or to `bind`. Making a model touches no
-    network.
+    Options that are None are not sent. Those of the answer, the checks, `extra_body` and `model` may also be given to a
+    call or to `bind`. Making a model touches no network.
 
     Errors are raised as classes that are both ours and LangChain's (`langchain_predictionguard.errors`).
 
@@ -107,8 +107,9 @@ class ChatPredictionGuard(Generating, BaseChatModel):
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
         with errors.mapped(), contextlib.closing(self._sync.stream(self._request(messages, stop, kwargs))) as chunks:
+            made = Chunks()
             for chunk in chunks:
-                yield to_chunk(chunk)
+                yield made.to_chunk(chunk)
 
     async def _astream(
         self,
@@ -119,13 +120,18 @@ class ChatPredictionGuard(Generating, BaseChatModel):
     ) -> AsyncIterator[ChatGenerationChunk]:
         with errors.mapped():
             async with contextlib.aclosing(self._async.stream(self._request(messages, stop, kwargs))) as chunks:
+                made = Chunks()
                 async for chunk in chunks:
-                    yield to_chunk(chunk)
+                    yield made.to_chunk(chunk)
 
     def _request(self, messages: Sequence[BaseMessage], stop: list[str] | None, given: dict[str, Any]) -> ChatRequest:
         options = self._options(stop, given)
         usage = StreamOptions(include_usage=options.pop("stream_usage", self.stream_usage))
-        return ChatRequest(messages=to_wire(messages), stream_options=usage, **options)
+        options = {"stream_options": usage, **options}
+        if "tool_choice" in options:
+            offered = [tool["function"]["name"] for tool in options.get("tools") or [] if "function" in tool]
+            options["tool_choice"] = _tool_choice(options["tool_choice"], offered)
+        return ChatRequest(messages=to_wire(messages), **options)
 
     def _request_of_nothing(self) -> ChatRequest:
         return self._request([], None, {})
@@ -150,8 +156,11 @@ class ChatPredictionGuard(Generating, BaseChatModel):
             **kwargs: Options of the call, such as `parallel_tool_calls`.
         """
         offered = [convert_to_openai_tool(tool, strict=strict) for tool in tools]
-        names = [tool["function"]["name"] for tool in offered]
         with errors.mapped():
+            for tool in offered:
+                if "function" not in tool:
+                    raise ConfigurationError(f"the endpoint takes tools of type function, not {tool.get('type')!r}")
+            names = [tool["function"]["name"] for tool in offered]
             choice = _tool_choice(tool_choice, names)
         if choice is not None:
             kwargs["tool_choice"] = choice

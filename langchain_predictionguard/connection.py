@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 import httpx
@@ -101,9 +102,18 @@ class Connected(BaseModel):
         return self._async_client
 
     def __setattr__(self, name: str, value: Any) -> None:
+        if name == "api_key" and isinstance(value, str):
+            value = SecretStr(value)
         super().__setattr__(name, value)
         if name in (*_FIELDS, "http_client", "http_async_client"):
             self._client = self._async_client = None
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy with other fields. A key that is given as text is hidden in it, too."""
+        twin = super().model_copy(deep=deep)
+        for name, value in (update or {}).items():
+            setattr(twin, name, value)
+        return twin
 
     def __copy__(self) -> Self:
         twin = super().__copy__()

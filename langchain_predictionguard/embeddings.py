@@ -9,6 +9,7 @@ from langchain_core.embeddings import Embeddings
 
 from langchain_predictionguard import errors
 from langchain_predictionguard.connection import CONFIG, Connected
+from predictionguard_core.errors import ContentError
 from predictionguard_core.wire import EmbeddingInput, EmbeddingRequest
 
 
@@ -70,12 +71,12 @@ class PredictionGuardEmbeddings(Connected, Embeddings):
     def embed_image_text(self, inputs: Sequence[Mapping[str, Any]]) -> list[list[float]]:
         """A vector for each dict of a `text`, an `image`, or both as one."""
         with errors.mapped():
-            return self._sync.embed(self._request([EmbeddingInput(**each) for each in inputs]))
+            return self._sync.embed(self._request(_inputs(inputs)))
 
     async def aembed_image_text(self, inputs: Sequence[Mapping[str, Any]]) -> list[list[float]]:
         """`embed_image_text`, asynchronous."""
         with errors.mapped():
-            return await self._async.embed(self._request([EmbeddingInput(**each) for each in inputs]))
+            return await self._async.embed(self._request(_inputs(inputs)))
 
     def _request(self, inputs: list[str] | list[EmbeddingInput]) -> EmbeddingRequest:
         return EmbeddingRequest(
@@ -84,3 +85,10 @@ class PredictionGuardEmbeddings(Connected, Embeddings):
             truncate=self.truncate,
             truncation_direction=self.truncation_direction,
         )
+
+
+def _inputs(inputs: Sequence[Mapping[str, Any]]) -> list[EmbeddingInput]:
+    for index, each in enumerate(inputs):
+        if not isinstance(each, Mapping):
+            raise ContentError(f"an input is a dict of text and image, not {type(each).__name__}", block_index=index)
+    return [EmbeddingInput(**each) for each in inputs]

@@ -66,7 +66,7 @@ def to_wire(messages: Sequence[BaseMessage]) -> list[wire.Message]:
 def _spoken(message: BaseMessage, index: int) -> wire.Message:
     role = _role(message, index)
     parts = _parts(message, index)
-    calls = _calls(message) if isinstance(message, AIMessage) else None
+    calls = _calls(message, index) if isinstance(message, AIMessage) else None
     return _message(role, parts, message, tool_calls=calls)
 
 
@@ -101,24 +101,35 @@ def _role(message: BaseMessage, index: int) -> Role:
             return "system"
         case ChatMessage() if message.role in _ROLES:
             return _ROLES[message.role]
+    if isinstance(message, ChatMessage) and message.role == "tool":
+        raise ContentError("a tool's message needs the id of its call: use ToolMessage", message_index=index)
     what = f"role {message.role!r}" if isinstance(message, ChatMessage) else type(message).__name__
     raise ContentError(
         f"the endpoint knows no {what}; the roles are system, user, assistant and tool", message_index=index
     )
 
 
-def _calls(message: AIMessage) -> list[wire.ToolCall] | None:
-    calls = [
-        _call(call["id"], call["name"], json.dumps(call["args"], ensure_ascii=False)) for call in message.tool_calls
-    ]
+def _calls(message: AIMessage, index: int) -> list[wire.ToolCall] | None:
+    calls = [_call(call["id"], call["name"], call["args"], index) for call in message.tool_calls]
     # What the model wrote, as it wrote it: the tool's complaint that follows would answer nothing otherwise.
-    calls += [_call(call["id"], call["name"] or "", call["args"] or "") for call in message.invalid_tool_calls]
+    calls += [_call(call["id"], call["name"] or "", call["args"] or "", index) for call in message.invalid_tool_calls]
+    known = {call.id for call in calls}
+    for block in message.content:
+        # Calls that another provider, or a message made by hand, has only among the content.
+        if isinstance(block, dict) and block.get("type") in ("tool_use", "tool_call") and block.get("id") not in known:
+            arguments = block.get("input", block.get("args", {}))
+            calls.append(_call(block.get("id"), str(block.get("name") or ""), arguments, index))
     return calls or None
 
 
-def _call(call_id: str | None, name: str, arguments: str) -> wire.ToolCall:
-    function = wire.FunctionCall(name=name, arguments=arguments)
-    return wire.ToolCall(id=call_id or "", function=function)
+def _call(call_id: str | None, name: str, arguments: Any, index: int) -> wire.ToolCall:
+    try:
+        text = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ContentError(
+            f"the arguments of the call of {name!r} are no JSON ({type(error).__name__})", message_index=index
+        ) from None
+    return wire.ToolCall(id=str(call_id or ""), function=wire.FunctionCall(name=name, arguments=text))
 
 
 def _parts(message: BaseMessage, index: int) -> list[wire.Part]:
@@ -170,8 +181,61 @@ def _generation(choice: wire.Choice, completion: wire.ChatCompletion) -> ChatGen
     )
 
 
+class Chunks:
+    """The chunks of one answer, one after the other.
+
+    LangChain reads the arguments of a streamed call as far as they parse, so that a call which was cut off would be
+    made with what happens to be there. The last chunk closes such arguments so that nothing parses them.
+    """
+
+    def __init__(self) -> None:
+        self._arguments: dict[int | None, str] = {}
+
+    def to_chunk(self, chunk: wire.ChatChunk) -> ChatGenerationChunk:
+        """LangChain's chunk. The finish reason, the model's name and the usage stand on the last one only."""
+        for choice in chunk.choices:
+            for call in choice.delta.tool_calls or []:
+                self._arguments[call.index] = self._arguments.get(call.index, "") + (call.function.arguments or "")
+        made = to_chunk(chunk)
+        if chunk.is_last:
+            broken = [
+                tool_call_chunk(name=None, args=_spoiler(text), id=None, index=index)
+                for index, text in self._arguments.items()
+                if not _is_object(text)
+            ]
+            if broken and isinstance(made.message, AIMessageChunk):
+                made.message = made.message.model_copy(
+                    update={"tool_call_chunks": made.message.tool_call_chunks + broken}
+                )
+        return made
+
+
+def _is_object(text: str) -> bool:
+    try:
+        return not text.strip() or isinstance(json.loads(text), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _spoiler(text: str) -> str:
+    """What makes cut JSON such that no mending helps: outside of any string, a bracket that does not fit."""
+    open_brackets: list[str] = []
+    in_string = escaped = False
+    for sign in text:
+        if in_string:
+            escaped, in_string = sign == "\\" and not escaped, sign != '"' or escaped
+        elif sign == '"':
+            in_string = True
+        elif sign in "{[":
+            open_brackets.append(sign)
+        elif sign in "}]" and open_brackets:
+            open_brackets.pop()
+    wrong = "}" if open_brackets[-1:] == ["["] else "]"
+    return ("\\" if escaped else "") + ('"' if in_string else "") + wrong
+
+
 def to_chunk(chunk: wire.ChatChunk) -> ChatGenerationChunk:
-    """LangChain's chunk. The finish reason, the model's name and the usage stand on the last one only."""
+    """One chunk by itself, as `Chunks` hands it on."""
     delta = chunk.choices[0].delta if chunk.choices else wire.Delta()
     finish_reason = chunk.choices[0].finish_reason if chunk.choices else None
     return ChatGenerationChunk(

@@ -78,6 +78,7 @@ class Generating(Connected):
     @property
     def _identifying_params(self) -> dict[str, Any]:
         options = {name: getattr(self, name) for name in ("model", "base_url", *self.sent)}
+        options["images"] = self.images.as_dict() or None  # what a picture becomes is a part of the question
         return {name: value for name, value in options.items() if value is not None}
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:

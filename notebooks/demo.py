@@ -61,8 +61,8 @@ def first_that_sees(client: Client) -> str:
 
 
 if __name__ == "__main__":
-    given = [argument for argument in sys.argv[1:] if argument]
+    photo, question = (*sys.argv[1:], "", "")[:2]
     try:
-        main(Path(given[0]) if given else PHOTO, given[1] if len(given) > 1 else QUESTION)
+        main(Path(photo) if photo else PHOTO, question or QUESTION)
     except PredictionGuardError as error:
         sys.exit(f"\n{type(error).__name__}: {error}")

@@ -120,7 +120,7 @@ class Client(Connection):
                     return
                 reader = ChunkReader(exchange.request_id(opened))
                 pieces = response.iter_bytes()
-                for data in pieces:
+                for data in pools.until_finished(pieces, reader):
                     for chunk in reader.feed(data):
                         yield chunk
                     if reader.done:
@@ -143,6 +143,9 @@ class Client(Connection):
         except StopIteration as end:
             value: T = end.value
             return value
+        except PredictionGuardError as error:
+            self._without_echo(error)
+            raise
 
     def _perform(self, step: steps.Step) -> Any:
         match step:
@@ -253,7 +256,7 @@ class AsyncClient(Connection):
                     return
                 reader = ChunkReader(exchange.request_id(opened))
                 pieces = response.aiter_bytes()
-                async for data in pieces:
+                async for data in pools.async_until_finished(pieces, reader):
                     for chunk in reader.feed(data):
                         yield chunk
                     if reader.done:
@@ -276,6 +279,9 @@ class AsyncClient(Connection):
         except StopIteration as end:
             value: T = end.value
             return value
+        except PredictionGuardError as error:
+            self._without_echo(error)
+            raise
 
     async def _perform(self, step: steps.Step) -> Any:
         match step:

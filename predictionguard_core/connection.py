@@ -8,7 +8,7 @@ from typing import Any, Self
 import httpx
 
 from predictionguard_core import pools, settings, steps
-from predictionguard_core.errors import ConfigurationError
+from predictionguard_core.errors import ConfigurationError, PredictionGuardError
 from predictionguard_core.policy import ImagePolicy
 from predictionguard_core.version import __version__
 
@@ -77,6 +77,14 @@ class Connection:
 
     def __deepcopy__(self, memo: Any) -> Self:
         return self.__copy__()
+
+    def _without_echo(self, error: PredictionGuardError) -> PredictionGuardError:
+        """The error, without the key that a service may have echoed."""
+        key = self._settings.api_key.get_secret_value()
+        if key in error.message:
+            error.message = error.message.replace(key, "<the api key>")
+            error.args = (error.message,)
+        return error
 
     def _arguments(self, send: steps.Send) -> dict[str, Any]:
         headers = {

@@ -102,7 +102,7 @@ class ChunkReader:
 
     `done` says that `[DONE]` came: what follows is not read. Raises `StreamInterruptedError` from `finish` if the
     answer's end never came, the error's own class for an error inside the stream, `InvalidResponseError` for an event
-    that is not a chunk.
+    that is not a chunk. `has_finished` says that the finish reason came.
     """
 
     def __init__(self, request_id: str | None = None) -> None:
@@ -112,7 +112,7 @@ class ChunkReader:
         self._last = ChatChunk(choices=[ChunkChoice()], is_last=True)
         self._has_begun = False
         self._has_text = False
-        self._has_finished = False
+        self.has_finished = False
         self._calls = ToolCallFragments()
 
     def feed(self, data: bytes) -> Iterator[ChatChunk]:
@@ -124,7 +124,7 @@ class ChunkReader:
         yield from self._chunks(self._events.finish())
         if self.done:
             return
-        if not self._has_finished:
+        if not self.has_finished:
             raise StreamInterruptedError(
                 "the stream ended before the answer did: what was delivered is only a part of it. Ask again"
             )
@@ -170,8 +170,8 @@ class ChunkReader:
             self._calls.settle(delta.tool_calls)
         if choice.finish_reason is None:
             return True
-        if not self._has_finished:
-            self._has_finished = True
+        if not self.has_finished:
+            self.has_finished = True
             self._last.choices[0].finish_reason = choice.finish_reason
         choice.finish_reason = choice.generated_text = None
         return bool(delta.content or delta.reasoning or delta.tool_calls)
@@ -197,7 +197,8 @@ class ToolCallFragments:
 
     def __init__(self) -> None:
         self._ids: list[str | None] = []
-        self._named: list[bool] = []
+        self._names: list[str | None] = []
+        self._has_arguments: list[bool] = []
         self._by_index: dict[int | None, int] = {}
 
     def settle(self, fragments: list[ToolCallDelta]) -> None:
@@ -207,21 +208,29 @@ class ToolCallFragments:
             if known is None:
                 known = len(self._ids)
                 self._ids.append(fragment.id)
-                self._named.append(False)
+                self._names.append(None)
+                self._has_arguments.append(False)
             elif fragment.id is not None and self._ids[known] is None:
                 self._ids[known] = fragment.id
             else:
                 fragment.id = None
             self._by_index[fragment.index] = self._by_index[None] = known
             fragment.index = known
-            if self._named[known]:
+            if self._names[known]:
                 fragment.function.name = None
-            self._named[known] = self._named[known] or bool(fragment.function.name)
+            self._names[known] = self._names[known] or fragment.function.name
+            self._has_arguments[known] = self._has_arguments[known] or bool(fragment.function.arguments)
 
     def _known(self, fragment: ToolCallDelta) -> int | None:
         if fragment.id and fragment.id in self._ids:
             return self._ids.index(fragment.id)
         candidate = self._by_index.get(fragment.index)
-        if candidate is not None and fragment.id and self._ids[candidate] is not None:
+        if candidate is None:
             return None
-        return candidate
+        other_id = bool(fragment.id) and self._ids[candidate] is not None
+        # Without ids, a name where one has been said, and arguments begun, is another call's.
+        other_name = not fragment.id and bool(fragment.function.name) and self._has_arguments[candidate]
+        begins = other_name and (
+            fragment.function.name != self._names[candidate] or (fragment.function.arguments or "").startswith("{")
+        )
+        return None if other_id or begins else candidate

@@ -28,6 +28,7 @@ from predictionguard_core.wire import (
     ChatCompletion,
     ChatRequest,
     CompletionRequest,
+    EmbeddingInput,
     EmbeddingList,
     EmbeddingRequest,
     Model,
@@ -85,8 +86,10 @@ def complete_stream(request: CompletionRequest, max_retries: int) -> Flow[Answer
 def embed(request: EmbeddingRequest, policy: ImagePolicy, max_retries: int) -> Flow[list[list[float]]]:
     """The vectors of all inputs, in their order, asked for in batches of the endpoint's size."""
     vectors: list[list[float]] = []
-    for start in range(0, len(request.input), MAX_INPUTS):
-        inputs = yield from inputs_ready(request.input[start : start + MAX_INPUTS], start, policy)
+    has_images = any(isinstance(each, EmbeddingInput) and each.image is not None for each in request.input)
+    size = min(MAX_INPUTS, policy.max_images) if has_images else MAX_INPUTS
+    for start in range(0, len(request.input), size):
+        inputs = yield from inputs_ready(request.input[start : start + size], start, policy)
         batch = request.model_copy(update={"input": inputs})
         answer = yield from _sent(Send("POST", "/embeddings", embedding_body(batch), request.model), max_retries)
         data = sorted(EmbeddingList.parse(answer.body).data, key=lambda each: each.index)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -11,7 +10,7 @@ from predictionguard_core.errors import ContentError, ImageTooLargeError
 from predictionguard_core.images import Image, Job, Remote
 from predictionguard_core.policy import ImagePolicy
 from predictionguard_core.steps import Fetch, Flow, Work
-from predictionguard_core.wire import MAX_INPUTS, ChatRequest, EmbeddingInput, ImagePart, ImageURL, Part, Place
+from predictionguard_core.wire import ChatRequest, EmbeddingInput, ImagePart, ImageURL, Part, Place
 
 
 def with_images_ready(request: ChatRequest, policy: ImagePolicy) -> Flow[ChatRequest]:
@@ -35,8 +34,6 @@ def inputs_ready(
     ]
     if not sources:
         return inputs
-    # How many pictures a request may hold is a rule for prompts: here each is an input of its own.
-    policy = dataclasses.replace(policy, max_images=MAX_INPUTS)
     ready = iter((yield from _images_ready(sources, policy)))
     return [
         each.model_copy(update={"image": _one(next(ready), start + index)})

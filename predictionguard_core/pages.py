@@ -16,6 +16,7 @@ from predictionguard_core.policy import ImagePolicy
 
 _POINTS_PER_INCH = 72  # ISO 32000-1, 8.3.2.3
 _QUALITY = 92
+_LONGEST_EDGE = 65_500  # libjpeg's
 
 # PDFium keeps state of the whole process and takes one thread at a time.
 _lock = threading.Lock()
@@ -61,6 +62,11 @@ def _rendered(document: Any, number: int, policy: ImagePolicy) -> bytes:
     scale = policy.pdf_dpi / _POINTS_PER_INCH
     if policy.max_edge is not None:
         scale = min(scale, policy.max_edge / max(width, height, 1))
+    if max(width, height) * scale > _LONGEST_EDGE:
+        raise ImageTooLargeError(
+            f"page {number + 1} of the PDF has an edge of {round(max(width, height) * scale):,} pixels, a JPEG has at "
+            f"most {_LONGEST_EDGE:,} (ImagePolicy.max_edge, pdf_dpi)"
+        )
     pixels = round(width * scale) * round(height * scale)
     if pixels > policy.max_pixels:
         raise ImageTooLargeError(
@@ -69,7 +75,10 @@ def _rendered(document: Any, number: int, policy: ImagePolicy) -> bytes:
         )
     bitmap = page.render(scale=scale)
     out = BytesIO()
-    bitmap.to_pil().convert("RGB").save(out, "JPEG", quality=_QUALITY, subsampling=0)
+    try:
+        bitmap.to_pil().convert("RGB").save(out, "JPEG", quality=_QUALITY, subsampling=0)
+    except (OSError, ValueError, MemoryError):
+        raise ImageFormatError(f"page {number + 1} of the PDF can't be drawn") from None
     bitmap.close()
     page.close()
     return out.getvalue()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import binascii
-import urllib.parse
 from collections.abc import Iterator
 
 import pybase64
@@ -93,6 +92,9 @@ def is_clean(text: str | bytes, start: int) -> bool:
     return not (-(len(text) - start) % 4 or any(_holds(text, sign, start) for sign in _UNCLEAN))
 
 
+# The only signs of base64 that an address has to escape.
+_ESCAPES = {"%2B": "+", "%2b": "+", "%2F": "/", "%2f": "/", "%3D": "=", "%3d": "="}
+_ESCAPES |= {"%0A": "", "%0a": "", "%0D": "", "%0d": "", "%20": ""}
 _UNCLEAN = ("\n", "\r", " ", "\t", "-", "_", "%")
 
 
@@ -104,7 +106,7 @@ def _mended(text: str | bytes, start: int) -> tuple[str | bytes, int]:
     if is_clean(text, start):
         return text, start
     clean = text[start:] if isinstance(text, str) else text[start:].decode("ascii", "replace")
-    if "%" in clean:
-        clean = urllib.parse.unquote(clean)
+    for escape, sign in _ESCAPES.items():
+        clean = clean.replace(escape, sign)
     clean = "".join(clean.split()).replace("-", "+").replace("_", "/").rstrip("=")
     return clean + "=" * (-len(clean) % 4), 0

@@ -9,6 +9,7 @@ import asyncio
 import atexit
 import contextlib
 import dataclasses
+import importlib
 import os
 import ssl
 import threading
@@ -27,6 +28,7 @@ from predictionguard_core.errors import (
     InvalidResponseError,
     StreamInterruptedError,
 )
+from predictionguard_core.events import ChunkReader
 from predictionguard_core.wire import Body
 
 CONNECT_TIMEOUT = 10.0
@@ -90,7 +92,15 @@ def tls_context() -> ssl.SSLContext:
 
 async def async_tls_context() -> ssl.SSLContext:
     """The same, read off the event loop."""
-    return _registry.tls or await asyncio.to_thread(tls_context)
+    return _registry.tls if _registry.tls is not None else await asyncio.to_thread(_prepared)
+
+
+def _prepared() -> ssl.SSLContext:
+    # httpcore would import this at the first connection, on the loop.
+    for name in ("anyio.abc", "anyio.streams.tls", "anyio._backends._asyncio"):
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+    return tls_context()
 
 
 def shared_client(user: object) -> httpx.Client:
@@ -207,6 +217,26 @@ async def async_drain(pieces: AsyncIterator[bytes]) -> None:
         async with asyncio.timeout(_PATIENCE):
             async for _ in pieces:
                 pass
+
+
+def until_finished(pieces: Iterator[bytes], reader: ChunkReader) -> Iterator[bytes]:
+    """The same pieces; once the answer has its finish reason, a connection that breaks is merely its end."""
+    try:
+        for piece in pieces:
+            yield piece
+    except httpx.TransportError:
+        if not reader.has_finished:
+            raise
+
+
+async def async_until_finished(pieces: AsyncIterator[bytes], reader: ChunkReader) -> AsyncIterator[bytes]:
+    """`until_finished`, asynchronous."""
+    try:
+        async for piece in pieces:
+            yield piece
+    except httpx.TransportError:
+        if not reader.has_finished:
+            raise
 
 
 @contextlib.contextmanager

@@ -52,6 +52,8 @@ def _key(given: str | SecretStr | None) -> SecretStr:
             f"no API key: set {API_KEY_VARIABLE} or pass api_key=... (to try without one, start "
             "`python -m predictionguard_core.sandbox` and set what it prints)"
         )
+    if not text.strip("*"):
+        raise ConfigurationError(f"the API key is a row of asterisks, as a dump shows it; set {API_KEY_VARIABLE}")
     if not text.isascii() or not text.isprintable():
         raise ConfigurationError(
             "the API key holds a character that a header can't carry: is it whole, and only the key?"

@@ -64,7 +64,8 @@ def from_response(status_code: int, headers: Mapping[str, str], body: bytes) -> 
 def from_reply(error: Any, request_id: str | None = None) -> APIStatusError:
     """The error that stands inside a delivered reply: a choice's `status`, or an `error` event of a stream."""
     text, code = _text_of(error)
-    text = _shortened(text.removeprefix("error:").strip()) or "the service reported an error without a text"
+    text = text[len("error:") :] if text.lower().startswith("error:") else text
+    text = _shortened(text.strip()) or "the service reported an error without a text"
     status_code = code if isinstance(code, int) and 400 <= code <= 599 else 200
     return _class_of(status_code, text, code)(text, status_code=status_code, request_id=request_id)
 
@@ -79,7 +80,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     except ValueError:
         try:
             date = email.utils.parsedate_to_datetime(value)
-        except ValueError:
+        except (ValueError, OverflowError, TypeError):
             return None
         if date.tzinfo is None:
             date = date.replace(tzinfo=datetime.UTC)

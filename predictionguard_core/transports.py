@@ -53,7 +53,8 @@ def deadline(seconds: float) -> Iterator[None]:
 
 def transport(tls: ssl.SSLContext, limits: httpx.Limits, *, trust_env: bool = True) -> httpx.BaseTransport | None:
     """A transport; None where the environment names a proxy, which httpx itself has to be left to use."""
-    return None if trust_env and urllib.request.getproxies() else Transport(tls, limits)
+    named = urllib.request.getproxies().keys() - {"no"} if trust_env else ()
+    return None if named else Transport(tls, limits)
 
 
 class Transport(httpx.BaseTransport):

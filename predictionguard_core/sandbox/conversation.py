@@ -66,6 +66,11 @@ class Conversation:
         return texts[-1] if texts else ""
 
     @property
+    def called(self) -> set[str]:
+        """The names of the tools that the model has called in this turn."""
+        return {name for message in self.turn for name in (message.calls or {}).values()}
+
+    @property
     def results(self) -> list[tuple[str, str]]:
         """Name and text of each tool result the model has not spoken about yet.
 

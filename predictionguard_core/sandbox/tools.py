@@ -71,6 +71,10 @@ def choose(conversation: Conversation) -> list[Call]:
     question = conversation.question[:MAX_TEXT]
     if conversation.forced is not None:
         tools = [tool for tool in tools if tool.name == conversation.forced]
+    elif conversation.results:
+        # Made to call once more, a model goes on to a tool that it has not used yet.
+        called = conversation.called
+        tools = [tool for tool in tools if tool.name not in called] or tools
     pictures = conversation.pictures
 
     def fill(tool: Tool, text: str) -> tuple[dict[str, Any], bool]:

@@ -63,7 +63,7 @@ def _mended(body: bytes) -> bytes:
 
 def as_list(value: Any) -> Any:
     """A single object where a list is meant, as the specification's own examples show, becomes a list of one."""
-    return [value] if isinstance(value, dict) else value
+    return ([value] if value else []) if isinstance(value, dict) else value
 
 
 def check_extra(extra: dict[str, Any] | None, own: Iterable[str]) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AliasChoices, BeforeValidator, Field, model_validator
 
 from predictionguard_core import statuses
 from predictionguard_core.wire.base import Received, as_list
@@ -29,7 +29,24 @@ def _joined(content: Any) -> Any:
     return "".join(part["text"] for part in content if isinstance(part, dict) and isinstance(part.get("text"), str))
 
 
-_Count = Annotated[int, _or(0)]
+def _calls(value: Any) -> Any:
+    """The calls, without those of which nothing is said."""
+    calls = as_list(value)
+    return [call for call in calls if call != {}] if isinstance(calls, list) else calls
+
+
+def _number(value: Any) -> int:
+    return int(value) if isinstance(value, int | float) and abs(value) < 1e15 else 0
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) or value is None else str(value)
+
+
+# What is beside the answer is read if it can be: it costs nobody the answer.
+_Count = Annotated[int, BeforeValidator(_number)]
+_Name = Annotated[str | None, BeforeValidator(_text)]
+_Loose = Annotated[float | None, BeforeValidator(lambda value: value if isinstance(value, int | float) else None)]
 
 
 class PromptTokensDetails(Received):
@@ -83,8 +100,8 @@ class Delta(Received):
 
     role: str | None = None
     content: Annotated[str | None, BeforeValidator(_joined)] = None
-    reasoning: str | None = None
-    tool_calls: Annotated[list[ToolCallDelta] | None, BeforeValidator(as_list)] = None
+    reasoning: str | None = Field(default=None, validation_alias=AliasChoices("reasoning", "reasoning_content"))
+    tool_calls: Annotated[list[ToolCallDelta] | None, BeforeValidator(_calls)] = None
 
 
 class _Choice(Received):
@@ -129,9 +146,9 @@ class ChatChunk(Received):
     `is_last` is true on exactly one, the last: it has the finish reason and the usage.
     """
 
-    id: str | None = None
-    created: int | float | None = None
-    model: str | None = None
+    id: _Name = None
+    created: _Loose = None
+    model: _Name = None
     choices: Annotated[list[ChunkChoice], BeforeValidator(as_list), _or([])] = Field(default_factory=list)
     usage: Usage | None = None
     is_last: bool = False
@@ -140,9 +157,9 @@ class ChatChunk(Received):
 class ChatCompletion(Received):
     """A whole answer."""
 
-    id: str | None = None
-    created: int | float | None = None
-    model: str | None = None
+    id: _Name = None
+    created: _Loose = None
+    model: _Name = None
     choices: Annotated[list[Choice], BeforeValidator(as_list)] = Field(min_length=1)
     usage: Usage | None = None
 

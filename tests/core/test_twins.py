@@ -32,6 +32,7 @@ NAMES = {
     "async_drain": "drain",
     "async_limit": "limit",
     "async_tls_context": "tls_context",
+    "async_until_finished": "until_finished",
     "async_content": "content",
     "async_work_all": "work_all",
     "async_fetch_all": "fetch_all",

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from langchain.agents import create_agent
+from langchain.agents.structured_output import ToolStrategy
 from langchain_core.caches import InMemoryCache
 from langchain_core.messages import HumanMessage, ToolMessage
 from langchain_core.output_parsers import StrOutputParser
@@ -15,8 +16,9 @@ from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.rate_limiters import InMemoryRateLimiter
 from langchain_core.runnables import ConfigurableField
 from langchain_core.tools import tool
+from pydantic import BaseModel
 
-from langchain_predictionguard import ChatPredictionGuard, ContentError
+from langchain_predictionguard import ChatPredictionGuard, ContentError, ImagePolicy
 from predictionguard_core.sandbox import Sandbox
 from tests.langchain.conftest import VISION
 
@@ -125,3 +127,23 @@ def test_what_is_known_of_a_model() -> None:
     assert known is not None
     assert (known["image_inputs"], known["max_input_tokens"]) == (True, 16_384)
     assert ChatPredictionGuard("a-model-of-tomorrow", api_key="key").profile is None
+
+
+class Weather(BaseModel):
+    """The weather of a place."""
+
+    place: str
+
+
+def test_an_agent_with_a_tool_and_a_schema_for_its_answer_comes_to_an_end(chat: ChatPredictionGuard) -> None:
+    agent = create_agent(chat, tools=[take_photo], response_format=ToolStrategy(Weather))
+    ask = {"messages": [{"role": "user", "content": "Take a photo of Vienna and tell the weather there."}]}
+    assert agent.invoke(ask, {"recursion_limit": 12})["structured_response"] == Weather(place="Vienna")
+
+
+def test_the_cache_tells_policies_apart(box: Sandbox) -> None:
+    cache = InMemoryCache()
+    large = ChatPredictionGuard(VISION, api_key="key", base_url=box.url, cache=cache)
+    small = ChatPredictionGuard(VISION, api_key="key", base_url=box.url, cache=cache, images=ImagePolicy(max_edge=64))
+    assert "451 x 300" in large.invoke(asked(CAT)).text
+    assert "64 x 43" in small.invoke(asked(CAT)).text

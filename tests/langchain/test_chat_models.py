@@ -25,6 +25,7 @@ from pydantic import BaseModel
 
 import langchain_predictionguard as wing
 from langchain_predictionguard import ChatPredictionGuard, ImagePolicy, InputChecks, OutputChecks
+from predictionguard_core import Image as OurImage
 from predictionguard_core import errors as core
 from predictionguard_core.sandbox import Sandbox
 from tests.langchain.conftest import VISION
@@ -580,3 +581,33 @@ def test_a_pdf_becomes_its_pages(box: Sandbox, document: dict[str, Any]) -> None
 def test_texts_of_every_form(chat: ChatPredictionGuard, box: Sandbox, block: Any) -> None:
     chat.invoke([HumanMessage([block])])
     assert box.requests[-1]["messages"] == [{"role": "user", "content": "What is this?"}]
+
+
+@pytest.mark.parametrize("source", [PHOTOS / "cat.jpg", CAT, OurImage.open(CAT)], ids=["path", "bytes", "Image"])
+@pytest.mark.parametrize("form", ["image_url", "url"])
+def test_typed_sources(chat: ChatPredictionGuard, box: Sandbox, source: Any, form: str) -> None:
+    block = (
+        {"type": "image_url", "image_url": {"url": source}} if form == "image_url" else {"type": "image", "url": source}
+    )
+    chat.invoke([question(block)])
+    assert sent_pictures(box) == [CAT_URI]
+
+
+def test_a_key_that_is_set_later_is_hidden_too(chat: ChatPredictionGuard) -> None:
+    twin = chat.model_copy(update={"api_key": "key-set-later"})
+    chat.api_key = "key-set-later"  # type: ignore[assignment]
+    shown = [repr(chat), repr(twin), str(chat.model_dump()), str(twin.model_dump())]
+    assert [text for text in shown if "key-set-later" in text] == []
+    assert "Hello" in chat.invoke("Hello").text
+    with pytest.raises(wing.ConfigurationError, match="asterisks"):
+        ChatPredictionGuard.model_validate_json(chat.model_dump_json(exclude={"metadata"}))
+
+
+def test_tool_choice_through_bind(chat: ChatPredictionGuard, box: Sandbox) -> None:
+    chat.bind_tools([look]).bind(tool_choice="any").invoke("Hello")
+    assert box.requests[-1]["tool_choice"] == "required"
+
+
+def test_stream_options_of_a_call_win(chat: ChatPredictionGuard, box: Sandbox) -> None:
+    list(chat.stream("Hello", stream_options={"include_usage": False}))
+    assert box.requests[-1]["stream_options"] == {"include_usage": False}
