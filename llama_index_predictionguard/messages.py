@@ -14,6 +14,7 @@ from llama_index.core.base.llms.types import (
     ChatMessage,
     ChatResponse,
     ContentBlock,
+    DocumentBlock,
     ImageBlock,
     MessageRole,
     TextBlock,
@@ -40,7 +41,6 @@ _ROLES: dict[MessageRole, Role] = {
 }
 _DETAILS: dict[str, Literal["auto", "low", "high"]] = {"auto": "auto", "low": "low", "high": "high"}
 _NO_FORM = "the endpoint takes text and pictures, no block of type {!r}"
-_REMEDIES = {"document": "; send its text, or its pages as pictures"}
 
 
 # Down: to the endpoint
@@ -146,6 +146,8 @@ def _block_parts(block: Any, role: Role) -> list[wire.Part]:
         return [wire.TextPart.model_construct(text=block.text)]
     if isinstance(block, ImageBlock):
         return _image(block)
+    if isinstance(block, DocumentBlock):
+        return [wire.ImagePart.model_construct(image_url=wire.ImageURL.model_construct(url=block_source(block)))]
     kind = getattr(block, "block_type", type(block).__name__)
     # Calls go out beside the content. Thoughts of earlier turns are not given back to a model: the endpoint has no
     # field for them. A cache point is a hint with no content.
@@ -153,7 +155,7 @@ def _block_parts(block: Any, role: Role) -> list[wire.Part]:
         return []
     if isinstance(block, ToolCallBlock | ThinkingBlock):
         raise UnsupportedContentError(f"a block of type {kind!r} belongs in an assistant's message, not a {role}'s")
-    raise UnsupportedContentError(_NO_FORM.format(kind) + _REMEDIES.get(kind, ""))
+    raise UnsupportedContentError(_NO_FORM.format(kind))
 
 
 def _image(block: ImageBlock) -> list[wire.Part]:

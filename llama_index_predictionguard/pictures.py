@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from llama_index.core.base.llms.types import ImageBlock
+from llama_index.core.base.llms.types import DocumentBlock, ImageBlock
 from llama_index.core.schema import BaseNode, ImageDocument, ImageNode, MediaResource, Node, NodeWithScore
 
 from predictionguard_core import wire
@@ -41,9 +41,12 @@ class FromStart:
                 self._file.seek(stood)
 
 
-def block_source(block: ImageBlock) -> Any:
-    """The source that a block names. Raises `ImageFormatError` if it names none."""
-    image: Any = block.image  # older releases know no open files here
+def block_source(block: ImageBlock | DocumentBlock) -> Any:
+    """The source that a block names. Raises `ImageFormatError` if it names none.
+
+    A document is a source like any other: a PDF becomes pictures of its pages, and the bytes tell which it is.
+    """
+    image: Any = block.image if isinstance(block, ImageBlock) else block.data
     if isinstance(image, bytes) and image:
         # A validated block holds base64; one that was changed afterwards may hold a picture's own bytes.
         return Base64(image) if image.isascii() else image

@@ -183,7 +183,11 @@ async def test_many_pictures_come_back_in_order(make: Make, box: Sandbox, photos
     alone = [embedding.get_image_embedding(photos / name) for name in names]
     box.clear()
     vectors = embedding.get_image_embedding_batch(given)
-    assert [len(body["input"]) for body in box.requests] == [16, 14, 4]  # as many pictures in a request as the policy allows
+    assert [len(body["input"]) for body in box.requests] == [
+        16,
+        14,
+        4,
+    ]  # as many pictures in a request as the policy allows
     assert vectors == [alone[number % 4] for number in range(34)]
     assert await embedding.aget_image_embedding_batch(given) == vectors
 

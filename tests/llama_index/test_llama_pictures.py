@@ -184,7 +184,7 @@ def refused(llm: PredictionGuard, block: Any, kind: type[wing.ContentError]) -> 
         (lambda: ImageBlock(url="file:///etc/passwd"), wing.ImageBlockedError),
         (lambda: ImageBlock(path="/etc/passwd"), wing.ImageFormatError),
         (lambda: AudioBlock(audio=b"abc", format="mp3"), wing.UnsupportedContentError),
-        (lambda: DocumentBlock(data=b"%PDF-1.7", document_mimetype="application/pdf"), wing.UnsupportedContentError),
+        (lambda: DocumentBlock(data=b"%PDF-1.7", document_mimetype="application/pdf"), wing.ImageFormatError),
         (lambda: CitableBlock(title="t", source="s", content="c"), wing.UnsupportedContentError),
         (
             lambda: CitationBlock(cited_content="c", source="s", title="t", additional_location_info={}),
