@@ -1,0 +1,87 @@
+"""The deadline of a call, and what takes it away."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import threading
+from typing import Any
+
+import httpx
+import pytest
+
+from predictionguard_core import (
+    APITimeoutError,
+    AsyncClient,
+    AuthenticationError,
+    ChatRequest,
+    Client,
+    pools,
+    transports,
+)
+from tests.core.faults import RESET, STALL, Drip, FaultServer, answer
+
+HELLO = ChatRequest(model="m", messages="Hello")
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+WHOLE = b'data: {"id": "c", "choices": [{"index": 0, "delta": {"content": "hi"}, "finish_reason": "stop"}]}\n\n'
+FINISHED = HEAD + b"%x\r\n%s\r\n" % (len(WHOLE), WHOLE)
+
+
+@pytest.fixture
+def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No shared client yet: it heeds the environment when it is made."""
+    monkeypatch.setattr(pools, "_registry", pools._Registry())
+
+
+def streamed(colour: str, url: str, **options: Any) -> str:
+    async def ask() -> list[Any]:
+        return [chunk async for chunk in AsyncClient("key", url, **options).stream(HELLO)]
+
+    chunks = list(Client("key", url, **options).stream(HELLO)) if colour == "sync" else asyncio.run(ask())
+    return "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
+
+
+@pytest.mark.parametrize("variable", [None, "NO_PROXY", "no_proxy"])
+def test_the_deadline_holds_where_only_exceptions_from_proxies_are_named(
+    fresh: None, variable: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if variable:
+        monkeypatch.setenv(variable, "localhost,.example.com")
+    delivered = threading.Event()
+    with FaultServer([Drip(answer(200, {})[:60], 0.05), delivered.set, STALL]) as server:
+        with pytest.raises(APITimeoutError), Client("key", server.url, timeout=0.5, max_retries=0) as client:
+            client.chat(HELLO)
+        assert not delivered.is_set()
+
+
+@pytest.mark.parametrize(
+    ("variable", "own"), [("HTTPS_PROXY", False), ("all_proxy", False), ("NO_PROXY", True), (None, True)]
+)
+def test_a_proxy_is_left_to_httpx(variable: str | None, own: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if variable:
+        monkeypatch.setenv(variable, "http://127.0.0.1:9")
+    tls = ssl.create_default_context()
+    made = transports.transport(tls, httpx.Limits())
+    assert (made is not None) == own
+    assert transports.transport(tls, httpx.Limits(), trust_env=False) is not None
+
+
+@pytest.mark.parametrize("colour", ["sync", "async"])
+@pytest.mark.parametrize("end", [[], [RESET]], ids=["closed", "reset"])
+def test_an_answer_that_is_finished_is_kept_though_its_connection_breaks(colour: str, end: list[Any]) -> None:
+    with FaultServer([FINISHED, *end]) as server:
+        assert streamed(colour, server.url) == "hi"
+        assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("colour", ["sync", "async"])
+def test_an_answer_that_is_finished_is_kept_though_its_server_falls_silent(colour: str) -> None:
+    with FaultServer([FINISHED, STALL]) as server:
+        assert streamed(colour, server.url, timeout=0.5) == "hi"
+
+
+def test_a_key_that_the_service_echoes_is_left_out() -> None:
+    with FaultServer(answer(401, {"error": "Incorrect API key provided: sk-secret"})) as server:
+        with pytest.raises(AuthenticationError, match="Incorrect API key provided") as caught:
+            Client("sk-secret", server.url).chat(HELLO)
+    assert "sk-secret" not in f"{caught.value}{caught.value!r}{caught.value.args}{vars(caught.value)}"
