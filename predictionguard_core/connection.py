@@ -8,10 +8,11 @@ from typing import Any, Self
 import httpx
 
 from predictionguard_core import pools, settings, steps
-from predictionguard_core.errors import ConfigurationError, PredictionGuardError
+from predictionguard_core.errors import APIStatusError, ConfigurationError, PredictionGuardError
 from predictionguard_core.policy import ImagePolicy
 from predictionguard_core.version import __version__
 
+_SHORTEST_SECRET = 6  # what is shorter stands in many a text by chance, and is no secret
 _USER_AGENT = f"predictionguard-integrations/{__version__}"
 
 
@@ -81,7 +82,7 @@ class Connection:
     def _without_echo(self, error: PredictionGuardError) -> PredictionGuardError:
         """The error, without the key that a service may have echoed."""
         key = self._settings.api_key.get_secret_value()
-        if key in error.message:
+        if isinstance(error, APIStatusError) and len(key) >= _SHORTEST_SECRET and key in error.message:
             error.message = error.message.replace(key, "<the api key>")
             error.args = (error.message,)
         return error

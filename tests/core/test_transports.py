@@ -85,3 +85,9 @@ def test_a_key_that_the_service_echoes_is_left_out() -> None:
         with pytest.raises(AuthenticationError, match="Incorrect API key provided") as caught:
             Client("sk-secret", server.url).chat(HELLO)
     assert "sk-secret" not in f"{caught.value}{caught.value!r}{caught.value.args}{vars(caught.value)}"
+
+
+def test_a_word_that_is_also_a_key_stays() -> None:
+    with FaultServer(answer(401, {"error": "bad key"})) as server:
+        with pytest.raises(AuthenticationError, match="bad key"):
+            Client("key", server.url).chat(HELLO)
