@@ -80,7 +80,8 @@ def rework(data: bytes, header: Header, *, upright: bool, max_edge: int | None, 
         return data
     if not available():
         need = "to be turned upright or made smaller" if kind in SENDABLE else f"of type {kind} to be converted"
-        raise ImageFormatError(f"for a picture {need} Pillow must be installed: {_NO_PILLOW}")
+        other = ". Or send it as it lies, with ImagePolicy(upright=False)" if turned and kind in SENDABLE else ""
+        raise ImageFormatError(f"for a picture {need} Pillow must be installed: {_NO_PILLOW}{other}")
     try:
         return _reworked(data, header, header.orientation if turned else 1, max_edge, max_pixels)
     except ImageError:
