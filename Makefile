@@ -1,5 +1,5 @@
 # make demo    sets up and asks a vision model about a photograph, through both frameworks
-# make test    sets up and runs all tests, notebooks included
+# make test    sets up and runs all tests, notebooks included, on the newest versions and on the lowest
 # make lint    the formatter, the linter and the type checker
 # make clean   removes what the others made
 #
@@ -7,12 +7,13 @@
 
 VENV   := .venv
 BIN    := $(VENV)/bin
+LOWEST := .venv-lowest
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 export IMAGE QUESTION
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-lowest lint clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/demo.done
@@ -20,6 +21,13 @@ demo: $(VENV)/demo.done
 
 test: lint
 	"$(BIN)/python" -m pytest
+	@# The lowest versions have no wheels for Pythons that are younger than they are.
+	@if "$(BIN)/python" -c 'import sys; sys.exit(sys.version_info >= (3, 14))'; then $(MAKE) test-lowest; fi
+
+test-lowest: $(LOWEST)/test.done
+	@echo "Once more, on the lowest versions that pyproject.toml allows:"
+	"$(LOWEST)/bin/python" -m pytest -W ignore tests/core tests/langchain tests/llama_index \
+		--ignore tests/langchain/test_standard.py --ignore tests/langchain/test_chains.py
 
 lint: $(VENV)/test.done
 	"$(BIN)/ruff" format --check .
@@ -34,6 +42,13 @@ $(VENV)/test.done: $(BIN)/python pyproject.toml
 	"$(BIN)/pip" install --quiet --editable ".[all]" --group test --group lint
 	@touch $@
 
+# Without LangChain's agents and its suites of tests, which run on newer versions only.
+$(LOWEST)/test.done: $(BIN)/python pyproject.toml tests/lowest.py
+	"$(BIN)/python" -m venv --clear "$(LOWEST)"
+	"$(LOWEST)/bin/pip" install --quiet --upgrade "pip>=25.1"
+	"$(LOWEST)/bin/pip" install --quiet --editable . $$("$(BIN)/python" tests/lowest.py) pytest pytest-asyncio hypothesis
+	@touch $@
+
 # Debian ships Python without what makes virtual environments; its own package python3-venv brings it.
 $(BIN)/python:
 	@[ -n "$(PYTHON)" ] || { echo "Python 3.11 or newer is needed; on Debian: apt-get install python3 python3-venv"; exit 1; }
@@ -44,4 +59,4 @@ $(BIN)/python:
 	"$(BIN)/pip" install --quiet --upgrade "pip>=25.1" # the first that knows --group
 
 clean:
-	rm -rf "$(VENV)" .pytest_cache .mypy_cache .ruff_cache .hypothesis dist
+	rm -rf "$(VENV)" "$(LOWEST)" .pytest_cache .mypy_cache .ruff_cache .hypothesis dist
