@@ -35,12 +35,12 @@ def streamed(*fragments: dict[str, Any], finish: str = "tool_calls") -> AIMessag
 
 
 CUT = {
-    "in a word": '{"folder": "/tmp/x", "recursive": fa',
+    "in a word": '{"folder": "/srv/x", "recursive": fa',
     "in a string": '{"folder": "/tmp',
     "in an escape": '{"folder": "a\\',
     "after a brace": "{",
     "after a colon": '{"folder":',
-    "before the last brace": '{"folder": "/tmp/x"',
+    "before the last brace": '{"folder": "/srv/x"',
     "in a list": '{"folders": ["a", "b"',
     "no object": "[1]",
     "a word": "null",
