@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import yaml  # which langchain-core brings
 from langchain_core.callbacks import Callbacks
 from langchain_core.documents import BaseDocumentCompressor, Document
 from pydantic import Field
@@ -34,10 +35,13 @@ class PredictionGuardRerank(Connected, BaseDocumentCompressor):
     model_config = CONFIG
 
     def rerank(
-        self, query: str, documents: Sequence[str | Document], *, model: str | None = None
+        self, query: str, documents: Sequence[str | Document | dict[str, Any]], *, model: str | None = None
     ) -> list[dict[str, Any]]:
-        """Which documents answer `query` best: dicts of `index` and `relevance_score`, the best first, all of them."""
-        texts = [each.page_content if isinstance(each, Document) else each for each in documents]
+        """Which documents answer `query` best: dicts of `index` and `relevance_score`, the best first, all of them.
+
+        A document that is a dict is judged as its YAML.
+        """
+        texts = [_text(each) for each in documents]
         with errors.mapped():
             request = RerankRequest(model=model or self.model, query=query, documents=texts, return_documents=False)
             ranked = self._sync.rerank(request)
@@ -68,3 +72,9 @@ class PredictionGuardRerank(Connected, BaseDocumentCompressor):
             )
             for each in ranked[: self.top_n]
         ]
+
+
+def _text(document: Any) -> Any:
+    if isinstance(document, Document):
+        return document.page_content
+    return yaml.safe_dump(document, sort_keys=False, allow_unicode=True) if isinstance(document, dict) else document

@@ -218,6 +218,10 @@ class TestCodeForTheRetiredPackage:
         ranked = reranker.rerank("learning", ["Pizza.", Document("Deep learning.")])
         assert [each["index"] for each in ranked] == [1, 0]
         assert ranked[0]["relevance_score"] > ranked[1]["relevance_score"]
+        assert [each["index"] for each in reranker.rerank("learning", [{"topic": "pizza"}, {"topic": "learning"}])] == [
+            1,
+            0,
+        ]
 
 
 @pytest.mark.parametrize(
