@@ -28,7 +28,6 @@ from predictionguard_core.wire import (
     ChatCompletion,
     ChatRequest,
     CompletionRequest,
-    EmbeddingInput,
     EmbeddingList,
     EmbeddingRequest,
     Model,
@@ -40,6 +39,7 @@ from predictionguard_core.wire import (
     check_status,
     completion_body,
     embedding_body,
+    has_image,
     rerank_body,
 )
 
@@ -86,8 +86,7 @@ def complete_stream(request: CompletionRequest, max_retries: int) -> Flow[Answer
 def embed(request: EmbeddingRequest, policy: ImagePolicy, max_retries: int) -> Flow[list[list[float]]]:
     """The vectors of all inputs, in their order, asked for in batches of the endpoint's size."""
     vectors: list[list[float]] = []
-    has_images = any(isinstance(each, EmbeddingInput) and each.image is not None for each in request.input)
-    size = min(MAX_INPUTS, policy.max_images) if has_images else MAX_INPUTS
+    size = min(MAX_INPUTS, policy.max_images) if any(map(has_image, request.input)) else MAX_INPUTS
     for start in range(0, len(request.input), size):
         inputs = yield from inputs_ready(request.input[start : start + size], start, policy)
         batch = request.model_copy(update={"input": inputs})

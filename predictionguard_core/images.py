@@ -23,7 +23,7 @@ from predictionguard_core.errors import (
     ImageTooLargeError,
     UnsupportedContentError,
 )
-from predictionguard_core.payloads import SLICE, Encoded, Payload, Raw, is_clean
+from predictionguard_core.payloads import SLICE, Encoded, Payload, Raw, is_clean, mended
 from predictionguard_core.policy import ImagePolicy
 
 _HEAD = 64
@@ -211,9 +211,11 @@ def _from_base64(text: str | bytes, start: int, policy: ImagePolicy) -> Image | 
     clean, length = is_clean(text, start), len(text) - start
     # In percent signs four characters can be one byte; otherwise it is four to three.
     _check_bytes(length // 4 * 3 - 2 if clean else length // 4, policy)
-    if clean and length <= _AT_ONCE:
-        return _from_payload(Encoded(text, start), policy)
-    return Job(lambda: _settled(_from_payload(Encoded(text, start), policy)))
+    if not clean:
+        return Job(lambda: _settled(_from_payload(Encoded(mended(text, start), 0), policy)))
+    if length > _AT_ONCE:
+        return Job(lambda: _settled(_from_payload(Encoded(text, start), policy)))
+    return _from_payload(Encoded(text, start), policy)
 
 
 def _from_payload(payload: Payload, policy: ImagePolicy) -> Image | Job:

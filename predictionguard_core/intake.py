@@ -10,7 +10,7 @@ from predictionguard_core.errors import ContentError, ImageTooLargeError
 from predictionguard_core.images import Image, Job, Remote
 from predictionguard_core.policy import ImagePolicy
 from predictionguard_core.steps import Fetch, Flow, Work
-from predictionguard_core.wire import ChatRequest, EmbeddingInput, ImagePart, ImageURL, Part, Place
+from predictionguard_core.wire import ChatRequest, EmbeddingInput, ImagePart, ImageURL, Part, Place, has_image
 
 
 def with_images_ready(request: ChatRequest, policy: ImagePolicy) -> Flow[ChatRequest]:
@@ -27,18 +27,12 @@ def inputs_ready(
     inputs: list[str] | list[EmbeddingInput], start: int, policy: ImagePolicy
 ) -> Flow[list[str] | list[EmbeddingInput]]:
     """The inputs with a ready `Image` in each that has a picture. In an error, the block is the input's number."""
-    sources = [
-        (each.image, (None, start + index))
-        for index, each in enumerate(inputs)
-        if isinstance(each, EmbeddingInput) and each.image is not None
-    ]
+    sources = [(each.image, (None, start + index)) for index, each in enumerate(inputs) if has_image(each)]
     if not sources:
         return inputs
     ready = iter((yield from _images_ready(sources, policy)))
     return [
-        each.model_copy(update={"image": _one(next(ready), start + index)})
-        if isinstance(each, EmbeddingInput) and each.image is not None
-        else each
+        each.model_copy(update={"image": _one(next(ready), start + index)}) if has_image(each) else each
         for index, each in enumerate(inputs)
     ]  # type: ignore[return-value]
 

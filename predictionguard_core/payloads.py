@@ -38,14 +38,13 @@ class Raw:
 class Encoded:
     """Base64 that arrived ready: passed on as it is, decoded only where somebody looks.
 
-    `start` is where the base64 begins in `text`. Text that is no clean base64 (line breaks, the URL-safe alphabet,
-    percent signs, no padding) is mended first, which costs one copy.
+    `start` is where the base64 begins in `text`. It has to be clean (`is_clean`): what has line breaks, the URL-safe
+    alphabet, percent signs or no padding is `mended` first.
     """
 
     __slots__ = ("_end", "_start", "_text", "encoded_length", "length")
 
     def __init__(self, text: str | bytes, start: int) -> None:
-        text, start = _mended(text, start)
         self._text, self._start, self._end = text, start, len(text)
         self.encoded_length = self._end - start
         tail = text[max(start, self._end - 2) :]
@@ -102,11 +101,10 @@ def _holds(text: str | bytes, sign: str, start: int) -> bool:
     return text.find(sign, start) >= 0 if isinstance(text, str) else text.find(sign.encode(), start) >= 0
 
 
-def _mended(text: str | bytes, start: int) -> tuple[str | bytes, int]:
-    if is_clean(text, start):
-        return text, start
+def mended(text: str | bytes, start: int) -> str:
+    """Base64 that is not clean, as it should have come. Costs a copy."""
     clean = text[start:] if isinstance(text, str) else text[start:].decode("ascii", "replace")
     for escape, sign in _ESCAPES.items():
         clean = clean.replace(escape, sign)
     clean = "".join(clean.split()).replace("-", "+").replace("_", "/").rstrip("=")
-    return clean + "=" * (-len(clean) % 4), 0
+    return clean + "=" * (-len(clean) % 4)

@@ -26,6 +26,7 @@ from predictionguard_core.wire.embeddings import (
     EmbeddingInput,
     EmbeddingList,
     EmbeddingRequest,
+    has_image,
 )
 from predictionguard_core.wire.models import CAPABILITIES, Capability, Model, ModelList
 from predictionguard_core.wire.reply import (
@@ -88,6 +89,7 @@ __all__ = [
     "check_status",
     "completion_body",
     "embedding_body",
+    "has_image",
     "refusal",
     "rerank_body",
 ]

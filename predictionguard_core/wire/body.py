@@ -11,7 +11,7 @@ from pydantic_core import PydanticSerializationError, to_json
 from predictionguard_core.errors import ConfigurationError, ContentError
 from predictionguard_core.wire.chat import SPLICE, ChatRequest, Message, StreamOptions
 from predictionguard_core.wire.completions import CompletionRequest
-from predictionguard_core.wire.embeddings import EmbeddingInput, EmbeddingRequest
+from predictionguard_core.wire.embeddings import EmbeddingInput, EmbeddingRequest, has_image
 from predictionguard_core.wire.rerank import RerankRequest
 
 _MESSAGES = TypeAdapter(list[Message])
@@ -89,7 +89,7 @@ def embedding_body(request: EmbeddingRequest) -> Body:
         for index, each in enumerate(request.input):
             _text(each, None, index)
         raise
-    images = (each.image.bare for each in request.input if isinstance(each, EmbeddingInput) and each.image is not None)
+    images = (each.image.bare for each in request.input if has_image(each))
     return _spliced(head, inputs, _IMAGE, images)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 from pydantic import Field, FieldSerializationInfo, field_serializer
 
@@ -28,6 +28,11 @@ class EmbeddingInput(Request):
     @field_serializer("image")
     def _placeholder(self, image: Any, info: FieldSerializationInfo[Any]) -> Any:
         return hidden(image, info.context is SPLICE)
+
+
+def has_image(given: object) -> TypeGuard[EmbeddingInput]:
+    """Whether an input is, or has beside its text, a picture."""
+    return isinstance(given, EmbeddingInput) and given.image is not None
 
 
 class EmbeddingRequest(Request):
