@@ -1,5 +1,6 @@
 # make demo    sets up and asks a vision model about a photograph, through both frameworks
 # make test    sets up and runs all tests, notebooks included, on the newest versions and on the lowest
+# make bench   sets up the rivals beside this, and measures all; make bench QUICK=1 takes less than a minute
 # make lint    the formatter, the linter and the type checker
 # make clean   removes what the others made
 #
@@ -8,12 +9,13 @@
 VENV   := .venv
 BIN    := $(VENV)/bin
 LOWEST := .venv-lowest
+BENCH  := .venv-bench
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 export IMAGE QUESTION
 
-.PHONY: demo test test-lowest lint clean
+.PHONY: demo test test-lowest bench lint clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/demo.done
@@ -29,6 +31,9 @@ test-lowest: $(LOWEST)/test.done
 	"$(LOWEST)/bin/python" -m pytest -W ignore tests/core tests/langchain tests/llama_index \
 		--ignore tests/langchain/test_standard.py --ignore tests/langchain/test_chains.py
 
+bench: $(BENCH)/bench.done
+	"$(BENCH)/bin/python" -m tests.benchmarks $(if $(QUICK),--quick) $(ARGS)
+
 lint: $(VENV)/test.done
 	"$(BIN)/ruff" format --check .
 	"$(BIN)/ruff" check .
@@ -40,6 +45,13 @@ $(VENV)/demo.done: $(BIN)/python pyproject.toml
 
 $(VENV)/test.done: $(BIN)/python pyproject.toml
 	"$(BIN)/pip" install --quiet --editable ".[all]" --group test --group lint
+	@touch $@
+
+# The rivals stay out of the environment that the tests run in.
+$(BENCH)/bench.done: $(BIN)/python pyproject.toml
+	"$(BIN)/python" -m venv --clear "$(BENCH)"
+	"$(BENCH)/bin/pip" install --quiet --upgrade "pip>=25.1"
+	"$(BENCH)/bin/pip" install --quiet --editable ".[all]" --group bench
 	@touch $@
 
 # Without LangChain's agents and its suites of tests, which run on newer versions only.
@@ -59,4 +71,4 @@ $(BIN)/python:
 	"$(BIN)/pip" install --quiet --upgrade "pip>=25.1" # the first that knows --group
 
 clean:
-	rm -rf "$(VENV)" "$(LOWEST)" .pytest_cache .mypy_cache .ruff_cache .hypothesis dist
+	rm -rf "$(VENV)" "$(LOWEST)" "$(BENCH)" .pytest_cache .mypy_cache .ruff_cache .hypothesis dist
