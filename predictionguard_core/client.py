@@ -164,10 +164,7 @@ class Client(Connection):
         timeout = self._settings.timeout
         with pools.mapped(self.base_url, timeout):
             with pools.limit(timeout) as limit:
-                request = client.build_request(
-                    send.method, self.base_url + send.path, content=pools.content(send.body), **self._arguments(send)
-                )
-                response = client.send(request, stream=True)
+                response = pools.opened(client, self._call(send), send.body)
                 if send.stream and response.is_success:
                     return Opened(response.status_code, response.headers, response=response)
                 with contextlib.closing(response):
@@ -300,13 +297,7 @@ class AsyncClient(Connection):
         timeout = self._settings.timeout
         with pools.mapped(self.base_url, timeout):
             async with pools.async_limit(timeout) as limit:
-                request = client.build_request(
-                    send.method,
-                    self.base_url + send.path,
-                    content=pools.async_content(send.body),
-                    **self._arguments(send),
-                )
-                response = await client.send(request, stream=True)
+                response = await pools.async_opened(client, self._call(send), send.body)
                 if send.stream and response.is_success:
                     return Opened(response.status_code, response.headers, response=response)
                 async with contextlib.aclosing(response):

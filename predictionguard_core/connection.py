@@ -8,6 +8,7 @@ from typing import Any, Self
 import httpx
 
 from predictionguard_core import pools, settings, steps
+from predictionguard_core.calls import Call
 from predictionguard_core.errors import APIStatusError, ConfigurationError, PredictionGuardError
 from predictionguard_core.policy import ImagePolicy
 from predictionguard_core.version import __version__
@@ -87,17 +88,15 @@ class Connection:
             error.args = (error.message,)
         return error
 
-    def _arguments(self, send: steps.Send) -> dict[str, Any]:
+    def _call(self, send: steps.Send) -> Call:
         headers = {
             "Authorization": f"Bearer {self._settings.api_key.get_secret_value()}",
             "Accept": "text/event-stream" if send.stream else "application/json",
+            "Accept-Encoding": "gzip, deflate",
             "User-Agent": _USER_AGENT,
         }
         if send.body is not None:
             headers["Content-Type"] = "application/json"
             headers["Content-Length"] = str(send.body.length)
         timeout = self._settings.timeout
-        return {
-            "headers": headers,
-            "timeout": httpx.Timeout(timeout, connect=min(timeout, pools.CONNECT_TIMEOUT)),
-        }
+        return Call(send.method, self.base_url + send.path, headers, timeout, min(timeout, pools.CONNECT_TIMEOUT))

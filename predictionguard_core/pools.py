@@ -1,4 +1,6 @@
-"""The network cable: httpx clients, one per process and event loop, and what both colours of `client` do with them.
+"""The network cable: transports, one per process and event loop, and what both colours of `client` do with them.
+
+Where the environment names a proxy, and where a user gives a client of his own, it is httpx that calls.
 
 Whatever comes in two colours stands here side by side, so that `Client` and `AsyncClient` can be the same text.
 """
@@ -15,12 +17,13 @@ import ssl
 import threading
 import time
 import weakref
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from typing import Any
 
 import httpx
 
-from predictionguard_core import transports
+from predictionguard_core import deadlines
+from predictionguard_core.calls import AsyncReply, Call, Reply
 from predictionguard_core.errors import (
     APIConnectionError,
     APITimeoutError,
@@ -29,10 +32,14 @@ from predictionguard_core.errors import (
     StreamInterruptedError,
 )
 from predictionguard_core.events import ChunkReader
+from predictionguard_core.transports import AsyncTransport, Transport, async_transport, transport
 from predictionguard_core.wire import Body
 
+AnyClient = httpx.Client | Transport
+AnyAsyncClient = httpx.AsyncClient | AsyncTransport
+
 CONNECT_TIMEOUT = 10.0
-_LIMITS = httpx.Limits(max_connections=1000, max_keepalive_connections=100, keepalive_expiry=30.0)
+_LIMITS = httpx.Limits(max_connections=1000, max_keepalive_connections=256, keepalive_expiry=30.0)
 # Seconds that the end of a stream behind `[DONE]` is waited for.
 _PATIENCE = 0.25
 # Below this a body goes out in one piece: cheaper than many small writes, and too little memory to matter.
@@ -43,7 +50,7 @@ _ONE_PIECE = 512 * 1024
 class _Held:
     """An event loop's client, what closes it with its loop, and who uses it."""
 
-    client: httpx.AsyncClient
+    client: AnyAsyncClient
     keeper: AsyncGenerator[None, None]
     users: weakref.WeakSet[Any] = dataclasses.field(default_factory=weakref.WeakSet)
 
@@ -55,7 +62,7 @@ class _Registry:
         self.lock = threading.Lock()
         self.tls_lock = threading.Lock()
         self.tls: ssl.SSLContext | None = None
-        self.client: httpx.Client | None = None
+        self.client: AnyClient | None = None
         self.users: weakref.WeakSet[Any] = weakref.WeakSet()
         self.loops: dict[asyncio.AbstractEventLoop, _Held] = {}
 
@@ -103,13 +110,13 @@ def _prepared() -> ssl.SSLContext:
     return tls_context()
 
 
-def shared_client(user: object) -> httpx.Client:
+def shared_client(user: object) -> AnyClient:
     """The process's client, made at the first call."""
     registry = _registry
     with registry.lock:
         if registry.client is None:
             tls = tls_context()
-            registry.client = httpx.Client(verify=tls, limits=_LIMITS, transport=transports.transport(tls, _LIMITS))
+            registry.client = transport(tls, _LIMITS) or httpx.Client(verify=tls, limits=_LIMITS)
         registry.users.add(user)
         return registry.client
 
@@ -124,7 +131,7 @@ def release_client(user: object) -> None:
         client.close()
 
 
-async def shared_async_client(user: object) -> httpx.AsyncClient:
+async def shared_async_client(user: object) -> AnyAsyncClient:
     """The running event loop's client, made at its first call and closed when `asyncio.run` ends the loop."""
     loop = asyncio.get_running_loop()
     tls = await async_tls_context()
@@ -134,7 +141,7 @@ async def shared_async_client(user: object) -> httpx.AsyncClient:
         if held is None:
             for other in [each for each in registry.loops if each.is_closed()]:
                 del registry.loops[other]
-            client = httpx.AsyncClient(verify=tls, limits=_LIMITS)
+            client = async_transport(tls, _LIMITS) or httpx.AsyncClient(verify=tls, limits=_LIMITS)
             held = registry.loops[loop] = _Held(client, _kept(client, loop))
             # `asyncio.run` closes every asynchronous generator that was begun in its loop: the one moment at which a
             # loop that is about to end can still close its sockets. It is begun by hand, as this is no coroutine.
@@ -144,7 +151,7 @@ async def shared_async_client(user: object) -> httpx.AsyncClient:
         return held.client
 
 
-async def _kept(client: httpx.AsyncClient, loop: asyncio.AbstractEventLoop) -> AsyncGenerator[None, None]:
+async def _kept(client: AnyAsyncClient, loop: asyncio.AbstractEventLoop) -> AsyncGenerator[None, None]:
     registry = _registry
     try:
         yield
@@ -162,13 +169,25 @@ async def release_async_client(user: object) -> None:
             await held.keeper.aclose()
 
 
-def content(body: Body | None) -> bytes | Iterable[bytes] | None:
-    """A body as httpx takes it."""
-    return _in_one_piece(body) or body
+def opened(client: AnyClient, call: Call, body: Body | None) -> Reply | httpx.Response:
+    """Send a request, and wait for the head of its answer. Raises httpx's errors."""
+    content = _in_one_piece(body) or body
+    if isinstance(client, Transport):
+        return client.send(call, content)
+    return client.send(client.build_request(content=content, **_for_httpx(call)), stream=True)
 
 
-def async_content(body: Body | None) -> bytes | AsyncIterator[bytes] | None:
-    return _in_one_piece(body) or (None if body is None else _async_pieces(body))
+async def async_opened(client: AnyAsyncClient, call: Call, body: Body | None) -> AsyncReply | httpx.Response:
+    """`opened`, asynchronous."""
+    content = _in_one_piece(body) or (None if body is None else _async_pieces(body))
+    if isinstance(client, AsyncTransport):
+        return await client.send(call, content)
+    return await client.send(client.build_request(content=content, **_for_httpx(call)), stream=True)
+
+
+def _for_httpx(call: Call) -> dict[str, Any]:
+    timeout = httpx.Timeout(call.timeout, connect=call.connect_timeout)
+    return {"method": call.method, "url": call.url, "headers": call.headers, "timeout": timeout}
 
 
 def _in_one_piece(body: Body | None) -> bytes | None:
@@ -194,7 +213,7 @@ class Limit:
 @contextlib.contextmanager
 def limit(seconds: float) -> Iterator[Limit]:
     """Bound a block. Waits on our own transport end with it; on a user's own client it ends at the next `check`."""
-    with transports.deadline(seconds):
+    with deadlines.deadline(seconds):
         yield Limit(seconds)
 
 
@@ -206,7 +225,7 @@ async def async_limit(seconds: float) -> AsyncIterator[Limit]:
 
 def drain(pieces: Iterator[bytes]) -> None:
     """Read what a finished answer still has, so that its connection can be used again; but only if that comes now."""
-    with contextlib.suppress(httpx.HTTPError), transports.deadline(_PATIENCE):
+    with contextlib.suppress(httpx.HTTPError), deadlines.deadline(_PATIENCE):
         for _ in pieces:
             pass
 
@@ -275,7 +294,7 @@ def mapped_stream(base_url: str, timeout: float) -> Iterator[None]:
         raise StreamInterruptedError(f"{error.message}; what was delivered is only a part of the answer") from error
 
 
-def check_open(client: httpx.Client | httpx.AsyncClient) -> None:
+def check_open(client: AnyClient | AnyAsyncClient) -> None:
     if client.is_closed:
         raise ConfigurationError("the http client that was given is closed; give an open one, or none")
 

@@ -1,160 +1,309 @@
-"""The synchronous transport under httpx's clients: like its own, but no wait outlives the deadline of its block.
+"""The transports under every call: httpcore's connections, each used by one call at a time and kept for the next.
 
-httpx bounds each wait by itself: a server that sends a byte now and then holds a caller for ever. In asynchronous code
-`asyncio.timeout` ends that; here the connection asks the running block's deadline before each wait.
+Not httpcore's own pools: those look at every connection they keep for every request, and in each colour have ways to
+lose one (a call cancelled between connecting and sending keeps its place for good; a connection that is being closed
+may be handed out). Here a call takes the connection that was used last, or opens one, and gives it back when its
+answer was read to the end. Nothing waits for a lock, so that a stream which only the garbage collector closes can't
+stop the call in whose midst that happens.
+
+The two colours are one text; a test compares them.
 """
 
 from __future__ import annotations
 
+import asyncio
+import collections
 import contextlib
-import contextvars
+import queue
 import ssl
 import time
-import typing
 import urllib.request
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from typing import Any
 
 import httpcore
 import httpx
 
-_deadline: contextvars.ContextVar[float | None] = contextvars.ContextVar("predictionguard_deadline", default=None)
+from predictionguard_core.calls import AsyncReply, Call, Reply, lowered, mapped, request
+from predictionguard_core.deadlines import AsyncBackend, Backend
 
-# The errors of the lower library by the names that httpx gives to the same things.
-_ERRORS: dict[type[Exception], type[httpx.TransportError]] = {
-    getattr(httpcore, name): getattr(httpx, name)
-    for name in (
-        "ConnectError",
-        "ConnectTimeout",
-        "LocalProtocolError",
-        "NetworkError",
-        "PoolTimeout",
-        "ProtocolError",
-        "ReadError",
-        "ReadTimeout",
-        "RemoteProtocolError",
-        "TimeoutException",
-        "UnsupportedProtocol",
-        "WriteError",
-        "WriteTimeout",
-    )
-}
+Origin = tuple[bytes, bytes, int | None]
 
 
-@contextlib.contextmanager
-def deadline(seconds: float) -> Iterator[None]:
-    """Within the block, waits of this thread on a `Transport` end after so many seconds altogether."""
-    token = _deadline.set(time.monotonic() + seconds)
-    try:
-        yield
-    finally:
-        _deadline.reset(token)
-
-
-def transport(tls: ssl.SSLContext, limits: httpx.Limits, *, trust_env: bool = True) -> httpx.BaseTransport | None:
+def transport(tls: ssl.SSLContext, limits: httpx.Limits, *, trust_env: bool = True) -> Transport | None:
     """A transport; None where the environment names a proxy, which httpx itself has to be left to use."""
-    named = urllib.request.getproxies().keys() - {"no"} if trust_env else ()
-    return None if named else Transport(tls, limits)
+    return Transport(tls, limits) if not (trust_env and _names_proxy()) else None
+
+
+def async_transport(tls: ssl.SSLContext, limits: httpx.Limits) -> AsyncTransport | None:
+    """The same in the other colour."""
+    return None if _names_proxy() else AsyncTransport(tls, limits)
+
+
+def _names_proxy() -> bool:
+    return bool(urllib.request.getproxies().keys() - {"no"})
 
 
 class Transport(httpx.BaseTransport):
-    """A pool of connections whose waits heed `deadline`."""
+    """Connections that heed `deadlines.deadline`, kept by where they lead."""
 
     def __init__(self, tls: ssl.SSLContext, limits: httpx.Limits) -> None:
-        self._pool = httpcore.ConnectionPool(
-            ssl_context=tls,
-            max_connections=limits.max_connections,
-            max_keepalive_connections=limits.max_keepalive_connections,
-            keepalive_expiry=limits.keepalive_expiry,
-            network_backend=_Backend(),
-        )
+        self.is_closed = False
+        self._tls = tls
+        self._kept = _Kept(limits)
+        self._slots = _slots(limits)
+
+    def send(self, call: Call, body: bytes | Iterable[bytes] | None) -> Reply:
+        """Send a request, and wait for the head of its answer. Raises httpx's errors."""
+        got, stream = self._sent(request(call, body))
+        return Reply(got.status, got.headers, stream)
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request. Raises httpx's errors."""
-        sent = httpcore.Request(
-            method=request.method,
-            url=httpcore.URL(
-                scheme=request.url.raw_scheme,
-                host=request.url.raw_host,
-                port=request.url.port,
-                target=request.url.raw_path,
-            ),
-            headers=request.headers.raw,
-            content=request.stream,
-            extensions=request.extensions,
-        )
-        with _mapped():
-            got = self._pool.handle_request(sent)
-        assert isinstance(got.stream, typing.Iterable)
-        return httpx.Response(got.status, headers=got.headers, stream=_Stream(got.stream), extensions=got.extensions)
+        """The same for an httpx client."""
+        got, stream = self._sent(lowered(request))
+        return httpx.Response(got.status, headers=got.headers, stream=stream, extensions=got.extensions)
 
     def close(self) -> None:
-        """Close every connection."""
-        self._pool.close()
+        """Close every connection that is not in use; the others follow when they are given back."""
+        self.is_closed = True
+        for connection in self._kept.dropped():
+            connection.close()
+
+    def _sent(self, request: httpcore.Request) -> tuple[httpcore.Response, _Stream]:
+        connect_timeout = request.extensions["timeout"]["connect"]
+        with mapped():
+            _take(self._slots, connect_timeout)
+            backend, connection = None, None
+            try:
+                origin = _origin(request.url)
+                while (connection := self._kept.taken(origin)) is not None and connection.has_expired():
+                    connection.close()
+                if connection is None:
+                    backend = Backend()
+                    connection = httpcore.HTTPConnection(
+                        request.url.origin, self._tls, keepalive_expiry=self._kept.seconds, network_backend=backend
+                    )
+                got = connection.handle_request(request)
+            except BaseException:
+                # Whatever it was: this connection serves nobody any more.
+                try:
+                    _shut(connection, backend)
+                finally:
+                    _give(self._slots)
+                raise
+            return got, _Stream(self, origin, connection, got)
+
+    def _given_back(self, origin: Origin, connection: httpcore.HTTPConnection) -> None:
+        try:
+            for other in self._kept.given_back(origin, connection, is_closed=self.is_closed):
+                _shut(other)
+        finally:
+            _give(self._slots)
+
+
+class AsyncTransport(httpx.AsyncBaseTransport):
+    """Connections of one event loop, kept by where they lead."""
+
+    def __init__(self, tls: ssl.SSLContext, limits: httpx.Limits) -> None:
+        self.is_closed = False
+        self._tls = tls
+        self._kept = _Kept(limits)
+        self._slots = _async_slots(limits)
+
+    async def send(self, call: Call, body: bytes | AsyncIterable[bytes] | None) -> AsyncReply:
+        """Send a request, and wait for the head of its answer. Raises httpx's errors."""
+        got, stream = await self._sent(request(call, body))
+        return AsyncReply(got.status, got.headers, stream)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """The same for an httpx client."""
+        got, stream = await self._sent(lowered(request))
+        return httpx.Response(got.status, headers=got.headers, stream=stream, extensions=got.extensions)
+
+    async def aclose(self) -> None:
+        """Close every connection that is not in use; the others follow when they are given back."""
+        self.is_closed = True
+        for connection in self._kept.dropped():
+            await connection.aclose()
+
+    async def _sent(self, request: httpcore.Request) -> tuple[httpcore.Response, _AsyncStream]:
+        connect_timeout = request.extensions["timeout"]["connect"]
+        with mapped():
+            await _async_take(self._slots, connect_timeout)
+            backend, connection = None, None
+            try:
+                origin = _origin(request.url)
+                while (connection := self._kept.taken(origin)) is not None and connection.has_expired():
+                    await connection.aclose()
+                if connection is None:
+                    backend = AsyncBackend()
+                    connection = httpcore.AsyncHTTPConnection(
+                        request.url.origin, self._tls, keepalive_expiry=self._kept.seconds, network_backend=backend
+                    )
+                got = await connection.handle_async_request(request)
+            except BaseException:
+                # Whatever it was: this connection serves nobody any more.
+                try:
+                    await _async_shut(connection, backend)
+                finally:
+                    _give(self._slots)
+                raise
+            return got, _AsyncStream(self, origin, connection, got)
+
+    async def _given_back(self, origin: Origin, connection: httpcore.AsyncHTTPConnection) -> None:
+        try:
+            for other in self._kept.given_back(origin, connection, is_closed=self.is_closed):
+                await _async_shut(other)
+        finally:
+            _give(self._slots)
 
 
 class _Stream(httpx.SyncByteStream):
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
+    """The body of an answer, as it comes. Closing it gives the connection back."""
+
+    def __init__(
+        self, transport: Transport, origin: Origin, connection: httpcore.HTTPConnection, got: httpcore.Response
+    ) -> None:
+        self._transport, self._origin, self._connection, self._got = transport, origin, connection, got
+        self._is_open = True
 
     def __iter__(self) -> Iterator[bytes]:
-        with _mapped():
-            yield from self._stream
+        with mapped():
+            for piece in self._got.stream:  # type: ignore[union-attr] # of this colour
+                yield piece
 
     def close(self) -> None:
-        self._stream.close()
+        if self._is_open:
+            self._is_open = False
+            try:
+                self._got.close()
+            finally:
+                self._transport._given_back(self._origin, self._connection)
 
 
-class _Backend(httpcore.SyncBackend):
-    def connect_tcp(
+class _AsyncStream(httpx.AsyncByteStream):
+    """`_Stream`, asynchronous."""
+
+    def __init__(
         self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
-    ) -> httpcore.NetworkStream:
-        timeout = _left(timeout, httpcore.ConnectTimeout)
-        return _Timed(super().connect_tcp(host, port, timeout, local_address, socket_options))
+        transport: AsyncTransport,
+        origin: Origin,
+        connection: httpcore.AsyncHTTPConnection,
+        got: httpcore.Response,
+    ) -> None:
+        self._transport, self._origin, self._connection, self._got = transport, origin, connection, got
+        self._is_open = True
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        with mapped():
+            async for piece in self._got.stream:  # type: ignore[union-attr] # of this colour
+                yield piece
+
+    async def aclose(self) -> None:
+        if self._is_open:
+            self._is_open = False
+            try:
+                await self._got.aclose()
+            finally:
+                await self._transport._given_back(self._origin, self._connection)
 
 
-class _Timed(httpcore.NetworkStream):
-    def __init__(self, stream: httpcore.NetworkStream) -> None:
-        self._stream = stream
+class _Kept:
+    """The connections that wait for their next call, those used last at the end of each row."""
 
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._stream.read(max_bytes, _left(timeout, httpcore.ReadTimeout))
+    def __init__(self, limits: httpx.Limits) -> None:
+        self.seconds = limits.keepalive_expiry
+        self._most = limits.max_keepalive_connections
+        self._rows: dict[Origin, collections.deque[tuple[float, Any]]] = {}
 
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._stream.write(buffer, _left(timeout, httpcore.WriteTimeout))
+    def taken(self, origin: Origin) -> Any:
+        """The connection that was used last; None if there is none. Any thread may ask at any moment."""
+        try:
+            return self._rows[origin].pop()[1]
+        except (KeyError, IndexError):
+            return None
 
-    def start_tls(
-        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
-    ) -> httpcore.NetworkStream:
-        timeout = _left(timeout, httpcore.ConnectTimeout)
-        return _Timed(self._stream.start_tls(ssl_context, server_hostname, timeout))
+    def given_back(self, origin: Origin, connection: Any, *, is_closed: bool) -> list[Any]:
+        """Keep a connection that can be used again. Those that have to be closed instead come back."""
+        if is_closed or not connection.is_idle():
+            return [connection]
+        row, now = self._rows.setdefault(origin, collections.deque()), time.monotonic()
+        row.append((now, connection))
+        old: list[Any] = []
+        with contextlib.suppress(IndexError):  # another thread was faster
+            while (self._most is not None and len(row) > self._most) or (
+                self.seconds is not None and now - row[0][0] > self.seconds
+            ):
+                old.append(row.popleft()[1])
+        return old
 
-    def get_extra_info(self, info: str) -> Any:
-        return self._stream.get_extra_info(info)
-
-    def close(self) -> None:
-        self._stream.close()
-
-
-def _left(timeout: float | None, late: type[Exception]) -> float | None:
-    end = _deadline.get()
-    if end is None:
-        return timeout
-    left = end - time.monotonic()
-    if left <= 0:
-        raise late("the time for the whole is over")
-    return left if timeout is None else min(timeout, left)
+    def dropped(self) -> list[Any]:
+        """All of them, which are kept no more."""
+        rows, self._rows = self._rows, {}
+        return [connection for row in rows.values() for _, connection in row]
 
 
-@contextlib.contextmanager
-def _mapped() -> Iterator[None]:
-    try:
-        yield
-    except tuple(_ERRORS) as error:
-        kind = next(_ERRORS[each] for each in type(error).__mro__ if each in _ERRORS)
-        raise kind(str(error)) from error
+def _shut(connection: httpcore.HTTPConnection | None, backend: Backend | None = None) -> None:
+    """Close a connection, and its stream where it has not got hold of that yet."""
+    for each in (connection, backend.stream if backend else None):
+        if each is not None:
+            each.close()
+
+
+async def _async_shut(connection: httpcore.AsyncHTTPConnection | None, backend: AsyncBackend | None = None) -> None:
+    """The same; a call that is cancelled does not cancel this, too."""
+
+    async def close() -> None:
+        for each in (connection, backend.stream if backend else None):
+            if each is not None:
+                await each.aclose()
+
+    await asyncio.shield(close())
+
+
+def _slots(limits: httpx.Limits) -> queue.SimpleQueue[None] | None:
+    # A queue, as its `put` is the one way back that the garbage collector may take at any moment.
+    if limits.max_connections is None:
+        return None
+    slots: queue.SimpleQueue[None] = queue.SimpleQueue()
+    for _ in range(limits.max_connections):
+        slots.put(None)
+    return slots
+
+
+def _async_slots(limits: httpx.Limits) -> asyncio.Queue[None] | None:
+    if limits.max_connections is None:
+        return None
+    slots: asyncio.Queue[None] = asyncio.Queue()
+    for _ in range(limits.max_connections):
+        slots.put_nowait(None)
+    return slots
+
+
+def _take(slots: queue.SimpleQueue[None] | None, seconds: float | None) -> None:
+    if slots is not None:
+        try:
+            slots.get(timeout=seconds)
+        except queue.Empty:
+            raise httpx.PoolTimeout("every connection is in use") from None
+
+
+async def _async_take(slots: asyncio.Queue[None] | None, seconds: float | None) -> None:
+    if slots is not None:
+        try:
+            slots.get_nowait()
+        except asyncio.QueueEmpty:
+            try:
+                async with asyncio.timeout(seconds):
+                    await slots.get()
+            except TimeoutError:
+                raise httpx.PoolTimeout("every connection is in use") from None
+
+
+def _give(slots: queue.SimpleQueue[None] | asyncio.Queue[None] | None) -> None:
+    if slots is not None:
+        slots.put_nowait(None)
+
+
+def _origin(url: httpcore.URL) -> Origin:
+    return url.scheme, url.host, url.port

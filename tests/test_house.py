@@ -39,6 +39,8 @@ FLOORS = [
         "events",
         "settings",
         "fetch",
+        "calls",
+        "deadlines",
         "transports",
     },
     {"intake"},
@@ -55,6 +57,7 @@ NEIGHBOURS = {
     "pixels": {"formats", "metadata"},
     "images": {"files", "headers", "pages", "payloads", "pixels"},
     "tokens": {"images"},
+    "transports": {"calls", "deadlines"},
 }
 
 

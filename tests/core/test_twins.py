@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from predictionguard_core import client, downloads
+from predictionguard_core import calls, client, downloads, transports
 
 # What one colour calls otherwise than the other. Everything else must have the same name.
 NAMES = {
@@ -19,6 +19,20 @@ NAMES = {
     "asynccontextmanager": "contextmanager",
     "aclose": "close",
     "aread": "read",
+    "aiter": "iter",
+    "handle_async_request": "handle_request",
+    "__aiter__": "__iter__",
+    "AsyncBackend": "Backend",
+    "AsyncBaseTransport": "BaseTransport",
+    "AsyncByteStream": "SyncByteStream",
+    "AsyncHTTPConnection": "HTTPConnection",
+    "AsyncIterable": "Iterable",
+    "AsyncReply": "Reply",
+    "AsyncTransport": "Transport",
+    "_AsyncStream": "_Stream",
+    "_async_shut": "_shut",
+    "_async_slots": "_slots",
+    "_async_take": "_take",
     "aiter_bytes": "iter_bytes",
     "aiter_raw": "iter_raw",
     "anext": "next",
@@ -33,7 +47,7 @@ NAMES = {
     "async_limit": "limit",
     "async_tls_context": "tls_context",
     "async_until_finished": "until_finished",
-    "async_content": "content",
+    "async_opened": "opened",
     "async_work_all": "work_all",
     "async_fetch_all": "fetch_all",
     "shared_async_client": "shared_client",
@@ -67,6 +81,10 @@ class Uncoloured(ast.NodeTransformer):
             node.body = node.body[1:]
         return self.generic_visit(node)
 
+    def visit_comprehension(self, node: ast.comprehension) -> Any:
+        node.is_async = 0
+        return self.generic_visit(node)
+
     def visit_Await(self, node: ast.Await) -> Any:
         return self.visit(node.value)
 
@@ -98,6 +116,9 @@ TWINS = [
     (client.Client, client.AsyncClient),
     (downloads.download, downloads.async_download),
     (downloads._get, downloads._async_get),
+    (transports.Transport, transports.AsyncTransport),
+    (transports._Stream, transports._AsyncStream),
+    (calls.Reply, calls.AsyncReply),
 ]
 PAIRS = pytest.mark.parametrize(("plain", "coloured"), TWINS, ids=lambda each: each.__name__)
 

@@ -1,0 +1,153 @@
+"""A call in the terms of httpcore, which httpx itself runs on: the request, the answer, and what goes wrong."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+from collections.abc import AsyncIterator, Iterator, Mapping
+from typing import Any
+
+import httpcore
+import httpx
+
+Headers = list[tuple[bytes, bytes]]
+
+# The errors of the lower library by the names that httpx gives to the same things.
+_ERRORS: dict[type[Exception], type[httpx.TransportError]] = {
+    getattr(httpcore, name): getattr(httpx, name)
+    for name in (
+        "ConnectError",
+        "ConnectTimeout",
+        "LocalProtocolError",
+        "NetworkError",
+        "PoolTimeout",
+        "ProtocolError",
+        "ReadError",
+        "ReadTimeout",
+        "RemoteProtocolError",
+        "TimeoutException",
+        "UnsupportedProtocol",
+        "WriteError",
+        "WriteTimeout",
+    )
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Call:
+    """One request, without its body. `timeout` and `connect_timeout` are seconds, for one wait each."""
+
+    method: str
+    url: str
+    headers: dict[str, str]
+    timeout: float
+    connect_timeout: float
+
+
+class Reply:
+    """An answer whose body is still to come: read it and close it, as one does with an httpx response."""
+
+    __slots__ = ("_raw", "_stream", "headers", "status_code")
+
+    def __init__(self, status_code: int, raw: Headers, stream: httpx.SyncByteStream) -> None:
+        self.status_code = status_code
+        self.headers = named(raw)
+        self._raw = raw
+        self._stream = stream
+
+    @property
+    def is_success(self) -> bool:
+        return 200 <= self.status_code < 300
+
+    def iter_bytes(self) -> Iterator[bytes]:
+        """The body in pieces, decoded as `Content-Encoding` says. Raises httpx's errors."""
+        if "content-encoding" in self.headers:
+            return httpx.Response(self.status_code, headers=self._raw, stream=self._stream).iter_bytes()
+        return iter(self._stream)
+
+    def read(self) -> bytes:
+        return b"".join([piece for piece in self.iter_bytes()])  # noqa: C416 - as its twin has it
+
+    def close(self) -> None:
+        """Give the connection back, or close it if the answer was not read to its end."""
+        self._stream.close()
+
+
+class AsyncReply:
+    """`Reply`, asynchronous."""
+
+    __slots__ = ("_raw", "_stream", "headers", "status_code")
+
+    def __init__(self, status_code: int, raw: Headers, stream: httpx.AsyncByteStream) -> None:
+        self.status_code = status_code
+        self.headers = named(raw)
+        self._raw = raw
+        self._stream = stream
+
+    @property
+    def is_success(self) -> bool:
+        return 200 <= self.status_code < 300
+
+    def aiter_bytes(self) -> AsyncIterator[bytes]:
+        """The body in pieces, decoded as `Content-Encoding` says. Raises httpx's errors."""
+        if "content-encoding" in self.headers:
+            return httpx.Response(self.status_code, headers=self._raw, stream=self._stream).aiter_bytes()
+        return aiter(self._stream)
+
+    async def aread(self) -> bytes:
+        return b"".join([piece async for piece in self.aiter_bytes()])
+
+    async def aclose(self) -> None:
+        """Give the connection back, or close it if the answer was not read to its end."""
+        await self._stream.aclose()
+
+
+def request(call: Call, body: Any) -> httpcore.Request:
+    """A request as httpcore takes it. `body` is bytes, pieces of them in the caller's colour, or None."""
+    url, host = _address(call.url)
+    headers = [(name.encode("ascii"), value.encode("ascii")) for name, value in call.headers.items()]
+    wait = {"connect": call.connect_timeout, "read": call.timeout, "write": call.timeout}
+    return httpcore.Request(
+        call.method, url, headers=[(b"Host", host), *headers], content=body, extensions={"timeout": wait}
+    )
+
+
+def lowered(request: httpx.Request) -> httpcore.Request:
+    """An httpx client's request, for the library under it."""
+    return httpcore.Request(
+        request.method,
+        _lowered(request.url),
+        headers=request.headers.raw,
+        content=request.stream,
+        extensions=request.extensions,
+    )
+
+
+@functools.lru_cache(maxsize=64)
+def _address(url: str) -> tuple[httpcore.URL, bytes]:
+    parsed = httpx.URL(url)
+    return _lowered(parsed), parsed.netloc
+
+
+def _lowered(url: httpx.URL) -> httpcore.URL:
+    return httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
+
+
+def named(raw: Headers) -> Mapping[str, str]:
+    """Headers by their names in lower case."""
+    headers: dict[str, str] = {}
+    for key, value in raw:
+        name, text = key.decode("ascii").lower(), value.decode("latin-1")
+        headers[name] = f"{headers[name]}, {text}" if name in headers else text
+    return headers
+
+
+@contextlib.contextmanager
+def mapped() -> Iterator[None]:
+    """The lower library's errors become httpx's."""
+    try:
+        yield
+    except tuple(_ERRORS) as error:
+        kind = next(_ERRORS[each] for each in type(error).__mro__ if each in _ERRORS)
+        raise kind(str(error)) from error
