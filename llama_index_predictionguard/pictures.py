@@ -64,7 +64,7 @@ def block_source(block: ImageBlock | DocumentBlock) -> Any:
         if not isinstance(block.path, str | os.PathLike):
             raise ImageFormatError(f"a block's path is a path, not {_name(block.path)}")
         return Path(block.path)
-    if block.url:
+    if block.url is not None:  # not its truth, for which a pydantic URL copies itself, picture and all
         return str(block.url)
     raise ImageFormatError("the block holds no picture: give it an image, a path or a url")
 
@@ -136,7 +136,7 @@ def _source(image: str | bytes | None, path: str | Path | None, url: Any) -> Any
         return image if is_data_uri else Base64(image)
     if path:
         return Path(path)
-    return str(url) if url else None
+    return None if url is None else str(url)
 
 
 def _refuse_other_media(node: Node) -> None:

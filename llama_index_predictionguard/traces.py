@@ -97,7 +97,8 @@ def _changed(shown: Any, changes: dict[str, Any]) -> Any:
 
 
 def _is_data(url: Any) -> bool:
-    return url is not None and str(url)[:5].lower() == "data:"
+    # A pydantic URL is asked for its scheme: as text it is copied, picture and all.
+    return url is not None and (getattr(url, "scheme", None) or str(url)[:5].rstrip(":").lower()) == "data"
 
 
 # What was given, behind what is shown

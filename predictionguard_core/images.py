@@ -208,14 +208,23 @@ def sniff_base64(text: str) -> str | None:
 
 
 def _from_base64(text: str | bytes, start: int, policy: ImagePolicy) -> Image | Job:
-    clean, length = is_clean(text, start), len(text) - start
-    # In percent signs four characters can be one byte; otherwise it is four to three.
-    _check_bytes(length // 4 * 3 - 2 if clean else length // 4, policy)
-    if not clean:
-        return Job(lambda: _settled(_from_payload(Encoded(mended(text, start), 0), policy)))
+    length = len(text) - start
+    # Four characters are three bytes at most; with line breaks or percent signs among them, fewer.
+    most = length // 4 * 3 - 2
+    _check_bytes(most if most <= policy.max_bytes or is_clean(text, start) else length // 4, policy)
     if length > _AT_ONCE:
-        return Job(lambda: _settled(_from_payload(Encoded(text, start), policy)))
-    return _from_payload(Encoded(text, start), policy)
+        return Job(lambda: _settled(_from_payload(_encoded(text, start), policy)))
+    try:
+        return _from_payload(Encoded(text, start), policy)
+    except ImageFormatError:
+        return Job(lambda: _settled(_from_payload(_encoded(text, start), policy)))
+
+
+def _encoded(text: str | bytes, start: int) -> Encoded:
+    try:
+        return Encoded(text, start)
+    except ImageFormatError:
+        return Encoded(mended(text, start), 0)
 
 
 def _from_payload(payload: Payload, policy: ImagePolicy) -> Image | Job:
