@@ -38,7 +38,7 @@ class Raw:
 class Encoded:
     """Base64 that arrived ready: passed on as it is, decoded only where somebody looks.
 
-    `start` is where the base64 begins in `text`. What has line breaks, the URL-safe alphabet, percent signs or no padding
+    `start` is where the base64 begins in `text`. What has line breaks, another alphabet, percent signs or no padding
     raises `ImageFormatError`, as what is no base64 does: it may be `mended`.
     """
 
