@@ -1,20 +1,25 @@
 """Prediction Guard for LangChain."""
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 try:
     import langchain_core  # noqa: F401
 except ModuleNotFoundError as error:
     _REMEDY = 'pip install "predictionguard-integrations[langchain]"'
     raise ImportError(f"langchain-core is not installed: {_REMEDY}") from error
 
-from langchain_predictionguard.chat_models import ChatPredictionGuard
-from langchain_predictionguard.embeddings import PredictionGuardEmbeddings
 from langchain_predictionguard.errors import *  # noqa: F403
 from langchain_predictionguard.errors import __all__ as _errors
-from langchain_predictionguard.llms import PredictionGuard
-from langchain_predictionguard.rerank import PredictionGuardRerank
-from predictionguard_core.policy import ImagePolicy
 from predictionguard_core.version import __version__
-from predictionguard_core.wire import InputChecks, OutputChecks
+
+if TYPE_CHECKING:
+    from langchain_predictionguard.chat_models import ChatPredictionGuard
+    from langchain_predictionguard.embeddings import PredictionGuardEmbeddings
+    from langchain_predictionguard.llms import PredictionGuard
+    from langchain_predictionguard.rerank import PredictionGuardRerank
+    from predictionguard_core.policy import ImagePolicy
+    from predictionguard_core.wire import InputChecks, OutputChecks
 
 __all__ = [
     "ChatPredictionGuard",
@@ -27,3 +32,24 @@ __all__ = [
     "__version__",
     *_errors,
 ]
+
+# Imported by who asks for it: each of the framework's base classes brings much with it.
+_LATER = {
+    "ChatPredictionGuard": "langchain_predictionguard.chat_models",
+    "PredictionGuard": "langchain_predictionguard.llms",
+    "PredictionGuardEmbeddings": "langchain_predictionguard.embeddings",
+    "PredictionGuardRerank": "langchain_predictionguard.rerank",
+    "ImagePolicy": "predictionguard_core.policy",
+    "InputChecks": "predictionguard_core.wire",
+    "OutputChecks": "predictionguard_core.wire",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_LATER[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

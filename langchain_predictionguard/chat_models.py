@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel, LanguageModelInput, ModelProfile
@@ -16,14 +16,15 @@ from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
-from langchain_predictionguard import errors, structured
-from langchain_predictionguard.blocks import with_mime_types
+from langchain_predictionguard import errors, later
 from langchain_predictionguard.connection import CONFIG
-from langchain_predictionguard.messages import Chunks, to_result, to_wire
 from langchain_predictionguard.options import Generating
-from predictionguard_core import catalogue, tokens
+from predictionguard_core import catalogue
 from predictionguard_core.errors import ConfigurationError
-from predictionguard_core.wire import ChatRequest, StreamOptions
+
+if TYPE_CHECKING:
+    from langchain_predictionguard.structured import Method
+    from predictionguard_core.wire import ChatRequest
 
 
 class ChatPredictionGuard(Generating, BaseChatModel):
@@ -87,7 +88,7 @@ class ChatPredictionGuard(Generating, BaseChatModel):
         **kwargs: Any,
     ) -> ChatResult:
         with errors.mapped():
-            return to_result(self._sync.chat(self._request(messages, stop, kwargs)))
+            return later.messages.to_result(self._sync.chat(self._request(messages, stop, kwargs)))
 
     async def _agenerate(
         self,
@@ -97,7 +98,7 @@ class ChatPredictionGuard(Generating, BaseChatModel):
         **kwargs: Any,
     ) -> ChatResult:
         with errors.mapped():
-            return to_result(await self._async.chat(self._request(messages, stop, kwargs)))
+            return later.messages.to_result(await self._async.chat(self._request(messages, stop, kwargs)))
 
     def _stream(
         self,
@@ -107,7 +108,7 @@ class ChatPredictionGuard(Generating, BaseChatModel):
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
         with errors.mapped(), contextlib.closing(self._sync.stream(self._request(messages, stop, kwargs))) as chunks:
-            made = Chunks()
+            made = later.messages.Chunks()
             for chunk in chunks:
                 yield made.to_chunk(chunk)
 
@@ -120,18 +121,18 @@ class ChatPredictionGuard(Generating, BaseChatModel):
     ) -> AsyncIterator[ChatGenerationChunk]:
         with errors.mapped():
             async with contextlib.aclosing(self._async.stream(self._request(messages, stop, kwargs))) as chunks:
-                made = Chunks()
+                made = later.messages.Chunks()
                 async for chunk in chunks:
                     yield made.to_chunk(chunk)
 
     def _request(self, messages: Sequence[BaseMessage], stop: list[str] | None, given: dict[str, Any]) -> ChatRequest:
         options = self._options(stop, given)
-        usage = StreamOptions(include_usage=options.pop("stream_usage", self.stream_usage))
+        usage = later.wire.StreamOptions(include_usage=options.pop("stream_usage", self.stream_usage))
         options = {"stream_options": usage, **options}
         if "tool_choice" in options:
             offered = [tool["function"]["name"] for tool in options.get("tools") or [] if "function" in tool]
             options["tool_choice"] = _tool_choice(options["tool_choice"], offered)
-        return ChatRequest(messages=to_wire(messages), **options)
+        return later.wire.ChatRequest(messages=later.messages.to_wire(messages), **options)
 
     def _request_of_nothing(self) -> ChatRequest:
         return self._request([], None, {})
@@ -171,7 +172,7 @@ class ChatPredictionGuard(Generating, BaseChatModel):
         schema: Any = None,
         *,
         include_raw: bool = False,
-        method: structured.Method = "function_calling",
+        method: Method = "function_calling",
         strict: bool | None = None,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, Any]:
@@ -188,7 +189,7 @@ class ChatPredictionGuard(Generating, BaseChatModel):
         JSON or don't fit the class, unless `include_raw`.
         """
         with errors.mapped():
-            structured.check(method, schema)
+            later.structured.check(method, schema)
         offered = convert_to_openai_tool(schema, strict=strict)
         model = self.bind_tools(
             [offered],
@@ -196,21 +197,21 @@ class ChatPredictionGuard(Generating, BaseChatModel):
             ls_structured_output_format={"kwargs": {"method": "function_calling"}, "schema": offered},
             **kwargs,
         )
-        return structured.parsed(model, schema, offered["function"]["name"], include_raw=include_raw)
+        return later.structured.parsed(model, schema, offered["function"]["name"], include_raw=include_raw)
 
     # What LangChain asks
 
     def get_num_tokens(self, text: str) -> int:
         """Tokens of a text, estimated offline (`predictionguard_core.tokens` says how)."""
-        return tokens.of_text(text)
+        return later.tokens.of_text(text)
 
     def get_num_tokens_from_messages(
         self, messages: list[BaseMessage], tools: Sequence[Any] | None = None, **kwargs: Any
     ) -> int:
         """Tokens of a conversation, estimated offline: pictures by their size in pixels, tools by their schemas."""
         with errors.mapped():
-            count = tokens.of_messages(to_wire(messages), self.images)
-        return count + sum(tokens.of_text(json.dumps(convert_to_openai_tool(tool))) for tool in tools or [])
+            count = later.tokens.of_messages(later.messages.to_wire(messages), self.images)
+        return count + sum(later.tokens.of_text(json.dumps(convert_to_openai_tool(tool))) for tool in tools or [])
 
     def _resolve_model_profile(self) -> ModelProfile | None:
         known = catalogue.facts(self.model)
@@ -235,16 +236,16 @@ class ChatPredictionGuard(Generating, BaseChatModel):
     def _convert_input(self, model_input: LanguageModelInput) -> PromptValue:
         prompt = super()._convert_input(model_input)
         given = prompt.to_messages()
-        typed = with_mime_types(given)
+        typed = later.blocks.with_mime_types(given)
         return prompt if typed is given else ChatPromptValue(messages=typed)
 
     def generate(self, messages: list[list[BaseMessage]], *args: Any, **kwargs: Any) -> LLMResult:
         """See `BaseChatModel.generate`. Base64 without a mime type is taken here, too."""
-        return super().generate([with_mime_types(each) for each in messages], *args, **kwargs)
+        return super().generate([later.blocks.with_mime_types(each) for each in messages], *args, **kwargs)
 
     async def agenerate(self, messages: list[list[BaseMessage]], *args: Any, **kwargs: Any) -> LLMResult:
         """`generate`, asynchronous."""
-        return await super().agenerate([with_mime_types(each) for each in messages], *args, **kwargs)
+        return await super().agenerate([later.blocks.with_mime_types(each) for each in messages], *args, **kwargs)
 
 
 def _tool_choice(choice: str | dict[str, Any] | bool | None, names: list[str]) -> str | dict[str, Any] | None:

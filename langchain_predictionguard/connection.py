@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
-import httpx
 from pydantic import (
     AliasChoices,
     BaseModel,
@@ -17,16 +16,28 @@ from pydantic import (
     model_validator,
 )
 
-from langchain_predictionguard import errors
+from langchain_predictionguard import errors, later
 from predictionguard_core import settings
-from predictionguard_core.client import AsyncClient, Client
 from predictionguard_core.policy import ImagePolicy
-from predictionguard_core.wire import Capability, Model, refusal
+from predictionguard_core.wire.base import refusal
+
+if TYPE_CHECKING:
+    import httpx
+
+    from predictionguard_core.client import AsyncClient, Client
+    from predictionguard_core.wire import Capability, Model
+
+    HttpClient = httpx.Client
+    HttpAsyncClient = httpx.AsyncClient
+else:  # checked when one is given: nobody else needs httpx until the first call
+    HttpClient = HttpAsyncClient = Any
 
 _FIELDS = ("api_key", "base_url", "timeout", "max_retries", "images")
 
 # Each class repeats it: LangChain's own bases would have unknown options ignored.
-CONFIG = ConfigDict(arbitrary_types_allowed=True, populate_by_name=True, extra="forbid", protected_namespaces=())
+CONFIG = ConfigDict(
+    arbitrary_types_allowed=True, populate_by_name=True, extra="forbid", protected_namespaces=(), defer_build=True
+)
 
 
 class Connected(BaseModel):
@@ -42,13 +53,13 @@ class Connected(BaseModel):
     timeout: float | None = settings.DEFAULT_TIMEOUT
     max_retries: int | None = settings.DEFAULT_MAX_RETRIES
     images: ImagePolicy = ImagePolicy()
-    http_client: httpx.Client | None = Field(default=None, exclude=True, repr=False)
-    http_async_client: httpx.AsyncClient | None = Field(default=None, exclude=True, repr=False)
+    http_client: HttpClient | None = Field(default=None, exclude=True, repr=False)
+    http_async_client: HttpAsyncClient | None = Field(default=None, exclude=True, repr=False)
 
     model_config = CONFIG
 
-    _client: Client | None = PrivateAttr(default=None)
-    _async_client: AsyncClient | None = PrivateAttr(default=None)
+    _client: Any = PrivateAttr(default=None)
+    _async_client: Any = PrivateAttr(default=None)
 
     if not TYPE_CHECKING:  # type checkers get the fields, one by one, as keyword arguments
 
@@ -63,6 +74,9 @@ class Connected(BaseModel):
 
     @model_validator(mode="after")
     def _settle(self) -> Self:
+        later.load()
+        settings.check_http_client(self.http_client, "Client", "http_client")
+        settings.check_http_client(self.http_async_client, "AsyncClient", "http_async_client")
         resolved = settings.resolve(self.api_key, self.base_url, timeout=self.timeout, max_retries=self.max_retries)
         self.api_key, self.base_url = resolved.api_key, resolved.base_url
         return self
@@ -90,16 +104,17 @@ class Connected(BaseModel):
     @property
     def _sync(self) -> Client:
         if self._client is None:
-            self._client = Client(**{name: getattr(self, name) for name in _FIELDS}, http_client=self.http_client)
-        return self._client
+            self._client = later.client.Client(**self._arguments(), http_client=self.http_client)
+        return self._client  # type: ignore[no-any-return]
 
     @property
     def _async(self) -> AsyncClient:
         if self._async_client is None:
-            self._async_client = AsyncClient(
-                **{name: getattr(self, name) for name in _FIELDS}, http_client=self.http_async_client
-            )
-        return self._async_client
+            self._async_client = later.client.AsyncClient(**self._arguments(), http_client=self.http_async_client)
+        return self._async_client  # type: ignore[no-any-return]
+
+    def _arguments(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in _FIELDS}
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "api_key" and isinstance(value, str):

@@ -10,7 +10,7 @@ from pydantic import AliasChoices, Field, model_validator
 
 from langchain_predictionguard.connection import Connected
 from predictionguard_core.errors import ConfigurationError
-from predictionguard_core.wire import InputChecks, OutputChecks
+from predictionguard_core.wire.checks import InputChecks, OutputChecks
 
 PROVIDER = "predictionguard"
 

@@ -11,17 +11,17 @@ except ImportError as error:
         'pip install "predictionguard-integrations[llama-index]"'
     ) from error
 
-from llama_index_predictionguard.llm import PredictionGuard
 from predictionguard_core.errors import *  # noqa: F403
 from predictionguard_core.errors import __all__ as _errors
-from predictionguard_core.policy import ImagePolicy
 from predictionguard_core.version import __version__
-from predictionguard_core.wire import InputChecks, OutputChecks
 
 if TYPE_CHECKING:
     from llama_index_predictionguard.embeddings import PredictionGuardEmbedding
+    from llama_index_predictionguard.llm import PredictionGuard
     from llama_index_predictionguard.multi_modal import PredictionGuardMultiModal
     from llama_index_predictionguard.rerank import PredictionGuardRerank
+    from predictionguard_core.policy import ImagePolicy
+    from predictionguard_core.wire import InputChecks, OutputChecks
 
 __all__ = [
     "ImagePolicy",
@@ -35,16 +35,23 @@ __all__ = [
     *_errors,
 ]
 
-
-# What most programs don't need is imported by who asks for it. The first one's base class is retired, and may go.
+# Imported by who asks for it. The multi-modal class's base is retired in LlamaIndex, and may go.
 _LATER = {
-    "PredictionGuardMultiModal": "multi_modal",
-    "PredictionGuardEmbedding": "embeddings",
-    "PredictionGuardRerank": "rerank",
+    "PredictionGuard": "llama_index_predictionguard.llm",
+    "PredictionGuardMultiModal": "llama_index_predictionguard.multi_modal",
+    "PredictionGuardEmbedding": "llama_index_predictionguard.embeddings",
+    "PredictionGuardRerank": "llama_index_predictionguard.rerank",
+    "ImagePolicy": "predictionguard_core.policy",
+    "InputChecks": "predictionguard_core.wire",
+    "OutputChecks": "predictionguard_core.wire",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name not in _LATER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_LATER[name]}"), name)
+    return getattr(importlib.import_module(_LATER[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-import httpx
 from llama_index.core.schema import BaseComponent
-from pydantic import ConfigDict, Field, SecretStr, ValidationError, field_serializer
+from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, ValidationError, field_serializer
 
+from llama_index_predictionguard import later
 from predictionguard_core import settings
-from predictionguard_core.client import AsyncClient, Client
 from predictionguard_core.errors import ConfigurationError
 from predictionguard_core.policy import ImagePolicy
-from predictionguard_core.wire import refusal
+from predictionguard_core.wire.base import refusal
+
+if TYPE_CHECKING:
+    import httpx
+
+    from predictionguard_core.client import AsyncClient, Client
+
+    HttpClient = httpx.Client
+    HttpAsyncClient = httpx.AsyncClient
+else:  # checked when one is given: nobody else needs httpx until the first call
+    HttpClient = HttpAsyncClient = Any
 
 # The key is in no pickle: a worker reads PREDICTIONGUARD_API_KEY where it wakes up. Open clients can't travel.
 _NOT_PICKLED = ("api_key", "http_client", "async_http_client")
@@ -25,17 +34,23 @@ class Connected(BaseComponent):
         ConfigurationError: no key, a bad address, an unknown argument, or an option outside its range.
     """
 
-    model_config = ConfigDict(arbitrary_types_allowed=True, protected_namespaces=())
+    model_config = ConfigDict(arbitrary_types_allowed=True, protected_namespaces=(), defer_build=True)
 
     model: str = Field(min_length=1)
     api_key: SecretStr | None = Field(default=None, exclude=True, repr=False)
     base_url: str | None = None
     timeout: float | None = settings.DEFAULT_TIMEOUT
     max_retries: int | None = settings.DEFAULT_MAX_RETRIES
-    http_client: httpx.Client | None = Field(default=None, exclude=True, repr=False)
-    async_http_client: httpx.AsyncClient | None = Field(default=None, exclude=True, repr=False)
+    http_client: HttpClient | None = Field(default=None, exclude=True, repr=False)
+    async_http_client: HttpAsyncClient | None = Field(default=None, exclude=True, repr=False)
+
+    # The clients, and the options they were made with.
+    _made: Any = PrivateAttr(default=None)
 
     def __init__(self, **fields: Any) -> None:
+        later.load()
+        settings.check_http_client(fields.get("http_client"), "Client", "http_client")
+        settings.check_http_client(fields.get("async_http_client"), "AsyncClient", "async_http_client")
         unknown = sorted(fields.keys() - type(self).model_fields.keys())
         if unknown:
             raise ConfigurationError(f"{type(self).__name__} takes no argument {', '.join(unknown)}")
@@ -50,13 +65,22 @@ class Connected(BaseComponent):
     def _connection(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in ("api_key", "base_url", "timeout", "max_retries")}
 
-    # Made for each call, at no cost: what holds connections is the core's, one pool a process and event loop.
-
     def _client(self) -> Client:
-        return Client(**self._connection(), http_client=self.http_client)
+        return self._clients()[0]
 
     def _async_client(self) -> AsyncClient:
-        return AsyncClient(**self._connection(), http_client=self.async_http_client)
+        return self._clients()[1]
+
+    def _clients(self) -> tuple[Client, AsyncClient]:
+        # Made anew where a field was changed. What holds connections is the core's, one for all in a process and loop.
+        now = (self._connection(), self.http_client, self.async_http_client)
+        if self._made is None or self._made[0] != now:
+            clients = (
+                later.client.Client(**now[0], http_client=now[1]),
+                later.client.AsyncClient(**now[0], http_client=now[2]),
+            )
+            self._made = (now, clients)
+        return self._made[1]  # type: ignore[no-any-return]
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
         memo = {} if memo is None else memo
@@ -70,6 +94,7 @@ class Connected(BaseComponent):
         twin = self.model_copy()
         for name in _NOT_PICKLED:
             twin.__dict__.pop(name, None)
+        twin._made = None
         return super(Connected, twin).__getstate__()
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -6,14 +6,13 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, Literal
 
-import httpx
 from llama_index.core.base.embeddings.base import Embedding
 from llama_index.core.embeddings.multi_modal_base import MultiModalEmbedding
 from llama_index.core.schema import BaseNode
 from pydantic import Field, SecretStr
 
 from llama_index_predictionguard import traces
-from llama_index_predictionguard.connection import Seeing
+from llama_index_predictionguard.connection import HttpAsyncClient, HttpClient, Seeing
 from llama_index_predictionguard.pictures import image_source, is_picture
 from predictionguard_core import settings
 from predictionguard_core.errors import ConfigurationError, ContentError
@@ -75,8 +74,8 @@ class PredictionGuardEmbedding(Seeing, MultiModalEmbedding):
         images: ImagePolicy | dict[str, Any] | None = None,
         truncate: bool | None = None,
         truncation_direction: Literal["Left", "Right"] | None = None,
-        http_client: httpx.Client | None = None,
-        async_http_client: httpx.AsyncClient | None = None,
+        http_client: HttpClient | None = None,
+        async_http_client: HttpAsyncClient | None = None,
         **framework: Any,
     ) -> None:
         if model and model_name and model != model_name:

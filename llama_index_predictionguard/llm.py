@@ -26,8 +26,7 @@ from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.llms.llm import ToolSelection
 from llama_index.core.types import PydanticProgramMode
 
-from llama_index_predictionguard import tools as calls
-from llama_index_predictionguard.messages import prompt_to_wire, to_wire
+from llama_index_predictionguard import later
 from llama_index_predictionguard.options import ChatOptions
 from llama_index_predictionguard.traces import given, marked
 
@@ -99,42 +98,46 @@ class PredictionGuard(ChatOptions, FunctionCallingLLM):
     @llm_chat_callback()
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Ask, and wait for the whole answer. `kwargs` are options that override the model's."""
-        return self._ask(to_wire(given(messages)), kwargs)
+        return self._ask(later.messages.to_wire(given(messages)), kwargs)
 
     @llm_chat_callback()
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """`chat`, asynchronous."""
-        return await self._aask(to_wire(given(messages)), kwargs)
+        return await self._aask(later.messages.to_wire(given(messages)), kwargs)
 
     @llm_chat_callback()
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
         """Ask, and get the answer as it is produced: each response has the `delta` and the message so far."""
-        return self._ask_stream(to_wire(given(messages)), kwargs)
+        return self._ask_stream(later.messages.to_wire(given(messages)), kwargs)
 
     @llm_chat_callback()
     async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
         """`stream_chat`, asynchronous."""
-        return self._aask_stream(to_wire(given(messages)), kwargs)
+        return self._aask_stream(later.messages.to_wire(given(messages)), kwargs)
 
     @llm_completion_callback()
     def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
         """Ask with a bare prompt, and wait for the whole answer."""
-        return chat_response_to_completion_response(self._ask(prompt_to_wire(prompt), kwargs))
+        return chat_response_to_completion_response(self._ask(later.messages.prompt_to_wire(prompt), kwargs))
 
     @llm_completion_callback()
     async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
         """`complete`, asynchronous."""
-        return chat_response_to_completion_response(await self._aask(prompt_to_wire(prompt), kwargs))
+        return chat_response_to_completion_response(await self._aask(later.messages.prompt_to_wire(prompt), kwargs))
 
     @llm_completion_callback()
     def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
         """Ask with a bare prompt, and get the answer as it is produced."""
-        return stream_chat_response_to_completion_response(self._ask_stream(prompt_to_wire(prompt), kwargs))
+        return stream_chat_response_to_completion_response(
+            self._ask_stream(later.messages.prompt_to_wire(prompt), kwargs)
+        )
 
     @llm_completion_callback()
     async def astream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseAsyncGen:
         """`stream_complete`, asynchronous."""
-        return astream_chat_response_to_completion_response(self._aask_stream(prompt_to_wire(prompt), kwargs))
+        return astream_chat_response_to_completion_response(
+            self._aask_stream(later.messages.prompt_to_wire(prompt), kwargs)
+        )
 
     # Tools
 
@@ -150,7 +153,7 @@ class PredictionGuard(ChatOptions, FunctionCallingLLM):
         **kwargs: Any,
     ) -> dict[str, Any]:
         asked = [ChatMessage(role=MessageRole.USER, content=user_msg)] if isinstance(user_msg, str) else [user_msg]
-        options = calls.offered(
+        options = later.tools.offered(
             tools,
             tool_choice=tool_choice,
             tool_required=tool_required,
@@ -165,7 +168,7 @@ class PredictionGuard(ChatOptions, FunctionCallingLLM):
         allow_parallel_tool_calls: bool = False,
         **kwargs: Any,
     ) -> ChatResponse:
-        return response if allow_parallel_tool_calls else calls.with_one_call(response)
+        return response if allow_parallel_tool_calls else later.tools.with_one_call(response)
 
     def get_tool_calls_from_response(
         self, response: ChatResponse, error_on_no_tool_call: bool = True, **kwargs: Any
@@ -175,7 +178,7 @@ class PredictionGuard(ChatOptions, FunctionCallingLLM):
         Raises `InvalidResponseError` for arguments that are no JSON object, and for an answer without a call if
         `error_on_no_tool_call`.
         """
-        return calls.selections(response, error_on_no_tool_call=error_on_no_tool_call)
+        return later.tools.selections(response, error_on_no_tool_call=error_on_no_tool_call)
 
     # Structured answers, streamed. LlamaIndex's own loop leaves the model free to answer in words, leaves the system
     # prompt out in one colour, and passes over errors.
@@ -189,7 +192,7 @@ class PredictionGuard(ChatOptions, FunctionCallingLLM):
     ) -> Generator[Any, None, None]:
         if not self._uses_tools_for_structure:
             return super()._structured_stream_call(output_cls, prompt, llm_kwargs, **prompt_args)
-        return calls.objects(
+        return later.tools.objects(
             self.stream_chat_with_tools(**self._structured(output_cls, prompt, llm_kwargs, prompt_args)),
             output_cls,
             self,
@@ -204,7 +207,7 @@ class PredictionGuard(ChatOptions, FunctionCallingLLM):
     ) -> AsyncGenerator[Any, None]:
         if not self._uses_tools_for_structure:
             return await super()._structured_astream_call(output_cls, prompt, llm_kwargs, **prompt_args)
-        return calls.aobjects(
+        return later.tools.aobjects(
             await self.astream_chat_with_tools(**self._structured(output_cls, prompt, llm_kwargs, prompt_args)),
             output_cls,
             self,
@@ -224,4 +227,4 @@ class PredictionGuard(ChatOptions, FunctionCallingLLM):
     ) -> dict[str, Any]:
         messages = self._extend_messages(prompt.format_messages(llm=self, **prompt_args))
         options = {"tool_required": True, **(llm_kwargs or {})}
-        return {"tools": [calls.as_tool(output_cls)], "chat_history": messages, **options}
+        return {"tools": [later.tools.as_tool(output_cls)], "chat_history": messages, **options}

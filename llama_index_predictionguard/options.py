@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Generator
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import httpx
 from llama_index.core.base.llms.types import ChatResponse
 from llama_index.core.constants import DEFAULT_CONTEXT_WINDOW, DEFAULT_NUM_OUTPUTS
 from pydantic import Field, SecretStr
 
-from llama_index_predictionguard.connection import Seeing
-from llama_index_predictionguard.messages import ato_chunks, to_chunks, to_response
-from predictionguard_core import catalogue, settings, wire
+from llama_index_predictionguard import later
+from llama_index_predictionguard.connection import HttpAsyncClient, HttpClient, Seeing
+from predictionguard_core import catalogue, settings
 from predictionguard_core.errors import ConfigurationError
 from predictionguard_core.policy import ImagePolicy
-from predictionguard_core.wire import ChatRequest, InputChecks, OutputChecks
+from predictionguard_core.wire.checks import InputChecks, OutputChecks
+
+if TYPE_CHECKING:
+    from predictionguard_core import wire
+    from predictionguard_core.wire import ChatRequest
 
 # Our names to the request's.
 _RENAMED = {"max_tokens": "max_completion_tokens", "input_checks": "input", "output_checks": "output"}
@@ -79,8 +82,8 @@ class ChatOptions(Seeing):
         max_retries: int | None = settings.DEFAULT_MAX_RETRIES,
         images: ImagePolicy | dict[str, Any] | None = None,
         vision_streaming: bool = False,
-        http_client: httpx.Client | None = None,
-        async_http_client: httpx.AsyncClient | None = None,
+        http_client: HttpClient | None = None,
+        async_http_client: HttpAsyncClient | None = None,
         additional_kwargs: dict[str, Any] | None = None,
         **framework: Any,
     ) -> None:
@@ -117,27 +120,27 @@ class ChatOptions(Seeing):
     # What a call is
 
     def _ask(self, messages: list[wire.Message], given: dict[str, Any]) -> ChatResponse:
-        return to_response(self._client().chat(self._request(messages, given)))
+        return later.messages.to_response(self._client().chat(self._request(messages, given)))
 
     async def _aask(self, messages: list[wire.Message], given: dict[str, Any]) -> ChatResponse:
-        return to_response(await self._async_client().chat(self._request(messages, given)))
+        return later.messages.to_response(await self._async_client().chat(self._request(messages, given)))
 
     def _ask_stream(self, messages: list[wire.Message], given: dict[str, Any]) -> Generator[ChatResponse, None, None]:
-        return to_chunks(self._client().stream(self._request(messages, given)))
+        return later.messages.to_chunks(self._client().stream(self._request(messages, given)))
 
     def _aask_stream(self, messages: list[wire.Message], given: dict[str, Any]) -> AsyncGenerator[ChatResponse, None]:
-        return ato_chunks(self._async_client().stream(self._request(messages, given)))
+        return later.messages.ato_chunks(self._async_client().stream(self._request(messages, given)))
 
     def _request(self, messages: list[wire.Message], given: dict[str, Any]) -> ChatRequest:
         """The model's options, overridden by `additional_kwargs`, overridden by those of the call."""
         more = _as_sent(self.additional_kwargs)
-        undocumented = {name: more.pop(name) for name in more.keys() - ChatRequest.model_fields.keys()}
+        undocumented = {name: more.pop(name) for name in more.keys() - later.wire.ChatRequest.model_fields.keys()}
         options = _as_sent({name: getattr(self, name) for name in _OPTIONS}) | more | _as_sent(given)
         for further in (more, given):
             undocumented |= further.get("extra_body") or {}
         options["extra_body"] = undocumented or None
         sent = {name: value for name, value in options.items() if value is not None}
-        return ChatRequest(**{**sent, "messages": messages})
+        return later.wire.ChatRequest(**{**sent, "messages": messages})
 
     # What the framework asks
 

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import httpx
 from llama_index.core.callbacks import CBEventType, EventPayload
 from llama_index.core.instrumentation.events.rerank import ReRankEndEvent, ReRankStartEvent
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
@@ -15,7 +14,7 @@ from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
 from llama_index_instrumentation import get_dispatcher
 from pydantic import Field, SecretStr
 
-from llama_index_predictionguard.connection import Connected
+from llama_index_predictionguard.connection import Connected, HttpAsyncClient, HttpClient
 from llama_index_predictionguard.traces import hidden
 from predictionguard_core import settings
 from predictionguard_core.errors import ConfigurationError
@@ -59,8 +58,8 @@ class PredictionGuardRerank(Connected, BaseNodePostprocessor):
         base_url: str | None = None,
         timeout: float | None = settings.DEFAULT_TIMEOUT,
         max_retries: int | None = settings.DEFAULT_MAX_RETRIES,
-        http_client: httpx.Client | None = None,
-        async_http_client: httpx.AsyncClient | None = None,
+        http_client: HttpClient | None = None,
+        async_http_client: HttpAsyncClient | None = None,
         **framework: Any,
     ) -> None:
         super().__init__(

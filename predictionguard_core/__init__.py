@@ -1,14 +1,18 @@
 """Prediction Guard's vision endpoint, without a framework: the core that both integrations share."""
 
+import importlib
 import logging
+from typing import TYPE_CHECKING, Any
 
-from predictionguard_core.client import AsyncClient, Client
 from predictionguard_core.errors import *  # noqa: F403
 from predictionguard_core.errors import __all__ as _errors
-from predictionguard_core.images import Image
-from predictionguard_core.policy import ImagePolicy
 from predictionguard_core.version import __version__
-from predictionguard_core.wire import ChatChunk, ChatCompletion, ChatRequest, InputChecks, OutputChecks
+
+if TYPE_CHECKING:
+    from predictionguard_core.client import AsyncClient, Client
+    from predictionguard_core.images import Image
+    from predictionguard_core.policy import ImagePolicy
+    from predictionguard_core.wire import ChatChunk, ChatCompletion, ChatRequest, InputChecks, OutputChecks
 
 # Quiet, until an application asks for the line a request that is there at DEBUG.
 logging.getLogger(__name__).addHandler(logging.NullHandler())
@@ -26,3 +30,26 @@ __all__ = [
     "__version__",
     *_errors,
 ]
+
+# Imported by who asks for it: importing an adapter shall cost little over its framework.
+_LATER = {
+    "AsyncClient": "client",
+    "Client": "client",
+    "Image": "images",
+    "ImagePolicy": "policy",
+    "ChatChunk": "wire",
+    "ChatCompletion": "wire",
+    "ChatRequest": "wire",
+    "InputChecks": "wire",
+    "OutputChecks": "wire",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_LATER[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
 import httpcore
 import httpx
+
+from predictionguard_core.steps import Call
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -32,17 +33,6 @@ _ERRORS: dict[type[Exception], type[httpx.TransportError]] = {
         "WriteTimeout",
     )
 }
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Call:
-    """One request, without its body. `timeout` and `connect_timeout` are seconds, for one wait each."""
-
-    method: str
-    url: str
-    headers: dict[str, str]
-    timeout: float
-    connect_timeout: float
 
 
 class Reply:

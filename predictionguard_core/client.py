@@ -12,9 +12,7 @@ from collections.abc import AsyncGenerator, Generator
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-import httpx
-
-from predictionguard_core import downloads, exchange, pools, steps
+from predictionguard_core import exchange, later, steps
 from predictionguard_core.connection import Connection, Opened
 from predictionguard_core.errors import PredictionGuardError
 from predictionguard_core.events import ChunkReader
@@ -52,7 +50,7 @@ class Client(Connection):
         ConfigurationError: no key, a bad address, or a bad option.
     """
 
-    takes = httpx.Client
+    takes = "Client"
 
     def chat(self, request: ChatRequest) -> ChatCompletion:
         """Ask, and wait for the whole answer."""
@@ -101,7 +99,7 @@ class Client(Connection):
 
     def close(self) -> None:
         """Let go of the connections. A later call opens new ones."""
-        pools.release_client(self)
+        later.pools.release_client(self)
 
     def __enter__(self) -> Self:
         return self
@@ -112,7 +110,7 @@ class Client(Connection):
     def _chunks(self, opened: Opened) -> Generator[ChatChunk, None, None]:
         response = opened.response
         with contextlib.closing(response):
-            with pools.mapped_stream(self.base_url, self._settings.timeout):
+            with later.pools.mapped_stream(self.base_url, self._settings.timeout):
                 if "text/event-stream" not in response.headers.get("content-type", "").lower():
                     body = response.read()
                     whole = steps.Answer(response.status_code, response.headers, body)
@@ -120,17 +118,18 @@ class Client(Connection):
                     return
                 reader = ChunkReader(exchange.request_id(opened))
                 pieces = response.iter_bytes()
-                for data in pools.until_finished(pieces, reader):
+                for data in later.pools.until_finished(pieces, reader):
                     for chunk in reader.feed(data):
                         yield chunk
                     if reader.done:
                         if self._own is None:
-                            pools.drain(pieces)
+                            later.pools.drain(pieces)
                         return
                 for chunk in reader.finish():
                     yield chunk
 
     def _run(self, flow: steps.Flow[T]) -> T:
+        later.load()
         try:
             step = next(flow)
             while True:
@@ -154,21 +153,21 @@ class Client(Connection):
             case steps.Wait():
                 return time.sleep(step.seconds)
             case steps.Work():
-                return pools.work_all(step.jobs)
+                return later.pools.work_all(step.jobs)
             case steps.Fetch():
-                return downloads.fetch_all(step.urls, step.policy)
+                return later.downloads.fetch_all(step.urls, step.policy)
 
     def _send(self, send: steps.Send) -> steps.Answer:
-        client = self._own or pools.shared_client(self)
-        pools.check_open(client)
+        client = self._own or later.pools.shared_client(self)
+        later.pools.check_open(client)
         timeout = self._settings.timeout
-        with pools.mapped(self.base_url, timeout):
-            with pools.limit(timeout) as limit:
-                response = pools.opened(client, self._call(send), send.body)
+        with later.pools.mapped(self.base_url, timeout):
+            with later.pools.limit(timeout) as limit:
+                response = later.pools.opened(client, self._call(send), send.body)
                 if send.stream and response.is_success:
                     return Opened(response.status_code, response.headers, response=response)
                 with contextlib.closing(response):
-                    with pools.mapped(self.base_url, timeout, answered=True):
+                    with later.pools.mapped(self.base_url, timeout, answered=True):
                         pieces = []
                         for piece in response.iter_bytes():
                             pieces.append(piece)
@@ -183,7 +182,7 @@ class AsyncClient(Connection):
     connections, which are closed with it where `asyncio.run` runs it.
     """
 
-    takes = httpx.AsyncClient
+    takes = "AsyncClient"
 
     async def chat(self, request: ChatRequest) -> ChatCompletion:
         """Ask, and wait for the whole answer."""
@@ -232,7 +231,7 @@ class AsyncClient(Connection):
 
     async def aclose(self) -> None:
         """Let go of the connections. A later call opens new ones."""
-        await pools.release_async_client(self)
+        await later.pools.release_async_client(self)
 
     async def __aenter__(self) -> Self:
         return self
@@ -245,7 +244,7 @@ class AsyncClient(Connection):
     async def _chunks(self, opened: Opened) -> AsyncGenerator[ChatChunk, None]:
         response = opened.response
         async with contextlib.aclosing(response):
-            with pools.mapped_stream(self.base_url, self._settings.timeout):
+            with later.pools.mapped_stream(self.base_url, self._settings.timeout):
                 if "text/event-stream" not in response.headers.get("content-type", "").lower():
                     body = await response.aread()
                     whole = steps.Answer(response.status_code, response.headers, body)
@@ -253,17 +252,18 @@ class AsyncClient(Connection):
                     return
                 reader = ChunkReader(exchange.request_id(opened))
                 pieces = response.aiter_bytes()
-                async for data in pools.async_until_finished(pieces, reader):
+                async for data in later.pools.async_until_finished(pieces, reader):
                     for chunk in reader.feed(data):
                         yield chunk
                     if reader.done:
                         if self._own is None:
-                            await pools.async_drain(pieces)
+                            await later.pools.async_drain(pieces)
                         return
                 for chunk in reader.finish():
                     yield chunk
 
     async def _run(self, flow: steps.Flow[T]) -> T:
+        await later.async_load()
         try:
             step = next(flow)
             while True:
@@ -287,21 +287,21 @@ class AsyncClient(Connection):
             case steps.Wait():
                 return await asyncio.sleep(step.seconds)
             case steps.Work():
-                return await pools.async_work_all(step.jobs)
+                return await later.pools.async_work_all(step.jobs)
             case steps.Fetch():
-                return await downloads.async_fetch_all(step.urls, step.policy)
+                return await later.downloads.async_fetch_all(step.urls, step.policy)
 
     async def _send(self, send: steps.Send) -> steps.Answer:
-        client = self._own or await pools.shared_async_client(self)
-        pools.check_open(client)
+        client = self._own or await later.pools.shared_async_client(self)
+        later.pools.check_open(client)
         timeout = self._settings.timeout
-        with pools.mapped(self.base_url, timeout):
-            async with pools.async_limit(timeout) as limit:
-                response = await pools.async_opened(client, self._call(send), send.body)
+        with later.pools.mapped(self.base_url, timeout):
+            async with later.pools.async_limit(timeout) as limit:
+                response = await later.pools.async_opened(client, self._call(send), send.body)
                 if send.stream and response.is_success:
                     return Opened(response.status_code, response.headers, response=response)
                 async with contextlib.aclosing(response):
-                    with pools.mapped(self.base_url, timeout, answered=True):
+                    with later.pools.mapped(self.base_url, timeout, answered=True):
                         pieces = []
                         async for piece in response.aiter_bytes():
                             pieces.append(piece)

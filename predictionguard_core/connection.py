@@ -5,11 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Self
 
-import httpx
-
-from predictionguard_core import pools, settings, steps
-from predictionguard_core.calls import Call
-from predictionguard_core.errors import APIStatusError, ConfigurationError, PredictionGuardError
+from predictionguard_core import settings, steps
+from predictionguard_core.errors import APIStatusError, PredictionGuardError
 from predictionguard_core.policy import ImagePolicy
 from predictionguard_core.version import __version__
 
@@ -27,7 +24,8 @@ class Opened(steps.Answer):
 class Connection:
     """What `Client` and `AsyncClient` have in common."""
 
-    takes: type[httpx.Client] | type[httpx.AsyncClient]
+    takes: str
+    """The name of the class in httpx that `http_client` has to be of."""
 
     def __init__(
         self,
@@ -48,8 +46,7 @@ class Connection:
         }
         self._policy = images or ImagePolicy()
         self._own = http_client
-        if http_client is not None and not isinstance(http_client, self.takes):
-            raise ConfigurationError(f"http_client: {type(self).__name__} takes an httpx.{self.takes.__name__}")
+        settings.check_http_client(http_client, self.takes, "http_client")
 
     @property
     def _settings(self) -> settings.Settings:
@@ -88,7 +85,7 @@ class Connection:
             error.args = (error.message,)
         return error
 
-    def _call(self, send: steps.Send) -> Call:
+    def _call(self, send: steps.Send) -> steps.Call:
         headers = {
             "Authorization": f"Bearer {self._settings.api_key.get_secret_value()}",
             "Accept": "text/event-stream" if send.stream else "application/json",
@@ -99,4 +96,5 @@ class Connection:
             headers["Content-Type"] = "application/json"
             headers["Content-Length"] = str(send.body.length)
         timeout = self._settings.timeout
-        return Call(send.method, self.base_url + send.path, headers, timeout, min(timeout, pools.CONNECT_TIMEOUT))
+        connect_timeout = min(timeout, settings.CONNECT_TIMEOUT)
+        return steps.Call(send.method, self.base_url + send.path, headers, timeout, connect_timeout)

@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import httpx
 from pydantic import ConfigDict
 
 from predictionguard_core.errors import ConfigurationError
@@ -101,8 +100,12 @@ def _several(value: Any, name: str) -> tuple[Any, ...]:
 def _host(text: str) -> str:
     """A host as an address has it: lower case, without brackets, and encoded (RFC 5891) where it is not ASCII."""
     bare = text.strip().strip("[]").lower().rstrip(".")
+    if bare.isascii():
+        return bare
+    import httpx  # what else needs it is loaded at the first call
+
     try:
-        encoded = bare if bare.isascii() else httpx.URL(f"http://{bare.lstrip('.')}").raw_host.decode("ascii")
+        encoded = httpx.URL(f"http://{bare.lstrip('.')}").raw_host.decode("ascii")
     except (httpx.InvalidURL, ValueError):
         raise ConfigurationError(f"ImagePolicy.allowed_hosts: {text!r} is no host") from None
-    return f".{encoded}" if bare.startswith(".") and not bare.isascii() else encoded
+    return f".{encoded}" if bare.startswith(".") else encoded

@@ -23,7 +23,7 @@ from typing import Any
 import httpx
 
 from predictionguard_core import deadlines
-from predictionguard_core.calls import AsyncReply, Call, Reply
+from predictionguard_core.calls import AsyncReply, Reply
 from predictionguard_core.errors import (
     APIConnectionError,
     APITimeoutError,
@@ -32,13 +32,13 @@ from predictionguard_core.errors import (
     StreamInterruptedError,
 )
 from predictionguard_core.events import ChunkReader
+from predictionguard_core.steps import Call
 from predictionguard_core.transports import AsyncTransport, Transport, async_transport, transport
 from predictionguard_core.wire import Body
 
 AnyClient = httpx.Client | Transport
 AnyAsyncClient = httpx.AsyncClient | AsyncTransport
 
-CONNECT_TIMEOUT = 10.0
 _LIMITS = httpx.Limits(max_connections=1000, max_keepalive_connections=256, keepalive_expiry=30.0)
 # Seconds that the end of a stream behind `[DONE]` is waited for.
 _PATIENCE = 0.25

@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+import re
+import urllib.parse
+from typing import Any
 
-import httpx
 from pydantic import SecretStr
 
 from predictionguard_core.errors import ConfigurationError
@@ -16,6 +18,10 @@ URL_VARIABLE = "PREDICTIONGUARD_URL"
 DEFAULT_URL = "https://api.predictionguard.com"
 DEFAULT_TIMEOUT = 120.0
 DEFAULT_MAX_RETRIES = 2
+CONNECT_TIMEOUT = 10.0
+"""Seconds that a connection may take, where the timeout is longer."""
+
+_HOST = re.compile(r"[a-z0-9._~:-]*", re.IGNORECASE)  # a name, or an address of either kind without its brackets
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -62,21 +68,33 @@ def _key(given: str | SecretStr | None) -> SecretStr:
 
 
 def _address(text: str) -> str:
-    text = text.strip()
+    # By hand, not by httpx: a model is made where httpx may never be needed.
+    text = text.strip() if isinstance(text, str) else ""
     try:
-        url = httpx.URL(text)
-        port = url.port
-    except (httpx.InvalidURL, ValueError, TypeError):
+        url = urllib.parse.urlsplit(text)
+        host, port = url.hostname or "", url.port
+        if not text.isprintable() or " " in text or not _is_host(host):
+            raise ValueError
+    except ValueError:
         raise ConfigurationError(f"the address is no URL; give one such as {DEFAULT_URL}") from None
-    if url.scheme not in ("http", "https") or not url.raw_host or not (port is None or 0 < port <= 65535):
+    if url.scheme not in ("http", "https") or not host or not (port is None or 0 < port <= 65535):
         raise ConfigurationError(
             f"the address needs http:// or https:// and a host, such as {DEFAULT_URL}; check {URL_VARIABLE} or base_url"
         )
-    if url.userinfo:
+    if "@" in url.netloc:
         raise ConfigurationError("the address must not hold a user name or password; the key is given by itself")
     if url.query or url.fragment:
         raise ConfigurationError("the address must end with its path: no ? or #")
-    return str(url).rstrip("/")
+    return f"{url.scheme}://{url.netloc.lower()}{url.path}".rstrip("/")
+
+
+def _is_host(text: str) -> bool:
+    if text.isascii():
+        return _HOST.fullmatch(text) is not None
+    try:
+        return bool(text.encode("idna"))
+    except UnicodeError:
+        return False
 
 
 def _seconds(timeout: float) -> float:
@@ -89,3 +107,13 @@ def _count(max_retries: int) -> int:
     if isinstance(max_retries, bool) or not isinstance(max_retries, int) or max_retries < 0:
         raise ConfigurationError("max_retries: give a whole number, 0 or more")
     return max_retries
+
+
+def check_http_client(given: Any, takes: str, name: str) -> None:
+    """Raise `ConfigurationError` unless it is None or of httpx's class `takes`."""
+    if given is None:
+        return
+    import httpx  # loaded by who made one; by nobody else until the first call
+
+    if not isinstance(given, getattr(httpx, takes)):
+        raise ConfigurationError(f"{name}: give an httpx.{takes}, not a {type(given).__name__}")

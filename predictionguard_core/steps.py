@@ -45,6 +45,20 @@ class Send:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Call:
+    """A `Send` with its address and headers, as it goes to the network.
+
+    `timeout` and `connect_timeout` are seconds, for one wait each.
+    """
+
+    method: str
+    url: str
+    headers: dict[str, str]
+    timeout: float
+    connect_timeout: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Answer:
     """`headers` has case-insensitive keys."""
 

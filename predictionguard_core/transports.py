@@ -24,8 +24,9 @@ from typing import Any
 import httpcore
 import httpx
 
-from predictionguard_core.calls import AsyncReply, Call, Reply, lowered, mapped, request
+from predictionguard_core.calls import AsyncReply, Reply, lowered, mapped, request
 from predictionguard_core.deadlines import AsyncBackend, Backend
+from predictionguard_core.steps import Call
 
 Origin = tuple[bytes, bytes, int | None]
 

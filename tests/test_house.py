@@ -39,14 +39,16 @@ FLOORS = [
         "events",
         "settings",
         "fetch",
-        "calls",
         "deadlines",
-        "transports",
     },
+    {"calls"},
+    {"transports"},
     {"intake"},
     {"exchange"},
     {"pools"},
-    {"connection", "downloads"},
+    {"downloads"},
+    {"later"},
+    {"connection"},
     {"client"},
     {""},  # the package itself
 ]
@@ -57,7 +59,6 @@ NEIGHBOURS = {
     "pixels": {"formats", "metadata"},
     "images": {"files", "headers", "pages", "payloads", "pixels"},
     "tokens": {"images"},
-    "transports": {"calls", "deadlines"},
 }
 
 
@@ -174,7 +175,12 @@ class TestFloors:
 
 def loaded_by(module: str) -> set[str]:
     """The top-level packages that importing a module loads, in a fresh interpreter."""
-    code = f"import {module}, sys; print(*sorted({{name.partition('.')[0] for name in sys.modules}}))"
+    return loaded_after(f"import {module}")
+
+
+def loaded_after(code: str) -> set[str]:
+    """The same after a statement."""
+    code = f"{code}\nimport sys; print(*sorted({{name.partition('.')[0] for name in sys.modules}}))"
     run = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
     )
@@ -201,6 +207,28 @@ class TestImporting:
         found = loaded_by(wing)
         assert {wing, needs} <= found
         assert not {other, *WINGS} & (found - {wing})
+
+    @pytest.mark.parametrize(
+        ("base", "ours"),
+        [
+            (
+                "from langchain_core.language_models import BaseChatModel",
+                "from langchain_predictionguard import ChatPredictionGuard",
+            ),
+            (
+                "from llama_index.core.llms.function_calling import FunctionCallingLLM",
+                "from llama_index_predictionguard import PredictionGuard",
+            ),
+        ],
+        ids=WINGS,
+    )
+    def test_an_adapter_loads_nothing_that_its_base_class_does_not(self, base: str, ours: str) -> None:
+        more = loaded_after(f"{base}\n{ours}") - loaded_after(base)
+        assert more <= {CORE, *WINGS, "pybase64"}
+
+    def test_making_a_model_takes_no_http_client(self) -> None:
+        make = "from predictionguard_core import Client\nClient('key', 'http://127.0.0.1:9')"
+        assert not loaded_after(make) & {"httpx", "httpcore", "PIL"}
 
 
 class TestFiles:

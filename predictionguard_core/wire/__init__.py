@@ -1,48 +1,52 @@
 """The JSON of each endpoint. What we send refuses unknown fields, what we receive ignores them."""
 
-from predictionguard_core.wire.base import refusal
-from predictionguard_core.wire.body import Body, chat_body, completion_body, embedding_body, rerank_body
-from predictionguard_core.wire.chat import (
-    ChatRequest,
-    Function,
-    FunctionCall,
-    FunctionName,
-    ImagePart,
-    ImageURL,
-    Message,
-    NamedToolChoice,
-    Part,
-    Place,
-    StreamOptions,
-    TextPart,
-    Tool,
-    ToolCall,
-)
-from predictionguard_core.wire.checks import InputChecks, OutputChecks
-from predictionguard_core.wire.completions import CompletionRequest
-from predictionguard_core.wire.embeddings import (
-    MAX_INPUTS,
-    Embedding,
-    EmbeddingInput,
-    EmbeddingList,
-    EmbeddingRequest,
-    has_image,
-)
-from predictionguard_core.wire.models import CAPABILITIES, Capability, Model, ModelList
-from predictionguard_core.wire.reply import (
-    ChatChunk,
-    ChatCompletion,
-    Choice,
-    ChunkChoice,
-    CompletionTokensDetails,
-    Delta,
-    FunctionCallDelta,
-    PromptTokensDetails,
-    ToolCallDelta,
-    Usage,
-    check_status,
-)
-from predictionguard_core.wire.rerank import Ranked, Ranking, RerankRequest
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from predictionguard_core.wire.base import refusal
+    from predictionguard_core.wire.body import Body, chat_body, completion_body, embedding_body, rerank_body
+    from predictionguard_core.wire.chat import (
+        ChatRequest,
+        Function,
+        FunctionCall,
+        FunctionName,
+        ImagePart,
+        ImageURL,
+        Message,
+        NamedToolChoice,
+        Part,
+        Place,
+        StreamOptions,
+        TextPart,
+        Tool,
+        ToolCall,
+    )
+    from predictionguard_core.wire.checks import InputChecks, OutputChecks
+    from predictionguard_core.wire.completions import CompletionRequest
+    from predictionguard_core.wire.embeddings import (
+        MAX_INPUTS,
+        Embedding,
+        EmbeddingInput,
+        EmbeddingList,
+        EmbeddingRequest,
+        has_image,
+    )
+    from predictionguard_core.wire.models import CAPABILITIES, Capability, Model, ModelList
+    from predictionguard_core.wire.reply import (
+        ChatChunk,
+        ChatCompletion,
+        Choice,
+        ChunkChoice,
+        CompletionTokensDetails,
+        Delta,
+        FunctionCallDelta,
+        PromptTokensDetails,
+        ToolCallDelta,
+        Usage,
+        check_status,
+    )
+    from predictionguard_core.wire.rerank import Ranked, Ranking, RerankRequest
 
 __all__ = [
     "CAPABILITIES",
@@ -93,3 +97,54 @@ __all__ = [
     "refusal",
     "rerank_body",
 ]
+
+# Imported by who asks for it: an adapter needs the checks' fields, and nothing else before its first model is made.
+_LATER = {
+    name: module
+    for module, names in {
+        "base": ("refusal",),
+        "body": ("Body", "chat_body", "completion_body", "embedding_body", "rerank_body"),
+        "chat": (
+            "ChatRequest",
+            "Function",
+            "FunctionCall",
+            "FunctionName",
+            "ImagePart",
+            "ImageURL",
+            "Message",
+            "NamedToolChoice",
+            "Part",
+            "Place",
+            "StreamOptions",
+            "TextPart",
+            "Tool",
+            "ToolCall",
+        ),
+        "checks": ("InputChecks", "OutputChecks"),
+        "completions": ("CompletionRequest",),
+        "embeddings": ("MAX_INPUTS", "Embedding", "EmbeddingInput", "EmbeddingList", "EmbeddingRequest", "has_image"),
+        "models": ("CAPABILITIES", "Capability", "Model", "ModelList"),
+        "reply": (
+            "ChatChunk",
+            "ChatCompletion",
+            "Choice",
+            "ChunkChoice",
+            "CompletionTokensDetails",
+            "Delta",
+            "FunctionCallDelta",
+            "PromptTokensDetails",
+            "ToolCallDelta",
+            "Usage",
+            "check_status",
+        ),
+        "rerank": ("Ranked", "Ranking", "RerankRequest"),
+    }.items()
+    for name in names
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = getattr(importlib.import_module(f"{__name__}.{_LATER[name]}"), name)
+    return globals().setdefault(name, found)

@@ -18,7 +18,7 @@ class Sent(BaseModel):
     """A part of a request."""
 
     # Messages are built once by an adapter and read once: no validation on assignment, no hidden copies.
-    model_config = ConfigDict(extra="forbid", protected_namespaces=(), hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", protected_namespaces=(), hide_input_in_errors=True, defer_build=True)
 
 
 class Request(Sent):
@@ -35,7 +35,7 @@ class Request(Sent):
 class Received(BaseModel):
     """A part of a reply. Fields that are not named here may come and go."""
 
-    model_config = ConfigDict(extra="ignore", protected_namespaces=(), hide_input_in_errors=True)
+    model_config = ConfigDict(extra="ignore", protected_namespaces=(), hide_input_in_errors=True, defer_build=True)
 
     @classmethod
     def parse(cls, body: bytes) -> Self:

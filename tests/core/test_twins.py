@@ -45,6 +45,7 @@ NAMES = {
     "async_download": "download",
     "async_drain": "drain",
     "async_limit": "limit",
+    "async_load": "load",
     "async_tls_context": "tls_context",
     "async_until_finished": "until_finished",
     "async_opened": "opened",
@@ -87,6 +88,10 @@ class Uncoloured(ast.NodeTransformer):
 
     def visit_Await(self, node: ast.Await) -> Any:
         return self.visit(node.value)
+
+    def visit_Constant(self, node: ast.Constant) -> Any:
+        node.value = NAMES.get(node.value, node.value) if isinstance(node.value, str) else node.value
+        return node
 
     def visit_Name(self, node: ast.Name) -> Any:
         node.id = NAMES.get(node.id, node.id)
