@@ -14,8 +14,9 @@ they are known, and every answer is made by rules, so that the same request gets
 
 What it does not imitate:
 
-- There is no language model. A text answer echoes the question; of a picture it sees the type, the
-  size, the orientation, the brightness and the main colours, and never what it shows.
+- There is no language model. A text answer echoes the question, and quotes the sentence of a context that
+  shares most words with it; of a picture it sees the type, the size, the orientation, the brightness and the
+  main colours, and never what it shows: it reads no writing, either.
 - Tool calls are guessed from JSON schemas and the words of the question. `pattern` is not obeyed.
 - The checks for personal data, injection, toxicity and factuality are short lists of rules in English.
 - Embeddings are hashed words, rerank scores are shared words.

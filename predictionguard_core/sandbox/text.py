@@ -1,11 +1,11 @@
-"""Answers in words: they echo the question, quote tool results and say what the pictures look like."""
+"""Answers in words: they echo the question, quote tool results and contexts, and say what the pictures look like."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 
-from predictionguard_core.sandbox import tokens
+from predictionguard_core.sandbox import comparing, reading, tokens
 from predictionguard_core.sandbox.conversation import Conversation
 from predictionguard_core.sandbox.words import STOPWORDS, listed, shorten, vocabulary, words
 
@@ -21,6 +21,7 @@ _NOTE = "This is a sandbox: rules made this answer, no language model."
 def answer(conversation: Conversation) -> str:
     """The answer to a conversation; the same conversation always gets the same one."""
     said = []
+    context, question = _context(conversation)
     results = conversation.results
     if results:
         said.append(_results(results))
@@ -29,16 +30,31 @@ def answer(conversation: Conversation) -> str:
         said.append(picture.describe("The image" if len(pictures) == 1 else f"Image {index}"))
     if len(pictures) > 1:
         said.insert(len(said) - len(pictures), f"There are {len(pictures)} images.")
+        if comparing.asked(question):
+            said.append(comparing.compare(pictures))
+    if context:
+        said.append(reading.quote(context, question) or "The context has no word of the question.")
     recalled = None if results else _recall(conversation)
     if recalled:
         said.append(recalled)
-    said.append(echo(conversation.question))
+    said.append(echo(question))
     turns = sum(1 for message in conversation.messages if message.role == "user") - 1
     if turns > 0 and not results:
         said.append(f"Before that there {'was 1 turn' if turns == 1 else f'were {turns} turns'} of yours.")
     if not results and not pictures:
         said.append(_NOTE)
     return " ".join(part for part in said if part)
+
+
+def _context(conversation: Conversation) -> tuple[str, str]:
+    """The context that the question or a system message brings, empty if none does, and the bare question."""
+    question = conversation.question
+    found = reading.split(question)
+    if found is not None:
+        return found
+    orders = "\n".join(message.text for message in conversation.messages if message.role == "system")
+    found = reading.split(f"{orders}\nQuestion: {question}") if orders else None
+    return (found[0], question) if found is not None else ("", question)
 
 
 def completion(prompt: str) -> str:

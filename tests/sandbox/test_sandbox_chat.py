@@ -61,6 +61,43 @@ def test_earlier_turns_are_counted_and_facts_recalled(chat):
     assert "Turin" not in chat(turns[-1:])["content"]
 
 
+CONTEXT = "name: espresso.txt\nA shot fills a small cup with 30 ml. The brown foam on top is called crema."
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        f"Context:\n{CONTEXT}\n\nQuestion: What is the foam called?",
+        f"Answer from this.\n## Context: {CONTEXT}\nQuery: What is the foam called?\nAnswer:",
+        f"Context information is below.\n---------\n{CONTEXT}\n---------\n"
+        "Given the context information and not prior knowledge, answer the query.\n"
+        "Query: What is the foam called?\nAnswer: ",
+    ],
+)
+def test_a_context_is_quoted_where_it_speaks_of_the_question(chat, prompt):
+    content = chat(prompt)["content"]
+    assert 'The context says: "The brown foam on top is called crema." You asked: "What is the foam called?"' in content
+
+
+def test_a_context_may_stand_in_the_system_message(chat):
+    orders = {"role": "system", "content": f"Answer from the context.\nContext:\n{CONTEXT}"}
+    content = chat([orders, {"role": "user", "content": "How many ml fill a cup?"}])["content"]
+    assert 'The context says: "A shot fills a small cup with 30 ml."' in content
+
+
+@pytest.mark.parametrize("context", ["Bees.", "How and why?", "a\nb"])
+def test_a_context_that_says_nothing_of_the_question_is_not_quoted(chat, context):
+    content = chat(f"Context: {context}\nQuestion: What is the foam called?")["content"]
+    assert "The context has no word of the question." in content
+
+
+@pytest.mark.parametrize("prompt", ["Context:\nQuestion: x?", "Context: x", "Question: x?", "The context: x\nQuery: y"])
+def test_without_context_or_question_the_prompt_is_taken_whole(chat, prompt):
+    content = chat(prompt)["content"]
+    assert "context says" not in content
+    assert " ".join(prompt.split()) in content
+
+
 @pytest.mark.parametrize("missing", ["model", "messages"])
 @pytest.mark.parametrize("how", ["absent", "empty"])
 def test_required_fields(ask, missing, how):

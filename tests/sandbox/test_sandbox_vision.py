@@ -349,6 +349,50 @@ def test_larger_pictures_count_more_tokens_up_to_a_limit(see, uri, encoded):
     assert counts[1] - counts[0] == 99
 
 
+@pytest.mark.parametrize(
+    ("colours", "sizes", "said"),
+    [
+        (
+            ("navy", "beige"),
+            ((40, 20), (40, 20)),
+            "image 2 is lighter, image 1 darker; both have the same number of pixels; no main colour is in both.",
+        ),
+        (
+            ("red", "red"),
+            ((40, 20), (20, 10)),
+            "both are equally light; image 1 has more pixels; red is a main colour of both.",
+        ),
+        (
+            ("white", "black", "grey"),
+            ((9, 9), (9, 9), (10, 10)),
+            "image 1 is the lightest, image 2 the darkest; image 3 has the most pixels; no main colour is in all.",
+        ),
+        (
+            ("white", "white", "white"),
+            ((9, 9), (9, 9), (9, 9)),
+            "all are equally light; all have the same number of pixels; white is a main colour of all.",
+        ),
+    ],
+)
+@pytest.mark.parametrize("question", ["Compare them.", "Which is darker?", "What is the difference?"])
+def test_pictures_are_compared_when_asked(see, uri, encoded, colours, sizes, said, question):
+    uris = [uri(encoded("PNG", size, colour)) for colour, size in zip(colours, sizes, strict=True)]
+    assert f"Compared: {said}" in (see(*uris, text=question).body["choices"][0]["message"]["content"])
+
+
+def test_pictures_are_not_compared_unasked_or_alone(see, uri, encoded):
+    one = uri(encoded())
+    assert "Compared" not in said(see(one, one, text="What is this?"))
+    assert "Compared" not in said(see(one, text="Compare it."))
+
+
+def test_pictures_are_compared_without_pillow(see, uri, encoded, monkeypatch):
+    pictures = [uri(encoded(size=(40, 20))), uri(encoded(size=(4, 2)))]
+    monkeypatch.setitem(sys.modules, "PIL.Image", None)
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    assert "Compared: image 1 has more pixels." in said(see(*pictures, text="Compare them."))
+
+
 def test_a_list_of_objects_has_one_for_each_picture(see, uri, encoded):
     colour = {"type": "object", "properties": {"name": {}, "share": {"type": "number"}}, "required": ["name", "share"]}
     photo = {
