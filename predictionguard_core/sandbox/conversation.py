@@ -61,9 +61,14 @@ class Conversation:
 
     @property
     def question(self) -> str:
-        """The text of the last user message that has any."""
-        texts = [message.text for message in self.messages if message.role == "user" and message.text.strip()]
-        return texts[-1] if texts else ""
+        """The text of the last user message that has any; pictures handed in behind results ask nothing."""
+        asked, before = "", ""
+        for message in self.messages:
+            handed = before == "tool" and bool(message.pictures)
+            if message.role == "user" and message.text.strip() and not handed:
+                asked = message.text
+            before = message.role
+        return asked
 
     @property
     def called(self) -> set[str]:

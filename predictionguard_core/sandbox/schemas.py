@@ -104,7 +104,9 @@ class Filler:
             made = self._value(branch, name, depth + 1)
             if best is None or made[1] > best[1]:
                 best = made
-        if best is None or (best[1] == NONE and "default" in rules):
+        # What may be missing is not made up.
+        spared = "default" in rules or any(branch.get("type") == "null" for branch in branches)
+        if best is None or (best[1] == NONE and spared):
             return rules.get("default"), NONE
         return best
 

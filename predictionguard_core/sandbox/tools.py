@@ -41,6 +41,8 @@ _MEANS = {
     "mail": "email",
 }
 _SIGNS = re.compile(r"(?<=[\d)])\s{0,5}([+\-*/×÷x]|times)\s{0,5}(?=[\d(-])", re.IGNORECASE)
+_BACK = re.compile(r"\b(?:it|that|this|the (?:result|sum|total|answer))\b", re.IGNORECASE)
+_SHORT = 100
 _ENOUGH = 3
 _OPEN = vocabulary("query question input prompt")
 
@@ -62,13 +64,16 @@ def choose(conversation: Conversation) -> list[Call]:
     """The calls the model makes now; empty if it answers in words.
 
     A call is made when the question shares words with the tool's name, or several with its description
-    and parameters. Once tool results are in, and with `tool_choice` none, it answers in words; `required`
-    or a named function makes it call in any case.
+    and parameters. Once tool results are in, it goes on to the next step that the question asks for and
+    that no call was made for, if there is one. With `tool_choice` none it answers in words; `required` or a
+    named function makes it call in any case.
     """
     tools, forced = list(conversation.tools), conversation.choice == "required"
-    if not tools or conversation.choice == "none" or (conversation.results and not forced):
+    if not tools or conversation.choice == "none":
         return []
     question = conversation.question[:MAX_TEXT]
+    if conversation.results and not forced:
+        return _go_on(conversation, question)
     if conversation.forced is not None:
         tools = [tool for tool in tools if tool.name == conversation.forced]
     elif conversation.results:
@@ -90,9 +95,34 @@ def choose(conversation: Conversation) -> list[Call]:
         wanted = [(best, question)]
     calls: dict[tuple[str, str], Call] = {}
     for tool, text in wanted if conversation.options.parallel else wanted[:1]:
-        arguments = json.dumps(fill(tool, text)[0], ensure_ascii=False)
-        calls.setdefault((tool.name, arguments), Call(f"chatcmpl-tool-{uuid.uuid4().hex}", tool.name, arguments))
+        call = _call(tool, fill(tool, text)[0])
+        calls.setdefault((call.name, call.arguments), call)
     return list(calls.values())
+
+
+def _call(tool: Tool, arguments: dict[str, Any]) -> Call:
+    return Call(f"chatcmpl-tool-{uuid.uuid4().hex}", tool.name, json.dumps(arguments, ensure_ascii=False))
+
+
+def _go_on(conversation: Conversation, question: str) -> list[Call]:
+    """The next step of a question of several: a tool not called yet, with values of the results at hand."""
+    called = conversation.called
+    results = [text for _, text in conversation.results]
+    for start, end in _clauses(question):
+        clause = question[start:end]
+        tool = max(conversation.tools, key=lambda tool: score(tool, clause))
+        if tool.name in called or score(tool, clause) < _ENOUGH:
+            continue
+        said = "\n".join([_with_result(clause, results[-1].strip()), *results])[:MAX_TEXT]
+        arguments, founded = Filler(tool.parameters, Facts(said), Facts(question), conversation.pictures).arguments()
+        if founded or not tool.parameters.get("required"):
+            return [_call(tool, arguments)]
+    return []
+
+
+def _with_result(clause: str, result: str) -> str:
+    """`Multiply it by 2` speaks of the result: where that is short, it is put in its place."""
+    return _BACK.sub(lambda _: result, clause, count=1) if 0 < len(result) <= _SHORT else clause
 
 
 def score(tool: Tool, text: str) -> int:

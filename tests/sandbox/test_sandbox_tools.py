@@ -143,6 +143,53 @@ def test_results_are_answered_in_words_unless_a_call_is_forced(chat):
     assert json.loads(chat(turns, tools=[WEATHER])["tool_calls"][0]["function"]["arguments"]) == {"location": "Rome"}
 
 
+CROP = tool(
+    "look_closer",
+    "Crop a photo that was taken.",
+    photo_id=TEXT,
+    part={"type": "string", "enum": ["left", "middle", "right"]},
+)
+SHOOT = tool("take_photo", "Take a photo.", camera={"type": "string", "enum": ["garden", "desk", "sofa"]})
+
+
+@pytest.mark.parametrize(
+    ("question", "tools", "steps"),
+    [
+        (
+            "What is 6 plus 7, then multiply it by 2?",
+            [ADD, MULTIPLY],
+            [("add", {"a": 6, "b": 7}, "13"), ("multiply", {"a": 13, "b": 2}, "26")],
+        ),
+        (
+            "Take a photo with the desk camera, then look closer at the middle of it.",
+            [SHOOT, CROP],
+            [
+                ("take_photo", {"camera": "desk"}, "photo-7, from the desk camera"),
+                ("look_closer", {"photo_id": "photo-7", "part": "middle"}, "photo-8, the middle of photo-7"),
+            ],
+        ),
+        (
+            "Take a photo with the desk camera and with the sofa camera, then compare them.",
+            [SHOOT, CROP],
+            [("take_photo", {"camera": "desk"}, "photo-1"), ("take_photo", {"camera": "sofa"}, "photo-2")],
+        ),
+    ],
+)
+def test_a_step_that_needs_a_result_waits_for_it(chat, question, tools, steps):
+    turns, made = [{"role": "user", "content": question}], []
+    for _ in range(len(steps) + 1):
+        message = chat(turns, tools=tools)
+        turns.append(message)
+        if "tool_calls" not in message:
+            break
+        for call in message["tool_calls"]:
+            _, _, result = steps[len(made)]
+            made.append((call["function"]["name"], json.loads(call["function"]["arguments"]), result))
+            turns.append({"role": "tool", "tool_call_id": call["id"], "content": result})
+    assert made == steps
+    assert steps[-1][2] in turns[-1]["content"]
+
+
 def test_only_the_last_results_are_quoted(chat):
     def called(number):
         call = {"id": f"c{number}", "type": "function", "function": {"name": f"step{number}", "arguments": "{}"}}
@@ -169,6 +216,9 @@ def test_a_picture_handed_in_behind_a_result_is_part_of_it(ask, uri, encoded):
     message = ask(body).body["choices"][0]["message"]
     assert "take_photo returned: see the picture" in message["content"]
     assert "blue" in message["content"]
+    messages[-1]["content"].insert(0, {"type": "text", "text": "From the result of take_photo c1:"})
+    message = ask(body).body["choices"][0]["message"]
+    assert 'You wrote: "take a photo".' in message["content"]
 
 
 def test_a_model_without_tools_refuses_them(ask):
@@ -257,7 +307,9 @@ def test_arguments_come_from_the_words(calls, question, fields, expected):
         ({"anyOf": [{"type": "null"}, {"const": 5}]}, 5),
         ({"oneOf": [{"const": 5}, {"type": "string"}]}, 5),
         ({"allOf": [{"type": "integer"}, {"minimum": 9}]}, 9),
-        ({"type": ["null", "integer"], "minimum": 4}, 4),
+        ({"type": ["null", "integer"], "minimum": 4}, None),
+        ({"anyOf": [{"type": "string"}, {"type": "null"}]}, None),
+        ({"anyOf": [{"type": "string"}, {"type": "null"}], "default": "d"}, "d"),
         ({"type": "string", "format": "date"}, "1970-01-01"),
         ({"type": "string", "format": "email"}, "someone@example.com"),
         ({"type": "string", "maxLength": 3}, "Hel"),
