@@ -185,8 +185,8 @@ class ChatPredictionGuard(Generating, BaseChatModel):
             strict: Whether the service shall enforce the schema.
             **kwargs: Options of the call.
 
-        Returns an object of the pydantic class, else a dict. Raises `OutputParserException` for arguments that are no
-        JSON or don't fit the class, unless `include_raw`.
+        Returns an object of the pydantic class, else a dict. Unless `include_raw`, raises `OutputParserException` for
+        arguments that are no JSON, and pydantic's `ValidationError` for those that don't fit the class.
         """
         with errors.mapped():
             later.structured.check(method, schema)

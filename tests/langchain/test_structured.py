@@ -10,7 +10,7 @@ import pytest
 from langchain_core.exceptions import OutputParserException
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from typing_extensions import TypedDict
 
 from langchain_predictionguard import ChatPredictionGuard, ConfigurationError
@@ -102,6 +102,19 @@ def test_an_answer_that_does_not_parse_raises(monkeypatch: pytest.MonkeyPatch, s
     raw = mumbling.with_structured_output(schema, include_raw=True).invoke("Hello")
     assert raw["parsed"] is None
     assert isinstance(raw["parsing_error"], OutputParserException)
+
+
+def test_an_answer_that_does_not_fit_the_class_raises() -> None:
+    class Careless(ChatPredictionGuard):
+        def _generate(self, *args: Any, **kwargs: Any) -> ChatResult:
+            return answered('{"width": "broad", "height": 1}')
+
+    careless = Careless("m", api_key="key")
+    with pytest.raises(ValidationError):
+        careless.with_structured_output(Size).invoke("Hello")
+    raw = careless.with_structured_output(Size, include_raw=True).invoke("Hello")
+    assert raw["parsed"] is None
+    assert isinstance(raw["parsing_error"], ValidationError)
 
 
 def answered(arguments: str) -> ChatResult:
