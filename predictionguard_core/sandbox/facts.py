@@ -226,7 +226,9 @@ class Facts:
             head = behind.lstrip()
             for link in ("is ", "of ", "to ", "are ", ": ", "= ", "="):
                 if head.lower().startswith(link) and (behind != head or not link[0].isalpha()):
-                    value = re.split(r"[,.;!?\n]|\s(?:and|or|with|but)\s", head[len(link) :], maxsplit=1)[0].strip()
+                    value = re.split(r"[,.](?!\d)|[;!?\n]|\s(?:and|or|with|but)\s", head[len(link) :], maxsplit=1)[
+                        0
+                    ].strip()
                     for article in ("a ", "an ", "the "):
                         value = value.removeprefix(article)
                     if value:

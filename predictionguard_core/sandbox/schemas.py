@@ -120,9 +120,12 @@ class Filler:
             if name in required:
                 made[name] = self._value(properties[name], name, depth + 1)
             elif depth < 5 and self.budget > 0:
+                used = self._used.copy(), self.strings.used.copy()
                 value, founded = self._value(properties[name], name, depth + 1)
                 if founded == STRONG:
                     made[name] = (value, founded)
+                else:
+                    self._used, self.strings.used = used
         for name in sorted(required - set(properties)):
             made[name] = self._string({}, name)
         grades = [made[name][1] for name in required] or [grade for _, grade in made.values()]

@@ -32,7 +32,7 @@ class Strings:
     def __init__(self, facts: Facts, whole: Facts) -> None:
         self.facts = facts
         self.whole = whole
-        self._used: set[str] = set()
+        self.used: set[str] = set()
 
     def find(self, name: str, form: str = "") -> tuple[str, int]:
         """A string for a field and how well it is founded; `form` is the schema's `format`."""
@@ -68,8 +68,8 @@ class Strings:
 
     def _take(self, candidates: Iterable[str]) -> str | None:
         for candidate in candidates:
-            if candidate and candidate not in self._used:
-                self._used.add(candidate)
+            if candidate and candidate not in self.used:
+                self.used.add(candidate)
                 return candidate
         return None
 
@@ -104,9 +104,11 @@ class Strings:
         for facts in (self.facts, self.whole):
             for spelled in names:
                 value = facts.said_of(spelled)
-                if value is not None and value not in self._used:
-                    self._used.add(value)
-                    return value
+                # "the shop Paper Lantern" says it as well as "the shop is Paper Lantern".
+                named = [name for name, before in facts.names if before == spelled.lower()]
+                found = self._take([*([value] if value is not None else []), *named])
+                if found is not None:
+                    return found
         return None
 
     def _formatted(self, spoken: set[str], form: str) -> tuple[str, int] | None:
@@ -124,8 +126,8 @@ class Strings:
                 for found in getattr(facts, attribute):
                     if form in ("date", "date-time", "time") and not _fits(found, form):
                         continue
-                    if found not in self._used or facts is self.whole:
-                        self._used.add(found)
+                    if found not in self.used or facts is self.whole:
+                        self.used.add(found)
                         return (found if form != "date-time" else f"{found}T00:00:00Z"), STRONG
             if form == kind:
                 return _FORMATS[form], NONE

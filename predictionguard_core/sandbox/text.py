@@ -76,7 +76,8 @@ def echo(question: str) -> str:
 
 
 def _results(results: Sequence[tuple[str, str]]) -> str:
-    return " ".join(f"{name} returned: {shorten(text, _RESULT) or 'nothing'}" for name, text in results) + "."
+    said = [f"{name} returned: {shorten(text, _RESULT) or 'nothing'}" for name, text in results]
+    return " ".join(each if each[-1] in ".?!…" else f"{each}." for each in said)
 
 
 def _recall(conversation: Conversation) -> str | None:

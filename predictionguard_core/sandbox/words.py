@@ -20,7 +20,7 @@ STOPWORDS = vocabulary(
 NEGATIONS = vocabulary("no not never none nothing cannot can't don't doesn't didn't isn't aren't wasn't won't")
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?")
 _HUMPS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[_\W]+")
-_SENTENCE = re.compile(r"[^.!?\n]+[.!?\n]?")
+_SENTENCE = re.compile(r"(?:[^.!?\n]|[.!?](?=\w))+[.!?\n]?")  # "19.10" and "cat.jpg" stay whole
 _ENDINGS = ("ingly", "edly", "ings", "ing", "ies", "ied", "ely", "est", "ers", "ed", "er", "es", "ly", "e", "s")
 
 

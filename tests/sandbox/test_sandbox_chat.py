@@ -85,6 +85,11 @@ def test_a_context_may_stand_in_the_system_message(chat):
     assert 'The context says: "A shot fills a small cup with 30 ml."' in content
 
 
+def test_a_dot_within_a_number_or_a_name_ends_no_sentence(chat):
+    content = chat("Context: See menu.txt. The cup costs 2.50 here. Bring a spoon.\nQuestion: What does a cup cost?")
+    assert 'The context says: "The cup costs 2.50 here."' in content["content"]
+
+
 @pytest.mark.parametrize("context", ["Bees.", "How and why?", "a\nb"])
 def test_a_context_that_says_nothing_of_the_question_is_not_quoted(chat, context):
     content = chat(f"Context: {context}\nQuestion: What is the foam called?")["content"]

@@ -266,6 +266,8 @@ def test_a_model_without_tools_refuses_them(ask):
             {"first_name": "John", "last_name": "Doe", "address": {"city": "Berlin"}},
         ),
         ("paint it green", {"color": TEXT}, {"color": "green"}),
+        ("From the shop Paper Lantern, thanks", {"shop": TEXT}, {"shop": "Paper Lantern"}),
+        ("The total is 19.10. The rest is 0.90", {"total": TEXT, "rest": TEXT}, {"total": "19.10", "rest": "0.90"}),
         (
             "make 2 cards",
             {
@@ -332,6 +334,13 @@ def test_optional_fields_are_left_out_unless_the_question_means_them(calls):
     assert filled(calls, "Oslo please", ["city"], **fields) == {"city": "Oslo"}
     question = "for Oslo, 3 days, metric, without alerts"
     assert filled(calls, question, ["city"], **fields) == {"city": "Oslo", "unit": "metric", "days": 3, "alerts": False}
+
+
+def test_a_field_that_is_left_out_keeps_no_value_from_the_others(calls):
+    line = {"type": "object", "properties": {"amount": NUMBER, "article": TEXT}, "required": ["amount", "article"]}
+    fields = {"lines": {"type": "array", "items": line}, "total": NUMBER, "shop": TEXT}
+    question = "The total is 19.10, the shop is Paper Lantern"
+    assert filled(calls, question, [], **fields) == {"total": 19.1, "shop": "Paper Lantern"}
 
 
 def test_schemas_that_refer_to_themselves_come_to_an_end(calls):
