@@ -66,11 +66,16 @@ def as_list(value: Any) -> Any:
     return ([value] if value else []) if isinstance(value, dict) else value
 
 
+_ARGUMENTS = {"input": "input_checks", "output": "output_checks", "max_completion_tokens": "max_tokens"}
+"""What fields are called where users give them, where that is not the field's name."""
+
+
 def check_extra(extra: dict[str, Any] | None, own: Iterable[str]) -> None:
     """Raise `ConfigurationError` for an `extra_body` that stands in for a field, or that JSON has no form for."""
     taken = sorted((extra or {}).keys() & {*own, "max_tokens"})
     if taken:
-        raise ConfigurationError(f"extra_body: {', '.join(taken)} can't be set there; pass it as its own argument")
+        arguments = ", ".join(_ARGUMENTS.get(name, name) for name in taken)
+        raise ConfigurationError(f"extra_body: {', '.join(taken)} can't be set there; pass it as {arguments}")
     try:
         json.dumps(extra, allow_nan=False)
     except (ValueError, TypeError, RecursionError) as error:

@@ -156,6 +156,7 @@ class TestOptions:
             ({"model": "\ud800"}, "model"),
             ({"extra_body": {"messages": []}}, "messages"),
             ({"extra_body": {"max_tokens": 5}}, "max_tokens"),
+            ({"extra_body": {"input": {"pii": "block"}}}, "pass it as input_checks"),
             ({"extra_body": {"vision_streaming": True}}, "vision_streaming"),
         ],
     )
