@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -77,6 +78,23 @@ def test_is_committed_as_a_reader_wants_it(path: Path) -> None:
     assert str(Path.home()) not in path.read_text()
     counts = [cell.execution_count for cell in notebook.cells if cell.cell_type == "code"]
     assert counts == list(range(1, len(counts) + 1)), "run from top to bottom"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_asks_the_service_where_there_is_a_key(path: Path) -> None:
+    cells = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    with_sandbox = [cell for cell in cells if re.search(r"\bbox\b|\bSandbox\(", cell)]
+    assert with_sandbox
+    for cell in with_sandbox:
+        assert 'if not os.environ.get("PREDICTIONGUARD_API_KEY")' in cell or 'if "box" in globals()' in cell
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_links_lead_somewhere(path: Path) -> None:
+    for cell in nbformat.read(path, as_version=4).cells:
+        if cell.cell_type == "markdown":
+            for target in re.findall(r"\]\(([^)]+)\)", cell.source):
+                assert target.startswith("https://") or (FOLDER / target).exists()
 
 
 def test_there_are_notebooks() -> None:
