@@ -30,6 +30,7 @@ _DATE = re.compile(
 _TIME = re.compile(r"\b\d{1,2}:\d{2}(?::\d{2})?(?: ?[ap]m)?\b|\b\d{1,2} ?[ap]m\b", re.IGNORECASE)
 _CODE = re.compile(r"(?<![\w-])(?=[\w-]{0,39}\d)(?=[\w-]{0,39}[A-Za-z])[A-Za-z0-9][\w-]{2,39}(?![\w-])|(?<=#)\d{1,20}")
 _SUM = re.compile(r"[(\d][\d\s+\-*/().^%×÷]{0,200}[\d)]")
+_VALUE_END = re.compile(r"[,.](?!\d)|[;!?\n]|\s(?:and|or|with|but)\s")
 _COLON = re.compile(r":\s+(\S[^\n]{0,2000})")
 _NAMED = re.compile(r"\b(?:named|called|titled|entitled)\s+([^\s,.;:!?]+(?: [A-Z][^\s,.;:!?]*){0,3})")
 _TOKEN = re.compile(r"[^\W_][\w'’-]{0,60}")
@@ -226,9 +227,7 @@ class Facts:
             head = behind.lstrip()
             for link in ("is ", "of ", "to ", "are ", ": ", "= ", "="):
                 if head.lower().startswith(link) and (behind != head or not link[0].isalpha()):
-                    value = re.split(r"[,.](?!\d)|[;!?\n]|\s(?:and|or|with|but)\s", head[len(link) :], maxsplit=1)[
-                        0
-                    ].strip()
+                    value = _VALUE_END.split(head[len(link) :], maxsplit=1)[0].strip()
                     for article in ("a ", "an ", "the "):
                         value = value.removeprefix(article)
                     if value:
