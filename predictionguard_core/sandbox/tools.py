@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +47,10 @@ _ENOUGH = 3
 _OPEN = vocabulary("query question input prompt")
 
 
+Fill = Callable[[Tool, str], tuple[dict[str, Any], bool]]
+"""Makes a tool's arguments from a text, and says whether the text founds each one that is required."""
+
+
 @dataclass(frozen=True)
 class Call:
     """One tool call; `arguments` is JSON text."""
@@ -85,6 +89,9 @@ def choose(conversation: Conversation) -> list[Call]:
     def fill(tool: Tool, text: str) -> tuple[dict[str, Any], bool]:
         return Filler(tool.parameters, Facts(text), Facts(question), pictures).arguments()
 
+    if forced and not conversation.results:
+        # Made to call, a model begins with what it can fill: it takes the photo before it reports on it.
+        tools = [tool for tool in tools if score(tool, question) >= _ENOUGH and _ready(tool, question, fill)] or tools
     wanted: list[tuple[Tool, str]] = []
     if conversation.forced is None:
         wanted = _divide(question, tools, fill)
@@ -98,6 +105,11 @@ def choose(conversation: Conversation) -> list[Call]:
         call = _call(tool, fill(tool, text)[0])
         calls.setdefault((call.name, call.arguments), call)
     return list(calls.values())
+
+
+def _ready(tool: Tool, text: str, fill: Fill) -> bool:
+    """Whether the text founds all that a tool has to be given."""
+    return not tool.parameters.get("required") or fill(tool, text)[1]
 
 
 def _call(tool: Tool, arguments: dict[str, Any]) -> Call:
@@ -147,7 +159,7 @@ def score(tool: Tool, text: str) -> int:
     return whole + 3 * len(said & named) + max(worth, _ENOUGH if takes_any else 0)
 
 
-def _divide(question: str, tools: Sequence[Tool], fill: Any) -> list[tuple[Tool, str]]:
+def _divide(question: str, tools: Sequence[Tool], fill: Fill) -> list[tuple[Tool, str]]:
     """The question in parts, each with its tool: another tool, or the same with a full set of new values."""
     groups: list[tuple[Tool, int, int]] = []
     for start, end in _clauses(question):
@@ -161,7 +173,7 @@ def _divide(question: str, tools: Sequence[Tool], fill: Any) -> list[tuple[Tool,
         tool, first, last = groups[-1]
         other = fits and best is not tool and score(best, clause) > score(tool, clause)
         # "6 plus 7, then multiply it by 2": the second step lacks a value that only the first can give.
-        if other and (fill(best, clause)[1] or not best.parameters.get("required")):
+        if other and _ready(best, clause, fill):
             groups.append((best, start, end))
         elif fill(tool, clause)[1] and fill(tool, question[first:last])[1]:
             groups.append((tool, start, end))

@@ -190,6 +190,28 @@ def test_a_step_that_needs_a_result_waits_for_it(chat, question, tools, steps):
     assert steps[-1][2] in turns[-1]["content"]
 
 
+def test_made_to_call_it_reports_on_a_photo_once_it_has_one(ask, uri, encoded):
+    report = tool("Report", "A report.", width=WHOLE, main_colour=TEXT)
+    messages = [{"role": "user", "content": "Take a photo with the desk camera, report"}]
+    body = {
+        "model": "Qwen2.5-VL-7B-Instruct",
+        "messages": messages,
+        "tools": [report, SHOOT],
+        "tool_choice": "required",
+    }
+    message = ask(body).body["choices"][0]["message"]
+    [call] = message["tool_calls"]
+    assert call["function"]["name"] == "take_photo"
+    photo = {"type": "image_url", "image_url": {"url": uri(encoded(colour="blue"))}}
+    messages += [
+        message,
+        {"role": "tool", "tool_call_id": call["id"], "content": "taken"},
+        {"role": "user", "content": [photo]},
+    ]
+    [call] = ask(body).body["choices"][0]["message"]["tool_calls"]
+    assert call["function"] == {"name": "Report", "arguments": '{"width": 40, "main_colour": "blue"}'}
+
+
 def test_only_the_last_results_are_quoted(chat):
     def called(number):
         call = {"id": f"c{number}", "type": "function", "function": {"name": f"step{number}", "arguments": "{}"}}
