@@ -6,13 +6,14 @@ and a stream that was cut.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from pydantic_core import from_json
 
 from predictionguard_core.errors import InvalidResponseError, StreamInterruptedError
+from predictionguard_core.quick import like
 from predictionguard_core.statuses import from_reply
-from predictionguard_core.wire import ChatChunk, ChunkChoice, ToolCallDelta, check_status
+from predictionguard_core.wire import ChatChunk, ChunkChoice, ToolCallDelta, check_status, text_alone
 
 _BOM = b"\xef\xbb\xbf"
 _LONGEST_EVENT = 64 * 1024 * 1024
@@ -34,8 +35,20 @@ class EventDecoder:
         self._started = False
         self._after_cr = False
 
-    def feed(self, data: bytes) -> Iterator[bytes]:
+    def feed(self, data: bytes) -> Iterable[bytes]:
         """The events that `data` completes. Raises `InvalidResponseError` for an event of more than 64 MiB."""
+        if data.startswith(b"data: ") and data.endswith(b"\n\n") and self._is_between_events:
+            event = data[6:-2]
+            if b"\n" not in event and b"\r" not in event:  # one event, as most servers send them
+                self.name = b""
+                return (event,)
+        return self._events(data)
+
+    @property
+    def _is_between_events(self) -> bool:
+        return self._started and not (self._size or self._after_cr or self._data or self._name or any(self._rest))
+
+    def _events(self, data: bytes) -> Iterator[bytes]:
         if not self._started:
             data = self._rest_of_line() + data
             if len(data) < len(_BOM) and _BOM.startswith(data):
@@ -114,10 +127,16 @@ class ChunkReader:
         self._has_text = False
         self.has_finished = False
         self._calls = ToolCallFragments()
+        self._likeness = self._last
 
-    def feed(self, data: bytes) -> Iterator[ChatChunk]:
+    def feed(self, data: bytes) -> Iterable[ChatChunk]:
         """The chunks that `data` completes."""
-        yield from self._chunks(self._events.feed(data))
+        events = self._events.feed(data)
+        if isinstance(events, tuple) and not self.done:
+            word = self._word(events[0])
+            if word is not None:
+                return (word,)
+        return self._chunks(events)
 
     def finish(self) -> Iterator[ChatChunk]:
         """The chunks that the end of the bytes completes."""
@@ -130,7 +149,7 @@ class ChunkReader:
             )
         yield self._last
 
-    def _chunks(self, events: Iterator[bytes]) -> Iterator[ChatChunk]:
+    def _chunks(self, events: Iterable[bytes]) -> Iterator[ChatChunk]:
         for event in events:
             if self.done:
                 return
@@ -142,6 +161,15 @@ class ChunkReader:
             if chunk.choices:
                 yield chunk
 
+    def _word(self, event: bytes) -> ChatChunk | None:
+        """The chunk of an event that adds to the text and does nothing else, as most do; None for any other."""
+        text = self._has_begun and text_alone(event)
+        if not text:
+            return None
+        self._has_text = True
+        choice, delta = self._likeness.choices[0], self._likeness.choices[0].delta
+        return like(self._likeness, {"choices": [like(choice, {"delta": like(delta, {"content": text})})]})
+
     def _settled(self, event: bytes) -> ChatChunk:
         if b'"error"' in event or self._events.name == b"error":
             self._raise_error(event)
@@ -151,6 +179,7 @@ class ChunkReader:
         if not self._has_begun:
             self._has_begun = True
             last.id, last.created, last.model = chunk.id, chunk.created, chunk.model
+            self._likeness = ChatChunk(id=last.id, created=last.created, model=last.model, choices=[ChunkChoice()])
         chunk.id = last.id
         if chunk.usage is not None:
             # Some servers count on every chunk: the last count is the whole one.

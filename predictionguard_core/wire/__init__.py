@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         ToolCallDelta,
         Usage,
         check_status,
+        text_alone,
     )
     from predictionguard_core.wire.rerank import Ranked, Ranking, RerankRequest
 
@@ -96,6 +97,7 @@ __all__ = [
     "has_image",
     "refusal",
     "rerank_body",
+    "text_alone",
 ]
 
 # Imported by who asks for it: an adapter needs the checks' fields, and nothing else before its first model is made.
@@ -136,6 +138,7 @@ _LATER = {
             "ToolCallDelta",
             "Usage",
             "check_status",
+            "text_alone",
         ),
         "rerank": ("Ranked", "Ranking", "RerankRequest"),
     }.items()

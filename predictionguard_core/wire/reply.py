@@ -12,6 +12,7 @@ import json
 from typing import Annotated, Any
 
 from pydantic import AliasChoices, BeforeValidator, Field, model_validator
+from pydantic_core import from_json
 
 from predictionguard_core import statuses
 from predictionguard_core.wire.base import Received, as_list
@@ -152,6 +153,27 @@ class ChatChunk(Received):
     choices: Annotated[list[ChunkChoice], BeforeValidator(as_list), _or([])] = Field(default_factory=list)
     usage: Usage | None = None
     is_last: bool = False
+
+
+def text_alone(event: bytes) -> str | None:
+    """The text of a chunk that has text and nothing else to say; None for any other, and for what is no chunk."""
+    try:
+        chunk = from_json(event)
+    except ValueError:
+        return None
+    choices = chunk.get("choices") if type(chunk) is dict else None
+    if type(choices) is not list or len(choices) != 1 or type(choices[0]) is not dict:
+        return None
+    choice = choices[0]
+    delta = choice.get("delta")
+    if type(delta) is not dict or any(chunk.get(key) for key in _MORE) or any(choice.get(key) for key in _MORE):
+        return None
+    text = delta.pop("content", None)
+    return text if type(text) is str and not any(delta.values()) else None
+
+
+# What a chunk or a choice may have beside text that has to be looked at.
+_MORE = ("error", "finish_reason", "generated_text", "index", "status", "text", "usage")
 
 
 class ChatCompletion(Received):
