@@ -26,6 +26,7 @@ from langchain_predictionguard.blocks import to_part
 from langchain_predictionguard.options import PROVIDER
 from predictionguard_core import wire
 from predictionguard_core.errors import ContentError
+from predictionguard_core.quick import like
 
 Role = Literal["system", "user", "assistant", "tool"]
 
@@ -190,9 +191,13 @@ class Chunks:
 
     def __init__(self) -> None:
         self._arguments: dict[int | None, str] = {}
+        self._likeness: tuple[ChatGenerationChunk, AIMessageChunk] | None = None
 
     def to_chunk(self, chunk: wire.ChatChunk) -> ChatGenerationChunk:
         """LangChain's chunk. The finish reason, the model's name and the usage stand on the last one only."""
+        text = chunk.text_alone
+        if text is not None:
+            return self._word(chunk, text)
         for choice in chunk.choices:
             for call in choice.delta.tool_calls or []:
                 self._arguments[call.index] = self._arguments.get(call.index, "") + (call.function.arguments or "")
@@ -208,6 +213,16 @@ class Chunks:
                     update={"tool_call_chunks": made.message.tool_call_chunks + broken}
                 )
         return made
+
+    def _word(self, chunk: wire.ChatChunk, text: str) -> ChatGenerationChunk:
+        if self._likeness is None:
+            first = to_chunk(chunk)
+            assert isinstance(first.message, AIMessageChunk)
+            self._likeness = (first, first.message)
+        made, message = self._likeness
+        own = {"content": text, "additional_kwargs": {}, "response_metadata": {}, "tool_call_chunks": []}
+        own |= {"tool_calls": [], "invalid_tool_calls": []}
+        return like(made, {"message": like(message, own), "text": text})
 
 
 def _is_object(text: str) -> bool:

@@ -26,6 +26,7 @@ from llama_index_predictionguard import tools
 from llama_index_predictionguard.pictures import Picture, block_source, document_parts
 from predictionguard_core import wire
 from predictionguard_core.errors import ContentError, UnsupportedContentError
+from predictionguard_core.quick import like
 
 Role = Literal["system", "user", "assistant", "tool"]
 
@@ -210,9 +211,29 @@ class Answer:
         self._content = ""
         self._reasoning = ""
         self._calls: dict[int | None, tools.Call] = {}
+        self._likeness: tuple[ChatResponse, ChatMessage, TextBlock] | None = None
 
     def to_chunk(self, chunk: wire.ChatChunk) -> ChatResponse:
         """The answer with this chunk added. Tool calls are text until the last one."""
+        text = chunk.text_alone
+        if text is not None and self._likeness is not None and not (self._calls or self._reasoning):
+            return self._word(chunk, text, *self._likeness)
+        made = self._added(chunk)
+        if text is not None and isinstance(made.message.blocks[0], TextBlock):
+            self._likeness = (made, made.message, made.message.blocks[0])
+        return made
+
+    def _word(
+        self, chunk: wire.ChatChunk, text: str, made: ChatResponse, message: ChatMessage, block: TextBlock
+    ) -> ChatResponse:
+        self._content += text
+        said = like(message, {"blocks": [like(block, {"text": self._content})], "additional_kwargs": {}})
+        choice = {"index": 0, "delta": {"content": text}}
+        raw = {"id": chunk.id, "created": chunk.created, "model": chunk.model, "choices": [choice]}
+        own = {"message": said, "delta": text, "additional_kwargs": {}}
+        return like(made, {**own, "raw": {name: value for name, value in raw.items() if value is not None}})
+
+    def _added(self, chunk: wire.ChatChunk) -> ChatResponse:
         delta = chunk.choices[0].delta if chunk.choices else wire.Delta()
         self._content += delta.content or ""
         self._reasoning += delta.reasoning or ""

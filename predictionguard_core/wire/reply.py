@@ -154,6 +154,14 @@ class ChatChunk(Received):
     usage: Usage | None = None
     is_last: bool = False
 
+    @property
+    def text_alone(self) -> str | None:
+        """The text of a chunk that adds a piece of text and nothing else; None for any other."""
+        if self.is_last or len(self.choices) != 1:
+            return None
+        delta = self.choices[0].delta
+        return delta.content if delta.content and not (delta.tool_calls or delta.reasoning) else None
+
 
 def text_alone(event: bytes) -> str | None:
     """The text of a chunk that has text and nothing else to say; None for any other, and for what is no chunk."""
