@@ -107,7 +107,7 @@ class ChatPredictionGuard(Generating, BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        with errors.mapped(), contextlib.closing(self._sync.stream(self._request(messages, stop, kwargs))) as chunks:
+        with errors.mapped(), contextlib.closing(self._sync.pieces(self._request(messages, stop, kwargs))) as chunks:
             made = later.messages.Chunks()
             for chunk in chunks:
                 yield made.to_chunk(chunk)
@@ -120,7 +120,7 @@ class ChatPredictionGuard(Generating, BaseChatModel):
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
         with errors.mapped():
-            async with contextlib.aclosing(self._async.stream(self._request(messages, stop, kwargs))) as chunks:
+            async with contextlib.aclosing(self._async.pieces(self._request(messages, stop, kwargs))) as chunks:
                 made = later.messages.Chunks()
                 async for chunk in chunks:
                     yield made.to_chunk(chunk)

@@ -26,6 +26,7 @@ from langchain_predictionguard.blocks import to_part
 from langchain_predictionguard.options import PROVIDER
 from predictionguard_core import wire
 from predictionguard_core.errors import ContentError
+from predictionguard_core.events import Piece
 from predictionguard_core.quick import like
 
 Role = Literal["system", "user", "assistant", "tool"]
@@ -193,11 +194,14 @@ class Chunks:
         self._arguments: dict[int | None, str] = {}
         self._likeness: tuple[ChatGenerationChunk, AIMessageChunk] | None = None
 
-    def to_chunk(self, chunk: wire.ChatChunk) -> ChatGenerationChunk:
+    def to_chunk(self, chunk: Piece) -> ChatGenerationChunk:
         """LangChain's chunk. The finish reason, the model's name and the usage stand on the last one only."""
-        text = chunk.text_alone
-        if text is not None:
-            return self._word(chunk, text)
+        if isinstance(chunk, str):
+            return self._word(chunk)
+        if self._likeness is None:
+            plain = to_chunk(wire.ChatChunk(id=chunk.id))
+            assert isinstance(plain.message, AIMessageChunk)
+            self._likeness = (plain, plain.message)
         for choice in chunk.choices:
             for call in choice.delta.tool_calls or []:
                 self._arguments[call.index] = self._arguments.get(call.index, "") + (call.function.arguments or "")
@@ -214,11 +218,8 @@ class Chunks:
                 )
         return made
 
-    def _word(self, chunk: wire.ChatChunk, text: str) -> ChatGenerationChunk:
-        if self._likeness is None:
-            first = to_chunk(chunk)
-            assert isinstance(first.message, AIMessageChunk)
-            self._likeness = (first, first.message)
+    def _word(self, text: str) -> ChatGenerationChunk:
+        assert self._likeness is not None, "the first piece is a chunk"
         made, message = self._likeness
         own = {"content": text, "additional_kwargs": {}, "response_metadata": {}, "tool_call_chunks": []}
         own |= {"tool_calls": [], "invalid_tool_calls": []}

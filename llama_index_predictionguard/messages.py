@@ -26,6 +26,7 @@ from llama_index_predictionguard import tools
 from llama_index_predictionguard.pictures import Picture, block_source, document_parts
 from predictionguard_core import wire
 from predictionguard_core.errors import ContentError, UnsupportedContentError
+from predictionguard_core.events import Piece
 from predictionguard_core.quick import like
 
 Role = Literal["system", "user", "assistant", "tool"]
@@ -188,7 +189,7 @@ def to_response(completion: wire.ChatCompletion) -> ChatResponse:
     )
 
 
-def to_chunks(chunks: Generator[wire.ChatChunk, None, None]) -> Generator[ChatResponse, None, None]:
+def to_chunks(chunks: Generator[Piece, None, None]) -> Generator[ChatResponse, None, None]:
     """LlamaIndex's stream: each response has the `delta` and all that was said so far; the last one has the facts."""
     answer = Answer()
     with contextlib.closing(chunks):
@@ -196,12 +197,18 @@ def to_chunks(chunks: Generator[wire.ChatChunk, None, None]) -> Generator[ChatRe
             yield answer.to_chunk(chunk)
 
 
-async def ato_chunks(chunks: AsyncGenerator[wire.ChatChunk, None]) -> AsyncGenerator[ChatResponse, None]:
+async def ato_chunks(chunks: AsyncGenerator[Piece, None]) -> AsyncGenerator[ChatResponse, None]:
     """`to_chunks`, asynchronous."""
     answer = Answer()
     async with contextlib.aclosing(chunks):
         async for chunk in chunks:
             yield answer.to_chunk(chunk)
+
+
+# What the many chunks of text alone are like.
+_BLOCK = TextBlock(text="")
+_MESSAGE = ChatMessage(role=MessageRole.ASSISTANT, blocks=[_BLOCK])
+_RESPONSE = ChatResponse(message=_MESSAGE, delta="", raw={})
 
 
 class Answer:
@@ -211,27 +218,25 @@ class Answer:
         self._content = ""
         self._reasoning = ""
         self._calls: dict[int | None, tools.Call] = {}
-        self._likeness: tuple[ChatResponse, ChatMessage, TextBlock] | None = None
+        self._named: dict[str, Any] = {}
 
-    def to_chunk(self, chunk: wire.ChatChunk) -> ChatResponse:
+    def to_chunk(self, chunk: Piece) -> ChatResponse:
         """The answer with this chunk added. Tool calls are text until the last one."""
-        text = chunk.text_alone
-        if text is not None and self._likeness is not None and not (self._calls or self._reasoning):
-            return self._word(chunk, text, *self._likeness)
-        made = self._added(chunk)
-        if text is not None and isinstance(made.message.blocks[0], TextBlock):
-            self._likeness = (made, made.message, made.message.blocks[0])
-        return made
+        if isinstance(chunk, str):
+            return self._word(chunk)
+        if not self._named:
+            facts = {"id": chunk.id, "created": chunk.created, "model": chunk.model}
+            self._named = {name: value for name, value in facts.items() if value is not None}
+        return self._added(chunk)
 
-    def _word(
-        self, chunk: wire.ChatChunk, text: str, made: ChatResponse, message: ChatMessage, block: TextBlock
-    ) -> ChatResponse:
+    def _word(self, text: str) -> ChatResponse:
         self._content += text
-        said = like(message, {"blocks": [like(block, {"text": self._content})], "additional_kwargs": {}})
-        choice = {"index": 0, "delta": {"content": text}}
-        raw = {"id": chunk.id, "created": chunk.created, "model": chunk.model, "choices": [choice]}
-        own = {"message": said, "delta": text, "additional_kwargs": {}}
-        return like(made, {**own, "raw": {name: value for name, value in raw.items() if value is not None}})
+        raw = {**self._named, "choices": [{"index": 0, "delta": {"content": text}}]}
+        if self._calls or self._reasoning:
+            message = _answer(self._content, self._reasoning, list(self._calls.values()), whole=False)
+        else:
+            message = like(_MESSAGE, {"blocks": [like(_BLOCK, {"text": self._content})], "additional_kwargs": {}})
+        return like(_RESPONSE, {"message": message, "delta": text, "raw": raw, "additional_kwargs": {}})
 
     def _added(self, chunk: wire.ChatChunk) -> ChatResponse:
         delta = chunk.choices[0].delta if chunk.choices else wire.Delta()

@@ -126,10 +126,10 @@ class ChatOptions(Seeing):
         return later.messages.to_response(await self._async_client().chat(self._request(messages, given)))
 
     def _ask_stream(self, messages: list[wire.Message], given: dict[str, Any]) -> Generator[ChatResponse, None, None]:
-        return later.messages.to_chunks(self._client().stream(self._request(messages, given)))
+        return later.messages.to_chunks(self._client().pieces(self._request(messages, given)))
 
     def _aask_stream(self, messages: list[wire.Message], given: dict[str, Any]) -> AsyncGenerator[ChatResponse, None]:
-        return later.messages.ato_chunks(self._async_client().stream(self._request(messages, given)))
+        return later.messages.ato_chunks(self._async_client().pieces(self._request(messages, given)))
 
     def _request(self, messages: list[wire.Message], given: dict[str, Any]) -> ChatRequest:
         """The model's options, overridden by `additional_kwargs`, overridden by those of the call."""

@@ -106,6 +106,27 @@ class EventDecoder:
             self._name = line[6:].strip()
 
 
+Piece = ChatChunk | str
+"""What comes of a stream: a chunk, or the text of one that has text and nothing else. The first is always a chunk."""
+
+
+class Chunks:
+    """Makes chunks of the pieces of one answer, one after the other."""
+
+    def __init__(self) -> None:
+        self._likeness: ChatChunk | None = None
+
+    def chunk(self, piece: Piece) -> ChatChunk:
+        """A piece as a chunk, with the answer's id, model and time."""
+        if isinstance(piece, str):
+            assert self._likeness is not None, "the first piece is a chunk"
+            choice = self._likeness.choices[0]
+            return like(self._likeness, {"choices": [like(choice, {"delta": like(choice.delta, {"content": piece})})]})
+        if self._likeness is None:
+            self._likeness = ChatChunk(id=piece.id, created=piece.created, model=piece.model, choices=[ChunkChoice()])
+        return piece
+
+
 class ChunkReader:
     """Reads the chunks of one streamed answer: `feed` it bytes as they come, `finish` it at their end.
 
@@ -127,15 +148,16 @@ class ChunkReader:
         self._has_text = False
         self.has_finished = False
         self._calls = ToolCallFragments()
-        self._likeness = self._last
 
-    def feed(self, data: bytes) -> Iterable[ChatChunk]:
-        """The chunks that `data` completes."""
+    def feed(self, data: bytes) -> Iterable[Piece]:
+        """The pieces that `data` completes."""
         events = self._events.feed(data)
-        if isinstance(events, tuple) and not self.done:
-            word = self._word(events[0])
-            if word is not None:
-                return (word,)
+        if isinstance(events, tuple) and self._has_begun and not self.done:
+            # Most events add to the text and do nothing else.
+            text = text_alone(events[0])
+            if text:
+                self._has_text = True
+                return (text,)
         return self._chunks(events)
 
     def finish(self) -> Iterator[ChatChunk]:
@@ -161,15 +183,6 @@ class ChunkReader:
             if chunk.choices:
                 yield chunk
 
-    def _word(self, event: bytes) -> ChatChunk | None:
-        """The chunk of an event that adds to the text and does nothing else, as most do; None for any other."""
-        text = self._has_begun and text_alone(event)
-        if not text:
-            return None
-        self._has_text = True
-        choice, delta = self._likeness.choices[0], self._likeness.choices[0].delta
-        return like(self._likeness, {"choices": [like(choice, {"delta": like(delta, {"content": text})})]})
-
     def _settled(self, event: bytes) -> ChatChunk:
         if b'"error"' in event or self._events.name == b"error":
             self._raise_error(event)
@@ -179,7 +192,6 @@ class ChunkReader:
         if not self._has_begun:
             self._has_begun = True
             last.id, last.created, last.model = chunk.id, chunk.created, chunk.model
-            self._likeness = ChatChunk(id=last.id, created=last.created, model=last.model, choices=[ChunkChoice()])
         chunk.id = last.id
         if chunk.usage is not None:
             # Some servers count on every chunk: the last count is the whole one.

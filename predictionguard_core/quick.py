@@ -16,10 +16,13 @@ _set = object.__setattr__
 
 
 def like(model: M, fields: dict[str, Any]) -> M:
-    """A copy of `model` with other values in `fields`, which nobody validates. Mutable values have to be given anew."""
+    """A copy of `model` with other values in `fields`, which nobody validates. Mutable values have to be given anew.
+
+    Which fields were set is remembered for all copies together.
+    """
     made = object.__new__(type(model))
     _set(made, "__dict__", {**model.__dict__, **fields})
-    _set(made, "__pydantic_fields_set__", set(model.__pydantic_fields_set__))
+    _set(made, "__pydantic_fields_set__", model.__pydantic_fields_set__)
     _set(made, "__pydantic_extra__", None)
     _set(made, "__pydantic_private__", None)
     return made

@@ -154,14 +154,6 @@ class ChatChunk(Received):
     usage: Usage | None = None
     is_last: bool = False
 
-    @property
-    def text_alone(self) -> str | None:
-        """The text of a chunk that adds a piece of text and nothing else; None for any other."""
-        if self.is_last or len(self.choices) != 1:
-            return None
-        delta = self.choices[0].delta
-        return delta.content if delta.content and not (delta.tool_calls or delta.reasoning) else None
-
 
 def text_alone(event: bytes) -> str | None:
     """The text of a chunk that has text and nothing else to say; None for any other, and for what is no chunk."""
@@ -172,16 +164,14 @@ def text_alone(event: bytes) -> str | None:
     choices = chunk.get("choices") if type(chunk) is dict else None
     if type(choices) is not list or len(choices) != 1 or type(choices[0]) is not dict:
         return None
-    choice = choices[0]
-    delta = choice.get("delta")
-    if type(delta) is not dict or any(chunk.get(key) for key in _MORE) or any(choice.get(key) for key in _MORE):
+    said = choices[0].get
+    delta = said("delta")
+    if type(delta) is not dict or chunk.get("usage") or chunk.get("error"):
+        return None
+    if said("finish_reason") or said("index") or said("status") or said("generated_text") or said("text"):
         return None
     text = delta.pop("content", None)
-    return text if type(text) is str and not any(delta.values()) else None
-
-
-# What a chunk or a choice may have beside text that has to be looked at.
-_MORE = ("error", "finish_reason", "generated_text", "index", "status", "text", "usage")
+    return text if type(text) is str and not (delta and any(delta.values())) else None
 
 
 class ChatCompletion(Received):

@@ -19,7 +19,7 @@ from predictionguard_core.errors import (
     StreamInterruptedError,
     ToxicityError,
 )
-from predictionguard_core.events import ChunkReader, EventDecoder
+from predictionguard_core.events import ChunkReader, Chunks, EventDecoder
 from predictionguard_core.wire import ChatChunk
 
 ODD = '{"a":"\u2028 \u2029 \u0085 \x0b \x0c \x1c é"}'
@@ -116,7 +116,12 @@ DONE = "[DONE]"
 
 def read(*values: Any) -> list[ChatChunk]:
     reader = ChunkReader("r-1")
-    chunks = [each for value in values for each in reader.feed(value if isinstance(value, bytes) else event(value))]
+    made = Chunks()
+    chunks = [
+        made.chunk(each)
+        for value in values
+        for each in reader.feed(value if isinstance(value, bytes) else event(value))
+    ]
     return chunks if reader.done else chunks + list(reader.finish())
 
 
