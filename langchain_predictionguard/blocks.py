@@ -38,19 +38,19 @@ _SAID_ELSEWHERE = frozenset(
 def to_part(block: Any, *, from_assistant: bool) -> wire.Part | None:
     """The part that a block becomes; None for what an assistant's message says elsewhere. Raises `ContentError`."""
     if isinstance(block, str):
-        return wire.TextPart.model_construct(text=block)
+        return wire.TextPart.made(text=block)
     if not isinstance(block, dict):
         raise UnsupportedContentError(f"a content block is text or a dict, not {type(block).__name__}")
     kind = block.get("type")
     text = block.get("text")
     if kind in _TEXTS and isinstance(text, str):
-        return wire.TextPart.model_construct(text=text)
+        return wire.TextPart.made(text=text)
     if kind in ("image_url", "image", "input_image") or (kind is None and "image_url" in block):
         return _image(block)
     if kind in ("file", "document"):
         source = block.get("source")
         if isinstance(source, dict) and source.get("type") == "text" and isinstance(source.get("data"), str):
-            return wire.TextPart.model_construct(text=source["data"])
+            return wire.TextPart.made(text=source["data"])
         # A picture by another name, or a PDF, whose pages are pictures: the bytes will tell.
         return _image(block)
     if from_assistant and kind in _SAID_ELSEWHERE:
@@ -71,7 +71,7 @@ def _image(block: Block) -> wire.ImagePart:
             detail = holder.get("detail")
     if detail not in (None, "auto", "low", "high"):
         raise UnsupportedContentError("a picture's detail is 'auto', 'low' or 'high'")
-    return wire.ImagePart(image_url=wire.ImageURL.model_construct(url=_source(block), detail=detail))
+    return wire.ImagePart.made(image_url=wire.ImageURL.made(url=_source(block), detail=detail))
 
 
 def _source(block: Block) -> Any:

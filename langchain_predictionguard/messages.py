@@ -78,7 +78,7 @@ def _message(role: Role, parts: list[wire.Part], message: BaseMessage, **fields:
         content = ""
     elif len(parts) == 1 and isinstance(parts[0], wire.TextPart):
         content = parts[0].text
-    return wire.Message.model_construct(role=role, content=content, name=message.name or None, **fields)
+    return wire.Message.made(role=role, content=content, name=message.name or None, **fields)
 
 
 def _shown(pictures: list[tuple[ToolMessage, list[wire.ImagePart]]]) -> wire.Message:
@@ -90,7 +90,7 @@ def _shown(pictures: list[tuple[ToolMessage, list[wire.ImagePart]]]) -> wire.Mes
                 wire.TextPart(text=f"From the result of {message.name or 'tool call'} {message.tool_call_id}:")
             )
         parts.extend(images)
-    return wire.Message.model_construct(role="user", content=parts)
+    return wire.Message.made(role="user", content=parts)
 
 
 def _role(message: BaseMessage, index: int) -> Role:
@@ -137,7 +137,7 @@ def _call(call_id: str | None, name: str, arguments: Any, index: int) -> wire.To
 def _parts(message: BaseMessage, index: int) -> list[wire.Part]:
     content = message.content
     if isinstance(content, str):
-        return [wire.TextPart.model_construct(text=content)] if content else []
+        return [wire.TextPart.made(text=content)] if content else []
     parts = []
     for block_index, block in enumerate(content):
         try:

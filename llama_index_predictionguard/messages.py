@@ -88,14 +88,12 @@ def prompt_to_wire(prompt: str, documents: Sequence[Picture] | None = None) -> l
         except ContentError as error:
             raise error.at(None, index) from None
         parts += _placed(found, (None, index))
-    return [wire.Message.model_construct(role="user", content=_content(parts))]
+    return [wire.Message.made(role="user", content=_content(parts))]
 
 
 def _message(role: Role, parts: Sequence[wire.Part], message: ChatMessage, **fields: Any) -> wire.Message:
     name = message.additional_kwargs.get("name") if role != "tool" else None
-    return wire.Message.model_construct(
-        role=role, content=_content(parts), name=name if isinstance(name, str) else None, **fields
-    )
+    return wire.Message.made(role=role, content=_content(parts), name=name if isinstance(name, str) else None, **fields)
 
 
 def _content(parts: Sequence[wire.Part]) -> str | list[wire.Part]:
@@ -112,7 +110,7 @@ def _shown(pictures: list[tuple[wire.Message, list[wire.ImagePart]]]) -> wire.Me
             # Among the pictures of several calls the model has to know which is whose.
             parts.append(wire.TextPart(text=f"From the result of tool call {result.tool_call_id}:"))
         parts.extend(images)
-    return wire.Message.model_construct(role="user", content=parts)
+    return wire.Message.made(role="user", content=parts)
 
 
 def _parts(message: ChatMessage, role: Role, index: int) -> list[wire.Part]:
@@ -145,11 +143,11 @@ def _placed(parts: list[wire.Part], place: wire.Place) -> list[wire.Part]:
 
 def _block_parts(block: Any, role: Role) -> list[wire.Part]:
     if isinstance(block, TextBlock):
-        return [wire.TextPart.model_construct(text=block.text)]
+        return [wire.TextPart.made(text=block.text)]
     if isinstance(block, ImageBlock):
         return _image(block)
     if isinstance(block, DocumentBlock):
-        return [wire.ImagePart.model_construct(image_url=wire.ImageURL.model_construct(url=block_source(block)))]
+        return [wire.ImagePart.made(image_url=wire.ImageURL.made(url=block_source(block)))]
     kind = getattr(block, "block_type", type(block).__name__)
     # Calls go out beside the content. Thoughts of earlier turns are not given back to a model: the endpoint has no
     # field for them. A cache point is a hint with no content.
@@ -163,8 +161,8 @@ def _block_parts(block: Any, role: Role) -> list[wire.Part]:
 def _image(block: ImageBlock) -> list[wire.Part]:
     # A level of detail that only other providers have asks for more than "low" and names no level of ours.
     detail = _DETAILS.get(block.detail, "auto") if isinstance(block.detail, str) and block.detail else None
-    url = wire.ImageURL.model_construct(url=block_source(block), detail=detail)
-    return [wire.ImagePart.model_construct(image_url=url)]
+    url = wire.ImageURL.made(url=block_source(block), detail=detail)
+    return [wire.ImagePart.made(image_url=url)]
 
 
 # Up: from the endpoint

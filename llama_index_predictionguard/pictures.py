@@ -13,10 +13,12 @@ from llama_index.core.schema import BaseNode, ImageDocument, ImageNode, MediaRes
 
 from predictionguard_core import wire
 from predictionguard_core.errors import ImageFormatError, UnsupportedContentError
+from predictionguard_core.headers import sniff
 from predictionguard_core.images import Base64, sniff_base64
 
 Picture = ImageBlock | ImageNode | Node | NodeWithScore
 
+_HEAD = 64
 _SCHEME = 16
 
 _reading = threading.Lock()
@@ -49,7 +51,7 @@ def block_source(block: ImageBlock | DocumentBlock) -> Any:
     image: Any = block.image if isinstance(block, ImageBlock) else block.data
     if isinstance(image, bytes) and image:
         # A validated block holds base64; one that was changed afterwards may hold a picture's own bytes.
-        return Base64(image) if image.isascii() else image
+        return image if sniff(image[:_HEAD]) else Base64(image)
     if isinstance(image, io.BytesIO):
         return image.getvalue()
     if isinstance(image, str) and image:
@@ -110,7 +112,7 @@ def document_parts(document: Any) -> list[wire.Part]:
     node: Any = document.node if isinstance(document, NodeWithScore) else document
     source = _node_source(node)
     text = node.text if isinstance(node, ImageNode) else (node.text_resource.text if node.text_resource else None)
-    image = wire.ImagePart(image_url=wire.ImageURL.model_construct(url=source))
+    image = wire.ImagePart.made(image_url=wire.ImageURL.made(url=source))
     return [wire.TextPart(text=text), image] if text else [image]
 
 

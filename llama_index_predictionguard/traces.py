@@ -31,6 +31,7 @@ Mark = Callable[[Any], str]
 _UNREADABLE = "<picture>"
 _NO_LIMITS = ImagePolicy(max_bytes=sys.maxsize, max_pixels=sys.maxsize, upright=False)
 _CALLS = ("chat", "stream_chat", "complete", "stream_complete")
+_IDLE = (NullEventHandler, NullSpanHandler)
 _OTHER_MEDIA = ("audio", "video", "data")
 _NESTED = ("content", "cited_content")
 
@@ -171,7 +172,7 @@ def marked(cls: C) -> C:
 def _marking(method: Any) -> Any:
     @functools.wraps(method)
     def outer(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if _shows_pictures(args, kwargs) and _is_watched(self):
+        if _is_watched(self) and _shows_pictures(args, kwargs):
             args, kwargs = _arguments(args, kwargs, mark)
         return method.__get__(self, type(self))(*args, **kwargs)
 
@@ -181,7 +182,7 @@ def _marking(method: Any) -> Any:
 def _amarking(method: Any) -> Any:
     @functools.wraps(method)
     async def outer(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if _shows_pictures(args, kwargs) and _is_watched(self):
+        if _is_watched(self) and _shows_pictures(args, kwargs):
             args, kwargs = await asyncio.to_thread(_arguments, args, kwargs, mark)  # hashing takes its time
         return await method.__get__(self, type(self))(*args, **kwargs)
 
@@ -196,11 +197,12 @@ def _is_watched(model: Any) -> bool:
     # A hash of every picture is much work for nobody: LlamaIndex's own handlers, when none is added, do nothing.
     if model.callback_manager.handlers:
         return True
-    return any(
-        not isinstance(handler, NullEventHandler | NullSpanHandler)
-        for dispatcher in root_manager.dispatchers.values()
-        for handler in (*dispatcher.event_handlers, *dispatcher.span_handlers)
-    )
+    for dispatcher in root_manager.dispatchers.values():
+        for handlers in (dispatcher.event_handlers, dispatcher.span_handlers):
+            for handler in handlers:
+                if type(handler) not in _IDLE:
+                    return True
+    return False
 
 
 def _arguments(args: tuple[Any, ...], kwargs: dict[str, Any], mark: Mark) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncGenerator, Generator
-from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from predictionguard_core import exchange, later, steps
@@ -71,9 +70,8 @@ class Client(Connection):
         if not request.can_stream:
             yield self.chat(request).as_chunk()
             return
-        opened = self._run(exchange.chat_stream(request, self._policy, self._settings.max_retries))
-        assert isinstance(opened, Opened)
-        with contextlib.closing(self._pieces(opened)) as pieces:
+        flow = exchange.chat_stream(request, self._policy, self._settings.max_retries)
+        with contextlib.closing(self._pieces(flow)) as pieces:
             for piece in pieces:
                 yield piece
 
@@ -86,10 +84,8 @@ class Client(Connection):
         if not request.can_stream:
             yield self.complete(request).as_chunk()
             return
-        opened = self._run(exchange.complete_stream(request, self._settings.max_retries))
-        assert isinstance(opened, Opened)
-        made = Chunks()
-        with contextlib.closing(self._pieces(opened)) as pieces:
+        made, flow = Chunks(), exchange.complete_stream(request, self._settings.max_retries)
+        with contextlib.closing(self._pieces(flow)) as pieces:
             for piece in pieces:
                 yield made.chunk(piece)
 
@@ -112,13 +108,15 @@ class Client(Connection):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _pieces(self, opened: Opened) -> Generator[Piece, None, None]:
+    def _pieces(self, flow: steps.Flow[steps.Answer]) -> Generator[Piece, None, None]:
+        opened = self._run(flow)
+        assert isinstance(opened, Opened)
         response = opened.response
         with contextlib.closing(response):
-            with later.pools.mapped_stream(self.base_url, self._settings.timeout):
+            with later.guards.mapped_stream(self.base_url, self._settings.timeout):
                 if "text/event-stream" not in response.headers.get("content-type", "").lower():
                     body = response.read()
                     whole = steps.Answer(response.status_code, response.headers, body)
@@ -126,12 +124,12 @@ class Client(Connection):
                     return
                 reader = ChunkReader(exchange.request_id(opened))
                 pieces = response.iter_bytes()
-                for data in later.pools.until_finished(pieces, reader):
+                for data in later.guards.until_finished(pieces, reader):
                     for piece in reader.feed(data):
                         yield piece
                     if reader.done:
                         if self._own is None:
-                            later.pools.drain(pieces)
+                            later.guards.drain(pieces)
                         return
                 for chunk in reader.finish():
                     yield chunk
@@ -169,13 +167,13 @@ class Client(Connection):
         client = self._own or later.pools.shared_client(self)
         later.pools.check_open(client)
         timeout = self._settings.timeout
-        with later.pools.mapped(self.base_url, timeout):
-            with later.pools.limit(timeout) as limit:
+        with later.guards.mapped(self.base_url, timeout):
+            with later.guards.limit(timeout) as limit:
                 response = later.pools.opened(client, self._call(send), send.body)
                 if send.stream and response.is_success:
                     return Opened(response.status_code, response.headers, response=response)
                 with contextlib.closing(response):
-                    with later.pools.mapped(self.base_url, timeout, answered=True):
+                    with later.guards.mapped(self.base_url, timeout, answered=True):
                         pieces = []
                         for piece in response.iter_bytes():
                             pieces.append(piece)
@@ -211,9 +209,8 @@ class AsyncClient(Connection):
         if not request.can_stream:
             yield (await self.chat(request)).as_chunk()
             return
-        opened = await self._run(exchange.chat_stream(request, self._policy, self._settings.max_retries))
-        assert isinstance(opened, Opened)
-        async with contextlib.aclosing(self._pieces(opened)) as pieces:
+        flow = exchange.chat_stream(request, self._policy, self._settings.max_retries)
+        async with contextlib.aclosing(self._pieces(flow)) as pieces:
             async for piece in pieces:
                 yield piece
 
@@ -226,10 +223,8 @@ class AsyncClient(Connection):
         if not request.can_stream:
             yield (await self.complete(request)).as_chunk()
             return
-        opened = await self._run(exchange.complete_stream(request, self._settings.max_retries))
-        assert isinstance(opened, Opened)
-        made = Chunks()
-        async with contextlib.aclosing(self._pieces(opened)) as pieces:
+        made, flow = Chunks(), exchange.complete_stream(request, self._settings.max_retries)
+        async with contextlib.aclosing(self._pieces(flow)) as pieces:
             async for piece in pieces:
                 yield made.chunk(piece)
 
@@ -252,15 +247,15 @@ class AsyncClient(Connection):
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
-    async def _pieces(self, opened: Opened) -> AsyncGenerator[Piece, None]:
+    async def _pieces(self, flow: steps.Flow[steps.Answer]) -> AsyncGenerator[Piece, None]:
+        opened = await self._run(flow)
+        assert isinstance(opened, Opened)
         response = opened.response
         async with contextlib.aclosing(response):
-            with later.pools.mapped_stream(self.base_url, self._settings.timeout):
+            with later.guards.mapped_stream(self.base_url, self._settings.timeout):
                 if "text/event-stream" not in response.headers.get("content-type", "").lower():
                     body = await response.aread()
                     whole = steps.Answer(response.status_code, response.headers, body)
@@ -268,12 +263,12 @@ class AsyncClient(Connection):
                     return
                 reader = ChunkReader(exchange.request_id(opened))
                 pieces = response.aiter_bytes()
-                async for data in later.pools.async_until_finished(pieces, reader):
+                async for data in later.guards.async_until_finished(pieces, reader):
                     for piece in reader.feed(data):
                         yield piece
                     if reader.done:
                         if self._own is None:
-                            await later.pools.async_drain(pieces)
+                            await later.guards.async_drain(pieces)
                         return
                 for chunk in reader.finish():
                     yield chunk
@@ -311,13 +306,13 @@ class AsyncClient(Connection):
         client = self._own or await later.pools.shared_async_client(self)
         later.pools.check_open(client)
         timeout = self._settings.timeout
-        with later.pools.mapped(self.base_url, timeout):
-            async with later.pools.async_limit(timeout) as limit:
+        with later.guards.mapped(self.base_url, timeout):
+            async with later.guards.async_limit(timeout) as limit:
                 response = await later.pools.async_opened(client, self._call(send), send.body)
                 if send.stream and response.is_success:
                     return Opened(response.status_code, response.headers, response=response)
                 async with contextlib.aclosing(response):
-                    with later.pools.mapped(self.base_url, timeout, answered=True):
+                    with later.guards.mapped(self.base_url, timeout, answered=True):
                         pieces = []
                         async for piece in response.aiter_bytes():
                             pieces.append(piece)

@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 
-from predictionguard_core import fetch, pools, transports
+from predictionguard_core import fetch, guards, pools, transports
 from predictionguard_core.errors import ImageBlockedError, ImageFetchError
 from predictionguard_core.policy import ImagePolicy
 
@@ -70,7 +70,7 @@ def _get(step: fetch.Get) -> fetch.Got:
     tls = pools.tls_context()
     with (
         _mapped_download(step.url),
-        pools.limit(fetch.TOTAL_TIMEOUT) as bound,
+        guards.limit(fetch.TOTAL_TIMEOUT) as bound,
         _client(tls) as client,
         client.stream("GET", url, headers=headers, extensions=extensions) as response,
     ):
@@ -88,7 +88,7 @@ async def _async_get(step: fetch.Get) -> fetch.Got:
     tls = await pools.async_tls_context()
     async with (
         _async_mapped_download(step.url),
-        pools.async_limit(fetch.TOTAL_TIMEOUT) as bound,
+        guards.async_limit(fetch.TOTAL_TIMEOUT) as bound,
         _async_client(tls) as client,
         client.stream("GET", url, headers=headers, extensions=extensions) as response,
     ):

@@ -72,9 +72,9 @@ class Image:
     def length(self) -> int:
         return len(self._prefix) + self._payload.encoded_length
 
-    def pieces(self) -> Iterator[bytes]:
+    def pieces(self, size: int | None = None) -> Iterator[bytes]:
         yield self._prefix
-        yield from self._payload.encoded()
+        yield from self._payload.encoded(size or SLICE)
 
     @property
     def bare(self) -> _Bare:
@@ -306,8 +306,8 @@ class _Bare:
         self._image = image
         self.length = image._payload.encoded_length
 
-    def pieces(self) -> Iterator[bytes]:
-        return self._image._payload.encoded()
+    def pieces(self, size: int | None = None) -> Iterator[bytes]:
+        return self._image._payload.encoded(size or SLICE)
 
     def __repr__(self) -> str:
         return repr(self._image)

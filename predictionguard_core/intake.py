@@ -9,6 +9,7 @@ from predictionguard_core import images
 from predictionguard_core.errors import ContentError, ImageTooLargeError
 from predictionguard_core.images import Image, Job, Remote
 from predictionguard_core.policy import ImagePolicy
+from predictionguard_core.quick import like
 from predictionguard_core.steps import Fetch, Flow, Work
 from predictionguard_core.wire import ChatRequest, EmbeddingInput, ImagePart, ImageURL, Part, Place, has_image
 
@@ -105,11 +106,11 @@ def _rebuilt(request: ChatRequest, ready: Iterator[list[Image]]) -> ChatRequest:
             content: list[Part] = []
             for part in message.content:
                 content += _shown(part, next(ready)) if isinstance(part, ImagePart) else [part]
-            message = message.model_copy(update={"content": content})
+            message = like(message, {"content": content})
         messages.append(message)
-    return request.model_copy(update={"messages": messages})
+    return like(request, {"messages": messages})
 
 
 def _shown(part: ImagePart, pictures: list[Image]) -> list[ImagePart]:
     detail = part.image_url.detail
-    return [ImagePart.model_construct(image_url=ImageURL.model_construct(url=each, detail=detail)) for each in pictures]
+    return [ImagePart.made(image_url=ImageURL.made(url=each, detail=detail)) for each in pictures]

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from predictionguard_core import downloads as downloads
+    from predictionguard_core import guards as guards
     from predictionguard_core import pools as pools
 
-_ROOMS = ("pools", "downloads")
+_ROOMS = ("guards", "pools", "downloads")
 
 
 def __getattr__(name: str) -> Any:

@@ -29,8 +29,8 @@ class Raw:
     def at(self, offset: int, count: int) -> bytes:
         return self._data[offset : offset + count]
 
-    def encoded(self) -> Iterator[bytes]:
-        step = SLICE // 4 * 3
+    def encoded(self, size: int = SLICE) -> Iterator[bytes]:
+        step = size // 4 * 3
         for offset in range(0, self.length, step):
             yield pybase64.b64encode(self._data[offset : offset + step])
 
@@ -64,7 +64,8 @@ class Encoded:
     def _check(self) -> None:
         # Every character, slice by slice, without building the whole: what is not base64 could leave its JSON string.
         # Padding that stands anywhere but at the end makes the bytes fewer than there should be.
-        decode, text, count = pybase64.b64decode, self._text, 0
+        decode, count = pybase64.b64decode, 0
+        text = self._text if isinstance(self._text, str) else memoryview(self._text)
         try:
             for offset in range(self._start, self._end, SLICE):
                 count += len(decode(text[offset : offset + SLICE], validate=True))
@@ -73,9 +74,9 @@ class Encoded:
         if count != self.length:
             raise _damaged()
 
-    def encoded(self) -> Iterator[bytes]:
-        for offset in range(self._start, self._end, SLICE):
-            piece = self._text[offset : offset + SLICE]
+    def encoded(self, size: int = SLICE) -> Iterator[bytes]:
+        for offset in range(self._start, self._end, size):
+            piece = self._text[offset : offset + size]
             yield piece.encode("ascii") if isinstance(piece, str) else piece
 
 

@@ -45,7 +45,7 @@ FLOORS = [
     {"transports"},
     {"intake"},
     {"exchange"},
-    {"pools"},
+    {"pools", "guards"},
     {"downloads"},
     {"later"},
     {"connection"},

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
 from predictionguard_core.errors import ConfigurationError, ContentError, InvalidResponseError, UnsupportedContentError
+from predictionguard_core.quick import like
 
 _LONGEST_TEXT = 300
 
@@ -19,6 +20,17 @@ class Sent(BaseModel):
 
     # Messages are built once by an adapter and read once: no validation on assignment, no hidden copies.
     model_config = ConfigDict(extra="forbid", protected_namespaces=(), hide_input_in_errors=True, defer_build=True)
+
+    @classmethod
+    def made(cls, **fields: Any) -> Self:
+        """One of these fields, which are known to be right: `model_construct` at a fraction of its cost."""
+        plain = _PLAIN.get(cls)
+        if plain is None:
+            plain = _PLAIN[cls] = cls.model_construct()
+        return like(plain, fields)  # type: ignore[return-value]
+
+
+_PLAIN: dict[type[Sent], Sent] = {}
 
 
 class Request(Sent):

@@ -23,12 +23,12 @@ _URL, _IMAGE = b'"url":', b'"image":'
 
 
 class Spliced(Protocol):
-    """A part of a ready picture. `pieces` gives its bytes, in order; `length` is their sum."""
+    """A part of a ready picture. `pieces` gives its bytes, in order, so many at once; `length` is their sum."""
 
     @property
     def length(self) -> int: ...
 
-    def pieces(self) -> Iterator[bytes]: ...
+    def pieces(self, size: int | None = None) -> Iterator[bytes]: ...
 
 
 class Body:
@@ -41,11 +41,15 @@ class Body:
         self.length = sum(len(part) if isinstance(part, bytes) else part.length for part in parts)
 
     def __iter__(self) -> Iterator[bytes]:
+        return self.pieces()
+
+    def pieces(self, size: int | None = None) -> Iterator[bytes]:
+        """Its bytes, a picture's in pieces of `size`; by default, of what suits a processor's cache."""
         for part in self._parts:
             if isinstance(part, bytes):
                 yield part
             else:
-                yield from part.pieces()
+                yield from part.pieces(size)
 
     @property
     def pictures(self) -> list[str]:
