@@ -25,6 +25,7 @@ else:  # checked when one is given: nobody else needs httpx until the first call
 
 # The key is in no pickle: a worker reads PREDICTIONGUARD_API_KEY where it wakes up. Open clients can't travel.
 _NOT_PICKLED = ("api_key", "http_client", "async_http_client")
+_CONNECTING = ("base_url", "timeout", "max_retries", "images", *_NOT_PICKLED)
 
 
 class Connected(BaseComponent):
@@ -73,14 +74,14 @@ class Connected(BaseComponent):
 
     def _clients(self) -> tuple[Client, AsyncClient]:
         # Made anew where a field was changed. What holds connections is the core's, one for all in a process and loop.
-        now = (self._connection(), self.http_client, self.async_http_client)
-        if self._made is None or self._made[0] != now:
+        now, made = [self.__dict__.get(name) for name in _CONNECTING], self._made
+        if made is None or made[0] != now:
             clients = (
-                later.client.Client(**now[0], http_client=now[1]),
-                later.client.AsyncClient(**now[0], http_client=now[2]),
+                later.client.Client(**self._connection(), http_client=self.http_client),
+                later.client.AsyncClient(**self._connection(), http_client=self.async_http_client),
             )
-            self._made = (now, clients)
-        return self._made[1]  # type: ignore[no-any-return]
+            self._made = made = (now, clients)
+        return made[1]  # type: ignore[no-any-return]
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
         memo = {} if memo is None else memo

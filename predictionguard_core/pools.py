@@ -35,7 +35,7 @@ AnyAsyncClient = httpx.AsyncClient | AsyncTransport
 _LIMITS = httpx.Limits(max_connections=1000, max_keepalive_connections=256, keepalive_expiry=30.0)
 # Below this a body goes out in one piece: cheaper than many small writes, and too little memory to matter.
 _ONE_PIECE = 512 * 1024
-_ASYNC_SLICE = 384 * 1024
+_ASYNC_SLICE = 768 * 1024
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
