@@ -23,7 +23,7 @@ from PIL import Image
 from langchain_predictionguard import ChatPredictionGuard
 from langchain_predictionguard import PIIDetectedError as LangChainPIIDetectedError
 from llama_index_predictionguard import PredictionGuard
-from predictionguard_core import ImageError, PIIDetectedError, StreamInterruptedError
+from predictionguard_core import AuthenticationError, ImageError, PIIDetectedError, StreamInterruptedError
 from predictionguard_core.sandbox import Sandbox
 from tests.core.faults import FaultServer, event_stream
 from tests.stand_ins import public_photo
@@ -358,11 +358,19 @@ class TestCopies:
 
 
 class TestKey:
-    def test_ours(self, box: Sandbox) -> None:
+    def test_ours(self, box: Sandbox, caplog: pytest.LogCaptureFixture) -> None:
         chat, llm = ours(box.url)
         for shown_form in (repr(chat), str(chat.model_dump()), chat.model_dump_json(), repr(llm), str(llm.to_dict())):
             assert KEY not in shown_form
         assert KEY not in str(llm.model_dump())
+        box.fail(403, f"{KEY} is not good here", times=2)
+        with caplog.at_level("DEBUG"):
+            for ask in (lambda: chat.invoke("x"), lambda: llm.complete("x")):
+                with pytest.raises(AuthenticationError) as caught:
+                    ask()
+                assert KEY not in str(caught.value)
+        assert "predictionguard_core" in caplog.text
+        assert KEY not in caplog.text
 
     def test_theirs(self, box: Sandbox) -> None:
         _, llm = theirs(box.url)
