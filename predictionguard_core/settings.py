@@ -17,7 +17,7 @@ API_KEY_VARIABLE = "PREDICTIONGUARD_API_KEY"
 URL_VARIABLE = "PREDICTIONGUARD_URL"
 DEFAULT_URL = "https://api.predictionguard.com"
 DEFAULT_TIMEOUT = 120.0
-_ENDPOINTS = ("/chat/completions", "/completions", "/embeddings", "/rerank", "/models")
+_ENDPOINTS = ("/chat/completions", "/completions")
 DEFAULT_MAX_RETRIES = 2
 CONNECT_TIMEOUT = 10.0
 """Seconds that a connection may take, where the timeout is longer."""

@@ -37,7 +37,8 @@ def predictionguard_sandbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox
         monkeypatch.setenv("PREDICTIONGUARD_API_KEY", _KEY)
         monkeypatch.setenv("PREDICTIONGUARD_URL", box.url)
         for name in ("NO_PROXY", "no_proxy"):
-            monkeypatch.setenv(name, ",".join(each for each in (os.environ.get(name), "127.0.0.1") if each))
+            before = os.environ.get(name, "")
+            monkeypatch.setenv(name, before if before == "*" else f"{before},127.0.0.1".lstrip(","))
         yield box
         unmet = ", ".join(map(repr, box.unmet))
     if unmet:

@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         box.start()
     except OSError as error:
-        sys.stderr.write(f"cannot listen on {options.host} port {options.port}: {error}\n")
+        sys.stderr.write(f"cannot listen on {options.host} port {options.port}: {error}; --port 0 finds a free one\n")
         return 1
     _say(_USE.format(url=box.url, key=options.api_key or "any-text-will-do"))
     if not options.quiet:

@@ -28,6 +28,7 @@ CHECKS = {
 """Short name to where a request asks for the check, and to the endpoint's text when it fails."""
 
 _TEXTS = {401: "invalid api key", 403: FORBIDDEN, 429: "rate limit exceeded"}
+_BARE = (204, 304)  # an answer with one of these has no body, by HTTP itself
 
 Turn = Callable[[Reply], Reply]
 
@@ -69,7 +70,7 @@ class Fault:
 
     def fits(self, call: Call) -> bool:
         """Whether it is meant for this call."""
-        if self.left == 0 or self._path not in (None, plain_path(call.path)):
+        if (self.left is not None and self.left < 1) or self._path not in (None, plain_path(call.path)):
             return False
         return self._model in (None, field(call, "model")) and self._only(call)
 
@@ -149,6 +150,8 @@ def refusal(
         raise ValueError('text and body: give one; text is sent as {"error": text}, body as it is')
     if retry_after is not None and not isinstance(retry_after, str) and not _is_number(retry_after):
         raise ValueError(f"retry_after={retry_after!r}: give seconds, 0 or more, or an HTTP date as text")
+    if status in _BARE:
+        body = b""
     if text is None:
         text = _TEXTS.get(status) or _phrase(status)
     more = {str(name): str(value) for name, value in (headers or {}).items()}

@@ -103,6 +103,16 @@ class TestFail:
         assert (answer.status_code, answer.headers["content-type"]) == (502, kind)
         assert answer.json() == body if isinstance(body, dict) else answer.content in (body, str(body).encode())
 
+    @pytest.mark.parametrize("status", [204, 304])
+    def test_a_status_that_has_no_body(self, box, client, status):
+        box.fail(status, "words")
+        assert (post(client).status_code, post(client).status_code) == (status, 200)
+
+    def test_a_fault_that_is_cancelled_while_it_is_met_stays_cancelled(self, box, client):
+        fault = box.fail(500, times=None)
+        fault.left = -1  # as a thread that was just counting leaves it
+        assert post(client).status_code == 200
+
     def test_a_success_that_is_nonsense(self, box, ours):
         box.fail(200, body="<p>maintenance</p>")
         with pytest.raises(InvalidResponseError):
