@@ -4,18 +4,23 @@
 # make lint    the formatter, the linter and the type checker
 # make clean   removes what the others made
 #
+# make test-live      asks the real service about every feature, where PREDICTIONGUARD_API_KEY is set
+# make test-pythons   the tests of the core and of both wings on each Python that is found here
+# make test-pythons PYTHONS="python3.12 /path/to/python3.13"   or on these
+#
 # make demo IMAGE=my-photo.jpg QUESTION="What is this?"   your own; with PREDICTIONGUARD_API_KEY set, at the real service
 
 VENV   := .venv
 BIN    := $(VENV)/bin
 LOWEST := .venv-lowest
 BENCH  := .venv-bench
+PYTHONS ?= python3.11 python3.12 python3.13
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 export IMAGE QUESTION
 
-.PHONY: demo test test-lowest bench lint clean
+.PHONY: demo test test-lowest test-pythons test-live bench lint clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/demo.done
@@ -33,6 +38,20 @@ test-lowest: $(LOWEST)/test.done
 
 bench: $(BENCH)/bench.done
 	"$(BENCH)/bin/python" -m tests.benchmarks $(if $(QUICK),--quick) $(ARGS)
+
+# Those of PYTHONS that are here; a name may stand on PATH and lead nowhere. Each gets an environment of its own.
+test-pythons:
+	@ran=; for python in $(PYTHONS); do \
+		version=$$("$$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || continue; \
+		echo "On Python $$version:"; ran="$$ran $$version"; home=".venv-$$version"; \
+		{ [ -x "$$home/bin/python" ] || "$$python" -m venv "$$home"; } && \
+		"$$home/bin/python" -m pip install --quiet --upgrade "pip>=25.1" && \
+		"$$home/bin/python" -m pip install --quiet --editable ".[all]" --group test && \
+		"$$home/bin/python" -m pytest tests/core tests/langchain tests/llama_index tests/sandbox || exit 1; \
+	done; [ -n "$$ran" ] || { echo "None of these Pythons is here: $(PYTHONS)"; exit 1; }; echo "All passed on$$ran"
+
+test-live: $(VENV)/test.done
+	"$(BIN)/python" -m pytest tests/live -rs
 
 lint: $(VENV)/test.done
 	"$(BIN)/ruff" format --check .
@@ -71,4 +90,4 @@ $(BIN)/python:
 	"$(BIN)/pip" install --quiet --upgrade "pip>=25.1" # the first that knows --group
 
 clean:
-	rm -rf "$(VENV)" "$(LOWEST)" "$(BENCH)" .pytest_cache .mypy_cache .ruff_cache .hypothesis dist
+	rm -rf "$(VENV)" "$(LOWEST)" "$(BENCH)" .venv-3.* .pytest_cache .mypy_cache .ruff_cache .hypothesis dist

@@ -9,8 +9,8 @@ except ModuleNotFoundError as error:
     _REMEDY = 'pip install "predictionguard-integrations[langchain]"'
     raise ImportError(f"langchain-core is not installed: {_REMEDY}") from error
 
+from langchain_predictionguard import errors
 from langchain_predictionguard.errors import *  # noqa: F403
-from langchain_predictionguard.errors import __all__ as _errors
 from predictionguard_core.version import __version__
 
 if TYPE_CHECKING:
@@ -30,8 +30,8 @@ __all__ = [
     "PredictionGuardEmbeddings",
     "PredictionGuardRerank",
     "__version__",
-    *_errors,
 ]
+__all__ += errors.__all__  # a form that type checkers read
 
 # Imported by who asks for it: each of the framework's base classes brings much with it.
 _LATER = {

@@ -97,7 +97,8 @@ def _source(block: Block) -> Any:
     if block.get("file_id") or (block.get("id") and block.get("source_type") == "id"):
         raise UnsupportedContentError("the endpoint keeps no files: send the picture itself, not a file id")
     raise UnsupportedContentError(
-        "the picture's block names no source; give it 'url' (data URI or http) or 'base64', both text"
+        "the picture's block names no source; give it 'url' (a data URI or an http address, as text, or a "
+        "pathlib.Path) or 'base64' (text or bytes). A picture that is open in Pillow is saved to bytes first"
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, Unpack, cast
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel, LanguageModelInput, ModelProfile
@@ -23,6 +23,7 @@ from predictionguard_core import catalogue
 from predictionguard_core.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from langchain_predictionguard import arguments
     from langchain_predictionguard.structured import Method
     from predictionguard_core.wire import ChatRequest
 
@@ -75,6 +76,10 @@ class ChatPredictionGuard(Generating, BaseChatModel):
     extra_body: dict[str, Any] | None = None
 
     model_config = CONFIG
+
+    if TYPE_CHECKING:
+
+        def __init__(self, model: str, **given: Unpack[arguments.Chat]) -> None: ...
 
     sent = (*Generating.sent, "reasoning_effort", "extra_body", "vision_streaming")
 

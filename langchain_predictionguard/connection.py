@@ -70,7 +70,7 @@ class Connected(BaseModel):
                 try:
                     super().__init__(**options)
                 except ValidationError as error:
-                    raise refusal(error) from None
+                    raise refusal(error, type(self).model_fields) from None
 
     @model_validator(mode="after")
     def _settle(self) -> Self:

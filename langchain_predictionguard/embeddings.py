@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from langchain_core.embeddings import Embeddings
 
@@ -11,6 +11,9 @@ from langchain_predictionguard import errors
 from langchain_predictionguard.connection import CONFIG, Connected
 from predictionguard_core.errors import ContentError
 from predictionguard_core.wire import EmbeddingInput, EmbeddingRequest
+
+if TYPE_CHECKING:
+    from langchain_predictionguard import arguments
 
 
 class PredictionGuardEmbeddings(Connected, Embeddings):
@@ -36,15 +39,19 @@ class PredictionGuardEmbeddings(Connected, Embeddings):
 
     model_config = CONFIG
 
+    if TYPE_CHECKING:
+
+        def __init__(self, model: str, **given: Unpack[arguments.Embedding]) -> None: ...
+
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         """A vector for each text."""
         with errors.mapped():
-            return self._sync.embed(self._request(list(texts)))
+            return self._sync.embed(self._request(_listed(texts)))
 
     async def aembed_documents(self, texts: list[str]) -> list[list[float]]:
         """`embed_documents`, asynchronous."""
         with errors.mapped():
-            return await self._async.embed(self._request(list(texts)))
+            return await self._async.embed(self._request(_listed(texts)))
 
     def embed_query(self, text: str) -> list[float]:
         """The vector of one text."""
@@ -85,6 +92,12 @@ class PredictionGuardEmbeddings(Connected, Embeddings):
             truncate=self.truncate,
             truncation_direction=self.truncation_direction,
         )
+
+
+def _listed(texts: list[str]) -> list[str]:
+    if isinstance(texts, str):  # which would be taken for a list of letters
+        raise ContentError("embed_documents takes a list of texts; for one text there is embed_query")
+    return list(texts)
 
 
 def _inputs(inputs: Sequence[Mapping[str, Any]]) -> list[EmbeddingInput]:

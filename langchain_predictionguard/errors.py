@@ -147,4 +147,32 @@ def _both(error: core.PredictionGuardError) -> PredictionGuardError:
     return both.with_traceback(error.__traceback__)
 
 
-__all__ = list(core.__all__)
+__all__ = [
+    "APIConnectionError",
+    "APIStatusError",
+    "APITimeoutError",
+    "AuthenticationError",
+    "CheckFailedError",
+    "ConfigurationError",
+    "ContentError",
+    "ContextOverflowError",
+    "FactualityError",
+    "ImageBlockedError",
+    "ImageError",
+    "ImageFetchError",
+    "ImageFormatError",
+    "ImageTooLargeError",
+    "InvalidRequestError",
+    "InvalidResponseError",
+    "NotFoundError",
+    "PIIDetectedError",
+    "PermissionDeniedError",
+    "PredictionGuardError",
+    "PromptInjectionError",
+    "RateLimitError",
+    "RequestTooLargeError",
+    "ServerError",
+    "StreamInterruptedError",
+    "ToxicityError",
+    "UnsupportedContentError",
+]

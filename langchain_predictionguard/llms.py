@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseLLM
@@ -15,6 +15,9 @@ from langchain_predictionguard import errors
 from langchain_predictionguard.connection import CONFIG
 from langchain_predictionguard.options import Generating
 from predictionguard_core.wire import ChatChunk, ChatCompletion, CompletionRequest
+
+if TYPE_CHECKING:
+    from langchain_predictionguard import arguments
 
 
 class PredictionGuard(Generating, BaseLLM):
@@ -43,6 +46,10 @@ class PredictionGuard(Generating, BaseLLM):
     """
 
     model_config = CONFIG
+
+    if TYPE_CHECKING:
+
+        def __init__(self, model: str, **given: Unpack[arguments.Generating]) -> None: ...
 
     def _generate(
         self,

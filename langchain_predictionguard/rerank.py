@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import yaml  # which langchain-core brings
 from langchain_core.callbacks import Callbacks
@@ -13,6 +13,9 @@ from pydantic import Field
 from langchain_predictionguard import errors
 from langchain_predictionguard.connection import CONFIG, Connected
 from predictionguard_core.wire import Ranked, RerankRequest
+
+if TYPE_CHECKING:
+    from langchain_predictionguard import arguments
 
 
 class PredictionGuardRerank(Connected, BaseDocumentCompressor):
@@ -33,6 +36,10 @@ class PredictionGuardRerank(Connected, BaseDocumentCompressor):
     top_n: int | None = Field(default=None, ge=1)
 
     model_config = CONFIG
+
+    if TYPE_CHECKING:
+
+        def __init__(self, model: str, **given: Unpack[arguments.Rerank]) -> None: ...
 
     def rerank(
         self, query: str, documents: Sequence[str | Document | dict[str, Any]], *, model: str | None = None

@@ -11,8 +11,8 @@ except ImportError as error:
         'pip install "predictionguard-integrations[llama-index]"'
     ) from error
 
+from predictionguard_core import errors
 from predictionguard_core.errors import *  # noqa: F403
-from predictionguard_core.errors import __all__ as _errors
 from predictionguard_core.version import __version__
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ __all__ = [
     "PredictionGuardMultiModal",
     "PredictionGuardRerank",
     "__version__",
-    *_errors,
 ]
+__all__ += errors.__all__  # a form that type checkers read
 
 # Imported by who asks for it. The multi-modal class's base is retired in LlamaIndex, and may go.
 _LATER = {

@@ -12,11 +12,13 @@ from predictionguard_core import settings
 from predictionguard_core.errors import ConfigurationError
 from predictionguard_core.policy import ImagePolicy
 from predictionguard_core.wire.base import refusal
+from predictionguard_core.wire.base import unknown as no_such
 
 if TYPE_CHECKING:
     import httpx
 
     from predictionguard_core.client import AsyncClient, Client
+    from predictionguard_core.wire import Capability, Model
 
     HttpClient = httpx.Client
     HttpAsyncClient = httpx.AsyncClient
@@ -54,17 +56,25 @@ class Connected(BaseComponent):
         settings.check_http_client(fields.get("async_http_client"), "AsyncClient", "async_http_client")
         unknown = sorted(fields.keys() - type(self).model_fields.keys())
         if unknown:
-            raise ConfigurationError(f"{type(self).__name__} takes no argument {', '.join(unknown)}")
+            raise ConfigurationError(no_such(unknown[0], type(self).model_fields))
         try:
             super().__init__(**fields)
         except ValidationError as error:
-            raise refusal(error) from None
+            raise refusal(error, type(self).model_fields) from None
         resolved = settings.resolve(self.api_key, self.base_url, timeout=self.timeout, max_retries=self.max_retries)
         self.api_key, self.base_url = resolved.api_key, resolved.base_url
         self.timeout, self.max_retries = resolved.timeout, resolved.max_retries
 
     def _connection(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in ("api_key", "base_url", "timeout", "max_retries")}
+
+    def list_models(self, capability: Capability | None = None) -> list[Model]:
+        """The account's models, or those with a capability, such as "chat-with-image"."""
+        return self._client().models(capability)
+
+    async def alist_models(self, capability: Capability | None = None) -> list[Model]:
+        """`list_models`, asynchronous."""
+        return await self._async_client().models(capability)
 
     def _client(self) -> Client:
         return self._clients()[0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Generator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from llama_index.core.base.llms.generic_utils import (
     astream_chat_response_to_completion_response,
@@ -21,18 +21,19 @@ from llama_index.core.base.llms.types import (
     LLMMetadata,
     MessageRole,
 )
-from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
 from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.llms.llm import ToolSelection
 from llama_index.core.types import PydanticProgramMode
 
 from llama_index_predictionguard import later
 from llama_index_predictionguard.options import ChatOptions
-from llama_index_predictionguard.traces import given, marked
+from llama_index_predictionguard.traces import chat_call, completion_call, given, marked
 
 if TYPE_CHECKING:
     from llama_index.core.prompts import PromptTemplate
     from llama_index.core.tools.types import BaseTool
+
+    from llama_index_predictionguard import arguments
 
 
 @marked
@@ -85,6 +86,10 @@ class PredictionGuard(ChatOptions, FunctionCallingLLM):
         >>> llm.chat([ChatMessage(role="user", blocks=blocks)]).message.content
     """
 
+    if TYPE_CHECKING:
+
+        def __init__(self, model: str, **given: Unpack[arguments.Chat]) -> None: ...
+
     @classmethod
     def class_name(cls) -> str:
         """The name under which LlamaIndex writes this class down."""
@@ -95,44 +100,44 @@ class PredictionGuard(ChatOptions, FunctionCallingLLM):
         """What LlamaIndex asks about the model. `context_window` and `num_output` are in tokens."""
         return LLMMetadata(**self._limits())
 
-    @llm_chat_callback()
+    @chat_call
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Ask, and wait for the whole answer. `kwargs` are options that override the model's."""
         return self._ask(later.messages.to_wire(given(messages)), kwargs)
 
-    @llm_chat_callback()
+    @chat_call
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """`chat`, asynchronous."""
         return await self._aask(later.messages.to_wire(given(messages)), kwargs)
 
-    @llm_chat_callback()
+    @chat_call
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
         """Ask, and get the answer as it is produced: each response has the `delta` and the message so far."""
         return self._ask_stream(later.messages.to_wire(given(messages)), kwargs)
 
-    @llm_chat_callback()
+    @chat_call
     async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
         """`stream_chat`, asynchronous."""
         return self._aask_stream(later.messages.to_wire(given(messages)), kwargs)
 
-    @llm_completion_callback()
+    @completion_call
     def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
         """Ask with a bare prompt, and wait for the whole answer."""
         return chat_response_to_completion_response(self._ask(later.messages.prompt_to_wire(prompt), kwargs))
 
-    @llm_completion_callback()
+    @completion_call
     async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
         """`complete`, asynchronous."""
         return chat_response_to_completion_response(await self._aask(later.messages.prompt_to_wire(prompt), kwargs))
 
-    @llm_completion_callback()
+    @completion_call
     def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
         """Ask with a bare prompt, and get the answer as it is produced."""
         return stream_chat_response_to_completion_response(
             self._ask_stream(later.messages.prompt_to_wire(prompt), kwargs)
         )
 
-    @llm_completion_callback()
+    @completion_call
     async def astream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseAsyncGen:
         """`stream_complete`, asynchronous."""
         return astream_chat_response_to_completion_response(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from llama_index.core.base.llms.generic_utils import (
     astream_chat_response_to_completion_response,
@@ -27,6 +27,9 @@ from llama_index_predictionguard.options import ChatOptions
 from llama_index_predictionguard.pictures import Picture
 from llama_index_predictionguard.traces import given, marked
 
+if TYPE_CHECKING:
+    from llama_index_predictionguard import arguments
+
 
 @marked
 class PredictionGuardMultiModal(ChatOptions, MultiModalLLM):
@@ -44,6 +47,10 @@ class PredictionGuardMultiModal(ChatOptions, MultiModalLLM):
         >>> llm = PredictionGuardMultiModal("Qwen2.5-VL-7B-Instruct")
         >>> llm.complete("What is in this picture?", [ImageDocument(image_path="photo.jpg")]).text
     """
+
+    if TYPE_CHECKING:
+
+        def __init__(self, model: str, **given: Unpack[arguments.Options]) -> None: ...
 
     # The base class lacks this member and the next, which LlamaIndex's own callbacks read.
     rate_limiter: Any | None = Field(default=None, exclude=True)

@@ -124,7 +124,9 @@ def _node_source(node: Any) -> Any:
         resource = node.image_resource or MediaResource()
         source = _source(resource.data, resource.path, resource.url)
     else:
-        raise UnsupportedContentError(f"a picture is an ImageNode, ImageDocument or ImageBlock, not {_name(node)}")
+        raise UnsupportedContentError(
+            f"a picture is an ImageNode, ImageDocument or ImageBlock, not {_name(node)}; a file is ImageBlock(path=...)"
+        )
     if not source and isinstance(node, ImageNode | ImageDocument) and node.metadata.get("file_path"):
         source = str(node.metadata["file_path"])  # as text, it is a path only where the policy says so
     if not source:

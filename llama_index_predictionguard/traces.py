@@ -11,9 +11,10 @@ import functools
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from llama_index.core.base.llms.types import ChatMessage, ImageBlock
+from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
 from llama_index.core.schema import ImageNode, Node, NodeWithScore
 from llama_index_instrumentation import root_manager
 from llama_index_instrumentation.event_handlers import NullEventHandler
@@ -26,6 +27,7 @@ from predictionguard_core.errors import ContentError
 from predictionguard_core.policy import ImagePolicy
 
 C = TypeVar("C", bound=type)
+F = TypeVar("F", bound=Callable[..., Any])
 Mark = Callable[[Any], str]
 
 _UNREADABLE = "<picture>"
@@ -34,6 +36,16 @@ _CALLS = ("chat", "stream_chat", "complete", "stream_complete")
 _IDLE = (NullEventHandler, NullSpanHandler)
 _OTHER_MEDIA = ("audio", "video", "data")
 _NESTED = ("content", "cited_content")
+
+
+def chat_call(method: F) -> F:
+    """LlamaIndex's `llm_chat_callback()`, which says nothing of the method's type."""
+    return cast("F", llm_chat_callback()(method))
+
+
+def completion_call(method: F) -> F:
+    """LlamaIndex's `llm_completion_callback()`, which says nothing of the method's type."""
+    return cast("F", llm_completion_callback()(method))
 
 
 def mark(given: Any) -> str:

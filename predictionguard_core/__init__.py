@@ -4,8 +4,8 @@ import importlib
 import logging
 from typing import TYPE_CHECKING, Any
 
+from predictionguard_core import errors
 from predictionguard_core.errors import *  # noqa: F403
-from predictionguard_core.errors import __all__ as _errors
 from predictionguard_core.version import __version__
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ __all__ = [
     "InputChecks",
     "OutputChecks",
     "__version__",
-    *_errors,
 ]
+__all__ += errors.__all__  # a form that type checkers read
 
 # Imported by who asks for it: importing an adapter shall cost little over its framework.
 _LATER = {

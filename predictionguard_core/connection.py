@@ -56,6 +56,7 @@ class Connection:
 
     @property
     def base_url(self) -> str:
+        """The address that calls go to, without a slash at its end."""
         return str(self._without_key["base_url"])
 
     def __repr__(self) -> str:

@@ -156,7 +156,10 @@ def _mapped_lookup(host: str) -> Iterator[None]:
     try:
         yield
     except (OSError, UnicodeError, TimeoutError):
-        raise ImageFetchError(f"the host {host} has no address that can be looked up") from None
+        raise ImageFetchError(
+            f"the host {host} has no address that can be looked up: check its spelling and this machine's network (the "
+            "environment's proxies are not used for pictures), or get the picture in your own code and give its bytes"
+        ) from None
 
 
 def _addresses(answers: Any) -> list[str]:

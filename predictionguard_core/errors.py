@@ -241,7 +241,10 @@ class PermissionDeniedError(AuthenticationError):
 class NotFoundError(APIStatusError):
     """404: no such path or model at this address."""
 
-    remedy = "Check the model's name and the address (PREDICTIONGUARD_URL or base_url=...)."
+    remedy = (
+        "Check the model's name (`python -m predictionguard_core models` lists the account's) and the address "
+        "(PREDICTIONGUARD_URL or base_url=...)."
+    )
 
 
 class RequestTooLargeError(APIStatusError):
@@ -253,9 +256,13 @@ class RequestTooLargeError(APIStatusError):
 class RateLimitError(APIStatusError):
     """429: too many requests, or the quota is used up."""
 
+    remedy = "Send fewer requests at a time, allow more attempts with max_retries=..., or ask for a higher limit."
+
 
 class ServerError(APIStatusError):
     """5xx: the service failed."""
+
+    remedy = "Try again later, or allow more attempts with max_retries."
 
 
 class InvalidResponseError(PredictionGuardError):

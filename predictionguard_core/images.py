@@ -70,9 +70,11 @@ class Image:
 
     @property
     def length(self) -> int:
+        """Bytes of the data URI."""
         return len(self._prefix) + self._payload.encoded_length
 
     def pieces(self, size: int | None = None) -> Iterator[bytes]:
+        """The data URI, in pieces of `size`; by default, of what suits a processor's cache."""
         yield self._prefix
         yield from self._payload.encoded(size or SLICE)
 
@@ -88,6 +90,7 @@ class Image:
 
     @property
     def data_uri(self) -> str:
+        """The picture as a data URI."""
         return b"".join(self.pieces()).decode()
 
     @property
@@ -172,7 +175,8 @@ def _from_text(text: str, policy: ImagePolicy) -> Image | Remote | Job:
         return Remote(text.strip())
     scheme = start.partition(":")[0]
     if "://" in start or scheme in ("file", "javascript", "blob", "about"):
-        raise ImageBlockedError(f"pictures are downloaded over http and https only, not {scheme[:20]!r}")
+        text = f"pictures are downloaded over http and https only, not {scheme[:20]!r}"
+        raise ImageBlockedError(f"{text}: give a pathlib.Path, or get it in your own code and give its bytes")
     if sniff_base64(text):
         return _from_base64(text, 0, policy)
     if policy.local_roots and len(text) <= _LONGEST_PATH:
@@ -280,7 +284,7 @@ def _check_pixels(header: headers.Header, policy: ImagePolicy) -> None:
             f"the picture has {header.width}×{header.height} = {header.width * header.height:,} pixels, the policy "
             f"allows {policy.max_pixels:,} (ImagePolicy.max_pixels)"
         )
-    if min(header.width, header.height) < policy.min_edge:
+    if header.pixels and min(header.width, header.height) < policy.min_edge:
         raise ImageFormatError(
             f"the picture has {header.width}×{header.height} pixels, the policy asks for edges of at least "
             f"{policy.min_edge} (ImagePolicy.min_edge)"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +41,8 @@ class ImagePolicy:
     # What pydantic heeds where a policy is given as a dict.
     __pydantic_config__ = ConfigDict(extra="forbid")
 
-    local_roots: tuple[str | Path, ...] = ()
-    allowed_hosts: tuple[str, ...] | None = None
+    local_roots: Sequence[str | Path] = ()
+    allowed_hosts: Sequence[str] | None = None
     allow_private_hosts: bool = False
     max_bytes: int = 20 * 1024 * 1024
     max_pixels: int = 50_000_000

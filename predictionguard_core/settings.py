@@ -17,6 +17,7 @@ API_KEY_VARIABLE = "PREDICTIONGUARD_API_KEY"
 URL_VARIABLE = "PREDICTIONGUARD_URL"
 DEFAULT_URL = "https://api.predictionguard.com"
 DEFAULT_TIMEOUT = 120.0
+_ENDPOINTS = ("/chat/completions", "/completions")
 DEFAULT_MAX_RETRIES = 2
 CONNECT_TIMEOUT = 10.0
 """Seconds that a connection may take, where the timeout is longer."""
@@ -60,6 +61,10 @@ def _key(given: str | SecretStr | None) -> SecretStr:
         )
     if not text.strip("*"):
         raise ConfigurationError(f"the API key is a row of asterisks, as a dump shows it; set {API_KEY_VARIABLE}")
+    if text[:7].lower() == "bearer " or (text[0] == text[-1] and text[0] in "'\""):
+        raise ConfigurationError(
+            f"the API key holds more than the key; set {API_KEY_VARIABLE} without quotes or 'Bearer'"
+        )
     if not text.isascii() or not text.isprintable():
         raise ConfigurationError(
             "the API key holds a character that a header can't carry: is it whole, and only the key?"
@@ -85,6 +90,10 @@ def _address(text: str) -> str:
         raise ConfigurationError("the address must not hold a user name or password; the key is given by itself")
     if url.query or url.fragment:
         raise ConfigurationError("the address must end with its path: no ? or #")
+    path = url.path.rstrip("/")
+    endpoint = next((each for each in _ENDPOINTS if path.endswith(each)), None)
+    if endpoint:
+        raise ConfigurationError(f"the address ends with {endpoint}, which each call adds by itself; leave it off")
     return f"{url.scheme}://{url.netloc.lower()}{url.path}".rstrip("/")
 
 

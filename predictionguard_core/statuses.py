@@ -45,6 +45,8 @@ _BY_CHECK: dict[str, type[CheckFailedError]] = {
     "failed factuality check": FactualityError,
 }
 
+_MODELS = "`python -m predictionguard_core models` lists this account's models and what they can do."
+_ELSEWHERE = "The address leads elsewhere, where the key is not taken: check PREDICTIONGUARD_URL or base_url=..."
 _OVERFLOW = ("context_length_exceeded", "maximum context length", "context window")
 _LONGEST_TEXT = 2000
 _LONGEST_READ = 64 * 1024
@@ -56,9 +58,14 @@ def from_response(status_code: int, headers: Mapping[str, str], body: bytes) -> 
     """The error that an answer with a failing status stands for. `headers` has case-insensitive or lower-case keys."""
     text, code = _message(status_code, body)
     request_id = next((headers[name] for name in _REQUEST_ID_HEADERS if name in headers), None)
-    return _class_of(status_code, text, code)(
+    error = _class_of(status_code, text, code)(
         text, status_code=status_code, request_id=request_id, retry_after=retry_after(headers)
     )
+    if 300 <= status_code <= 399:
+        error.remedy = _ELSEWHERE
+    elif type(error) is InvalidRequestError and "model" in text.lower():
+        error.remedy = _MODELS
+    return error
 
 
 def from_reply(error: Any, request_id: str | None = None) -> APIStatusError:

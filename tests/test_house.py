@@ -16,6 +16,7 @@ ROOT = Path(__file__).parent.parent
 CORE, SANDBOX = "predictionguard_core", "predictionguard_core.sandbox"
 LANGCHAIN, LLAMA_INDEX = "langchain_predictionguard", "llama_index_predictionguard"
 WINGS = (LANGCHAIN, LLAMA_INDEX)
+PLUGIN = "pytest_predictionguard"
 FRAMEWORKS = {"langchain", "langchain_core", "langchain_community", "langgraph", "langsmith", "llama_index"}
 LONGEST_FILE = 320
 """Lines. A file that passes 300 asks to be two rooms."""
@@ -51,6 +52,7 @@ FLOORS = [
     {"connection"},
     {"client"},
     {""},  # the package itself
+    {"__main__"},
 ]
 NEIGHBOURS = {
     "wire": {"wire"},
@@ -69,7 +71,7 @@ def modules(package: str) -> Iterator[tuple[str, Path]]:
         yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
 
 
-ALL = [each for package in (CORE, *WINGS) for each in modules(package)]
+ALL = [each for package in (CORE, *WINGS, PLUGIN) for each in modules(package)]
 CORE_ROOMS = [each for each in modules(CORE) if not each[0].startswith(SANDBOX)]
 
 
@@ -246,7 +248,7 @@ class TestFiles:
     def test_each_has_a_lower_case_name(self, name: str, path: Path) -> None:
         assert path.name == path.name.lower()
 
-    @pytest.mark.parametrize("package", [CORE, *WINGS])
+    @pytest.mark.parametrize("package", [CORE, *WINGS, PLUGIN])
     def test_each_package_says_that_it_is_typed(self, package: str) -> None:
         assert (ROOT / package / "py.typed").exists()
 

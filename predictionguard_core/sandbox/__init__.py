@@ -24,8 +24,12 @@ What it does not imitate:
   at most 768 of them. Cached tokens are those of the messages shared with the model's last prompt.
 - Sampling options are checked and then have no effect.
 - There are no accounts, quotas or rate limits, and nothing is kept beyond the journal of requests.
+
+What a program does when the service fails is tried by scripting the sandbox: `Sandbox.fail`, `drop`, `stall`,
+`cut_stream` and `fail_check`. `Sandbox.answer` says what the model answers.
 """
 
+from predictionguard_core.sandbox.faults import Fault
 from predictionguard_core.sandbox.service import Sandbox
 
-__all__ = ["Sandbox"]
+__all__ = ["Fault", "Sandbox"]

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import json
+import shlex
 import signal
 import sys
 import threading
 from collections.abc import Sequence
+from typing import Any
 
 from predictionguard_core.sandbox import Sandbox
 
@@ -17,20 +20,44 @@ _USE = """Prediction Guard sandbox at {url} (no language model: answers are made
 
 Ctrl-C stops it."""
 
+_FAULTS = ("fail", "drop", "stall", "cut_stream", "fail_check", "answer")
+
+_MORE = """Point a client at the printed address, and give it any API key unless --api-key is set:
+
+    export PREDICTIONGUARD_URL=http://127.0.0.1:8080
+    export PREDICTIONGUARD_API_KEY=any-text-will-do
+
+GET /models lists the models and says what they do not imitate.
+
+--fault scripts what comes of requests, as the methods of predictionguard_core.sandbox.Sandbox do; it may be given
+again and again. Each holds for one request unless it says times=N or times=all, and takes path=... and model=..., too:
+
+    --fault "fail 429 times=2 retry_after=1"     an error, with the header Retry-After
+    --fault "fail 503 'out of order' times=all"  for every request
+    --fault "drop"                               the connection ends without an answer
+    --fault "stall 5"                            5 seconds of silence before the answer
+    --fault "stall after=3"                      a stream falls silent after 3 events
+    --fault "cut_stream 3"                       a stream breaks off after 3 events
+    --fault "fail_check toxicity"                or pii, injection, factuality, where a request asks for it
+    --fault "answer 'It is a cat.'"              what the chat model says
+"""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     box = Sandbox(
         options.host, options.port, options.api_key, options.chunk_delay, vision_streaming=options.vision_streaming
     )
+    for line in options.fault:
+        _script(box, line)
     stopped = threading.Event()
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, lambda *_: stopped.set())
     try:
         box.start()
     except OSError as error:
-        sys.stderr.write(f"cannot listen on {options.host} port {options.port}: {error}\n")
+        sys.stderr.write(f"cannot listen on {options.host} port {options.port}: {error}; --port 0 finds a free one\n")
         return 1
     _say(_USE.format(url=box.url, key=options.api_key or "any-text-will-do"))
     if not options.quiet:
@@ -59,22 +86,59 @@ def _seconds(text: str) -> float:
     return seconds
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _fault(text: str) -> str:
+    """The text, after it was tried on a sandbox that does not run."""
+    try:
+        _script(Sandbox(), text)
+    except (TypeError, ValueError) as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None
+    return text
+
+
+def _script(box: Sandbox, text: str) -> None:
+    """Does what a line such as `fail 429 times=2` says; raises `TypeError` and `ValueError`."""
+    name, *words = shlex.split(text) or [""]
+    if name not in _FAULTS:
+        raise ValueError(f"begin with one of {', '.join(_FAULTS)}")
+    plain, named = [], {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if equals and key.isidentifier():
+            named[key] = _value(value)
+        else:
+            plain.append(_value(word))
+    getattr(box, name)(*plain, **named)
+
+
+def _value(text: str) -> Any:
+    if text in ("None", "all"):
+        return None
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def parser() -> argparse.ArgumentParser:
+    """What the command line takes."""
+    made = argparse.ArgumentParser(
         prog="python -m predictionguard_core.sandbox",
         description="A stand-in of Prediction Guard's API: real HTTP, answers made by rules, no key needed.",
-        epilog="Point a client at the printed address, and give it any API key unless --api-key is set. "
-        "GET /models lists the models and says what they do not imitate.",
+        epilog=_MORE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    parser.add_argument("--port", type=_port, default=8080, help="port; 0 picks a free one (default: %(default)s)")
-    parser.add_argument("--api-key", help="the only key to accept (default: any)")
-    parser.add_argument(
+    made.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    made.add_argument("--port", type=_port, default=8080, help="port; 0 picks a free one (default: %(default)s)")
+    made.add_argument("--api-key", help="the only key to accept (default: any)")
+    made.add_argument(
         "--chunk-delay", type=_seconds, default=0.0, metavar="SECONDS", help="pause between events of a stream"
     )
-    parser.add_argument("--vision-streaming", action="store_true", help="let requests with an image stream")
-    parser.add_argument("--quiet", action="store_true", help="print no line for each request")
-    return parser
+    made.add_argument("--vision-streaming", action="store_true", help="let requests with an image stream")
+    made.add_argument(
+        "--fault", type=_fault, action="append", default=[], metavar="WHAT", help="what goes wrong on demand; see below"
+    )
+    made.add_argument("--quiet", action="store_true", help="print no line for each request")
+    return made
 
 
 if __name__ == "__main__":

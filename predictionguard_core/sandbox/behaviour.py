@@ -16,10 +16,11 @@ _NESTED = "request body is nested too deeply"
 
 @dataclass(frozen=True)
 class Settings:
-    """How a sandbox was set up; without `api_key` any token is good."""
+    """How a sandbox was set up; without `api_key` any token is good. `says` takes the place of a chat's outcome."""
 
     api_key: str | None = None
     vision_streaming: bool = False
+    says: chat.Outcome | None = None
 
 
 @dataclass(frozen=True)
@@ -60,11 +61,15 @@ def respond(call: Call, settings: Settings, memory: Memory) -> Reply:
         return Refusal(_NESTED).reply()
 
 
-def _route(call: Call, settings: Settings, memory: Memory) -> Reply:
-    path = call.path
+def plain_path(path: str) -> str:
+    """A path without the version before it and the slash behind it: every path is served both ways."""
     if path == "/v1" or path.startswith("/v1/"):
         path = path[3:]
-    path = path.rstrip("/") or "/"
+    return path.rstrip("/") or "/"
+
+
+def _route(call: Call, settings: Settings, memory: Memory) -> Reply:
+    path = plain_path(call.path)
     if path.startswith("/models/"):
         handlers: dict[str, Handler] = {"GET": lambda *_: Reply(200, catalogue.listing(path[len("/models/") :]))}
     else:
@@ -94,7 +99,7 @@ Handler = Callable[[Any, Settings, Memory], Reply]
 
 
 def _chat(body: Any, settings: Settings, memory: Memory) -> Reply:
-    return chat.respond(body, memory, vision_streaming=settings.vision_streaming)
+    return chat.respond(body, memory, vision_streaming=settings.vision_streaming, says=settings.says)
 
 
 def _plain(respond: Callable[[object], Reply]) -> Handler:

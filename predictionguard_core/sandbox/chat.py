@@ -38,13 +38,13 @@ class Outcome:
         return said + sum(tokens.count(call.name) + tokens.count(call.arguments) for call in self.calls)
 
 
-def respond(body: object, memory: Memory, *, vision_streaming: bool = False) -> Reply:
-    """The reply to a decoded body; raises `Refusal`."""
+def respond(body: object, memory: Memory, *, vision_streaming: bool = False, says: Outcome | None = None) -> Reply:
+    """The reply to a decoded body; raises `Refusal`. `says` is what the model says, where that is known beforehand."""
     conversation = read(body, vision_streaming=vision_streaming)
     prompt_tokens, marks = _prompt(conversation)
     _fits(conversation, prompt_tokens)
     conversation = conversation.with_texts(_checked_input(conversation))
-    outcome = _outcome(conversation)
+    outcome = says or _outcome(conversation)
     if outcome.content is not None:
         reference = "\n".join(message.text for message in conversation.messages)
         checks.check_output(outcome.content, reference, conversation.options.checks)

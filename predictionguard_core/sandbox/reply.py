@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 import uuid
 from collections.abc import Iterable, Mapping
@@ -14,17 +15,42 @@ DONE = "[DONE]"
 
 
 @dataclass(frozen=True)
+class Pause:
+    """Nothing is sent for so many seconds; with None, for as long as the other side waits."""
+
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The connection ends here, in the middle of what was being sent."""
+
+
+Event = str | Pause | Cut
+
+
+@dataclass(frozen=True)
 class Reply:
     """One answer, free of any socket.
 
-    `body` is a JSON value and is sent when `events` is None. `events` holds the `data` field of
-    each server-sent event in order, the closing `[DONE]` included.
+    `body` is a JSON value and is sent when `events` and `raw` are None. `raw` is sent as it is. `events` holds the
+    `data` field of each server-sent event in order, the closing `[DONE]` included. `first` happens before all of it.
     """
 
     status: int
     body: Any = None
-    events: Iterable[str] | None = None
+    events: Iterable[Event] | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    raw: bytes | None = None
+    first: Pause | Cut | None = None
+
+    def after(self, first: Pause | Cut) -> Reply:
+        """This reply, with something before it."""
+        return dataclasses.replace(self, first=first)
+
+    def with_events(self, events: Iterable[Event]) -> Reply:
+        """This reply, with other events."""
+        return dataclasses.replace(self, events=events)
 
 
 class Refusal(Exception):  # noqa: N818 (it is no error of the program)

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import json
+import selectors
 import socket
 import socketserver
 import sys
 import threading
+import time
 import uuid
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from predictionguard_core.sandbox.behaviour import Call, decode
-from predictionguard_core.sandbox.reply import Refusal, Reply
+from predictionguard_core.sandbox.reply import Cut, Pause, Refusal, Reply
 
 MAX_BODY = 256 * 1024 * 1024
 """The largest request body in bytes; larger ones are answered with 413."""
 _LINE = 1024
 _PIECE = 1024 * 1024
+_BLINK = 0.05
+"""Seconds between two looks whether anybody still waits."""
 _LINGER = 2.0
 """Seconds of silence after which the rest of a refused body is no longer waited for."""
 
@@ -177,11 +181,17 @@ class Handler(BaseHTTPRequestHandler):
         if self.server.log is not None:
             self.server.log(f"{self.command} {self.path[:200]} {reply.status}")
         headers = {"x-request-id": uuid.uuid4().hex, **reply.headers}
+        if reply.first is not None and not self._goes_on_after(reply.first):
+            return
         if reply.events is not None:
             self._stream(reply, headers)
             return
-        data = json.dumps(reply.body).encode()
-        headers.update({"Content-Type": "application/json", "Content-Length": str(len(data))})
+        if reply.raw is None:
+            data = json.dumps(reply.body).encode()
+            headers["Content-Type"] = "application/json"
+        else:
+            data = reply.raw
+        headers["Content-Length"] = str(len(data))
         self._send(self._head(reply.status, headers) + (b"" if self.command == "HEAD" else data))
 
     def _stream(self, reply: Reply, headers: dict[str, str]) -> None:
@@ -193,6 +203,10 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         self._send(self._head(reply.status, headers))
         for number, event in enumerate(reply.events or ()):
+            if isinstance(event, Pause | Cut):
+                if not self._goes_on_after(event):
+                    return
+                continue
             if number and self.server.chunk_delay and self.server.closing.wait(self.server.chunk_delay):
                 self.close_connection = True
                 return
@@ -200,6 +214,28 @@ class Handler(BaseHTTPRequestHandler):
             self._send(b"%x\r\n%s\r\n" % (len(data), data) if chunked else data)
         if chunked:
             self._send(b"0\r\n\r\n")
+
+    def _goes_on_after(self, here: Pause | Cut) -> bool:
+        """Performs a pause or a cut; whether there is anybody left to go on for."""
+        if isinstance(here, Pause):
+            until = None if here.seconds is None else time.monotonic() + here.seconds
+            while until is None or time.monotonic() < until:
+                rest = _BLINK if until is None else min(_BLINK, max(0.0, until - time.monotonic()))
+                if self.server.closing.wait(rest) or self._is_left():
+                    break
+            else:
+                return True
+        self.close_connection = True
+        return False
+
+    def _is_left(self) -> bool:
+        """Whether the other side has closed the connection."""
+        try:
+            with selectors.DefaultSelector() as selector:
+                selector.register(self.connection, selectors.EVENT_READ)
+                return bool(selector.select(0)) and not self.connection.recv(1, socket.MSG_PEEK)
+        except (OSError, ValueError):
+            return True
 
     def _head(self, status: int, headers: dict[str, str]) -> bytes:
         reason = self.responses[status][0] if status in self.responses else ""

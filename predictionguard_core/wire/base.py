@@ -13,6 +13,20 @@ from predictionguard_core.errors import ConfigurationError, ContentError, Invali
 from predictionguard_core.quick import like
 
 _LONGEST_TEXT = 300
+_LONGEST_NAME = 60
+_MODEL = (
+    'model: give the name of a model, as text, such as "Qwen2.5-VL-7B-Instruct"; '
+    "`python -m predictionguard_core models` lists those of your account"
+)
+_PLAIN = ("str", "int", "float", "bool")
+"""Steps of a pydantic location that tell one of several types from the others, and no place."""
+_SAID = {
+    "missing": "is missing",
+    "extra_forbidden": "there is no such field here",
+    "unexpected_keyword_argument": "there is no such field here",
+    "sequence_str": "Input should be a list",
+}
+"""What pydantic would say in words that only make sense to who wrote the model."""
 
 
 class Sent(BaseModel):
@@ -41,7 +55,7 @@ class Request(Sent):
             super().__init__(**fields)
         except ValidationError as error:
             # `from None`: pydantic's own text would be echoed in every traceback, and says nothing more.
-            raise refusal(error) from None
+            raise refusal(error, type(self).model_fields) from None
 
 
 class Received(BaseModel):
@@ -99,10 +113,17 @@ def with_text_keys(value: Any) -> Any:
     return {str(key): each for key, each in value.items()} if isinstance(value, dict) else value
 
 
-def refusal(error: ValidationError) -> ConfigurationError | ContentError:
-    """Our error for pydantic's: what is wrong with the value that was meant, and never the value itself."""
+def refusal(error: ValidationError, known: Iterable[str] = ()) -> ConfigurationError | ContentError:
+    """Our error for pydantic's: what is wrong with the value that was meant, and never the value itself.
+
+    `known` are the names that were there to choose from.
+    """
     detail, text = _most_telling(error)
     location = detail["loc"]
+    if location == ("model",):
+        return ConfigurationError(_MODEL)
+    if len(location) == 1 and detail["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        return ConfigurationError(unknown(str(location[0]), known))
     if len(location) > 1 and location[0] == "messages":
         numbers = [step for step in location if isinstance(step, int)]
         message = numbers[0] if numbers else None
@@ -112,10 +133,21 @@ def refusal(error: ValidationError) -> ConfigurationError | ContentError:
     return ConfigurationError(text)
 
 
+def unknown(name: str, known: Iterable[str]) -> str:
+    """What to say of a name that nothing has, with the one that may have been meant."""
+    import difflib  # which nothing else needs
+
+    near = difflib.get_close_matches(
+        name.lower(), [each for each in known if not each.startswith("_")], n=1, cutoff=0.7
+    )
+    return f"{name[:_LONGEST_NAME]}: there is no such option" + (f"; did you mean {near[0]}?" if near else "")
+
+
 def _most_telling(error: ValidationError) -> tuple[ErrorDetails, str]:
     # Where a value may be one of several things, the complaint that got furthest is about the one that was meant.
     details = error.errors(include_input=False, include_url=False, include_context=False)
     detail = max(details, key=lambda each: len(each["loc"]))
-    where = ".".join(str(step) for step in detail["loc"] if "[" not in str(step))
-    text = f"{where}: {detail['msg']}" if where else detail["msg"]
+    where = ".".join(str(step) for step in detail["loc"] if "[" not in str(step) and step not in _PLAIN)
+    said = _SAID.get(detail["type"], detail["msg"])
+    text = f"{where}: {said}" if where else said
     return detail, text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}…"

@@ -151,6 +151,7 @@ class ChatRequest(Request):
 
     @property
     def has_images(self) -> bool:
+        """Whether any message holds a picture."""
         return next(self.image_parts(), None) is not None
 
     @property

@@ -190,6 +190,7 @@ class ChatCompletion(Received):
 
     @property
     def finish_reason(self) -> str | None:
+        """Why the first answer ended, such as "stop", "length" or "tool_calls"."""
         return self.choices[0].finish_reason
 
     def as_chunk(self) -> ChatChunk:

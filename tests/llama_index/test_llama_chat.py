@@ -401,3 +401,9 @@ def test_what_is_changed_later_counts(llm: PredictionGuard, box: Sandbox) -> Non
     llm.base_url = "http://127.0.0.1:9"
     with pytest.raises(wing.APIConnectionError):
         llm.chat(HELLO)
+
+
+async def test_list_models(make: Make) -> None:
+    llm = make()
+    assert llm.model in [model.id for model in llm.list_models("chat-with-image")]
+    assert "bge-reranker-v2-m3" in [model.id for model in await llm.alist_models("rerank")]

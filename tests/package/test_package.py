@@ -1,0 +1,260 @@
+"""What people install: the wheel, alone, in a clean environment for each extra; and the sdist it can be built from."""
+
+from __future__ import annotations
+
+import base64
+import email.message
+import email.parser
+import io
+import os
+import re
+import subprocess
+import sys
+import tarfile
+import tomllib
+import zipfile
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from predictionguard_core import __version__
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS = ["", *PROJECT["optional-dependencies"]]
+PACKAGES = {
+    "predictionguard_core",
+    "langchain_predictionguard",
+    "llama_index_predictionguard",
+    "pytest_predictionguard",
+}
+
+
+def run(*command: str | Path, folder: Path, **environment: str) -> str:
+    """What a command prints; its whole output in the error if it fails."""
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=1200,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the wheel and the sdist of this tree."""
+    folder = tmp_path_factory.mktemp("built")
+    run(sys.executable, "-m", "hatchling", "build", "-d", folder, folder=ROOT)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def wheel(built: Path) -> Path:
+    return next(built.glob("*.whl"))
+
+
+@pytest.fixture(scope="session")
+def sdist(built: Path) -> Path:
+    return next(built.glob("*.tar.gz"))
+
+
+@pytest.fixture(scope="session")
+def metadata(wheel: Path) -> email.message.Message:
+    with zipfile.ZipFile(wheel) as file:
+        name = next(each for each in file.namelist() if each.endswith(".dist-info/METADATA"))
+        return email.parser.Parser().parsestr(file.read(name).decode())
+
+
+@pytest.fixture(scope="session")
+def environments(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[Path]]]:
+    """To each extra ("" for none) the Python of an environment that has the wheel with it, and nothing else."""
+    folder = tmp_path_factory.mktemp("environments")
+
+    def make(extra: str) -> Path:
+        home = folder / (extra or "none")
+        run(sys.executable, "-m", "venv", "--without-pip", home, folder=folder)
+        python = home / "bin" / "python"
+        wanted = f"{wheel}[{extra}]" if extra else str(wheel)
+        pip = (sys.executable, "-m", "pip", "--python", python, "install", "-q", "--no-compile", "--retries", "2")
+        run(*pip, wanted, folder=folder)
+        return python
+
+    with ThreadPoolExecutor(2) as pool:
+        yield {extra: pool.submit(make, extra) for extra in sorted(EXTRAS, key=len, reverse=True)}
+
+
+PREPARED = """
+import base64, os
+from predictionguard_core import ChatRequest, Client, Image, PredictionGuardError
+from predictionguard_core.sandbox import Sandbox
+
+UPRIGHT, ON_ITS_SIDE, PDF = map(base64.b64decode, os.environ["PICTURES"].split())
+VISION = "Qwen2.5-VL-7B-Instruct"
+box = Sandbox().start()
+os.environ.update(PREDICTIONGUARD_API_KEY="any", PREDICTIONGUARD_URL=box.url)
+
+def ask(data):
+    part = {"type": "image_url", "image_url": {"url": data}}
+    with Client() as client:
+        messages = [{"role": "user", "content": [part]}]
+        return client.chat(ChatRequest(model=VISION, messages=messages)).message.content
+
+def told(do, *words):
+    try:
+        said = str(do())
+    except (ImportError, PredictionGuardError) as error:
+        said = str(error)
+    assert all(word in said for word in words), said
+
+assert "4 x 2 pixels" in ask(UPRIGHT)
+"""
+"""What needs no extra, and what the checks below use."""
+
+WITH = {
+    "langchain": """
+from langchain_predictionguard import ChatPredictionGuard
+assert ChatPredictionGuard(VISION).invoke("hello").text
+""",
+    "llama-index": """
+from llama_index_predictionguard import PredictionGuard, PredictionGuardMultiModal
+assert PredictionGuard(VISION).complete("hello").text
+assert PredictionGuardMultiModal(VISION).complete("hello", []).text
+""",
+    "images": "assert Image.open(ON_ITS_SIDE).size == (2, 4)",
+    "pdf": "told(lambda: ask(PDF), 'The image is a JPEG')",
+    "sandbox": "told(lambda: ask(UPRIGHT), 'Main colour')",
+}
+WITHOUT = {
+    "langchain": "told(lambda: __import__('langchain_predictionguard'), 'is not installed', {remedy!r})",
+    "llama-index": "told(lambda: __import__('llama_index_predictionguard'), 'is not installed', {remedy!r})",
+    "images": "told(lambda: Image.open(ON_ITS_SIDE), {remedy!r})",
+    "pdf": "told(lambda: ask(PDF), {remedy!r})",
+    "sandbox": "told(lambda: ask(UPRIGHT), {remedy!r})",
+}
+PILLOW = {"images", "sandbox"}
+BRINGS = {
+    "": set(),
+    "langchain": {"langchain"},
+    "llama-index": {"llama-index", *PILLOW},  # it depends on Pillow itself
+    "images": PILLOW,
+    "pdf": {"pdf", *PILLOW},
+    "sandbox": PILLOW,
+    "all": {"langchain", "llama-index", "pdf", *PILLOW},
+}
+
+
+def encoded(picture: Image.Image, kind: str, **options: Any) -> str:
+    out = io.BytesIO()
+    picture.save(out, kind, **options)
+    return base64.b64encode(out.getvalue()).decode()
+
+
+@pytest.fixture(scope="session")
+def pictures() -> str:
+    """A picture, one that lies on its side by its EXIF (orientation 6), and a PDF of one page."""
+    picture = Image.new("RGB", (4, 2), "red")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return " ".join([encoded(picture, "PNG"), encoded(picture, "JPEG", exif=exif), encoded(picture, "PDF")])
+
+
+@pytest.mark.parametrize("extra", EXTRAS, ids=lambda extra: extra or "none")
+def test_the_wheel_alone(extra: str, environments: dict[str, Future[Path]], pictures: str, tmp_path: Path) -> None:
+    code = PREPARED
+    for each in WITH:
+        remedy = f'pip install "predictionguard-integrations[{each}]"'
+        code += "\n" + (WITH[each] if each in BRINGS[extra] else WITHOUT[each].format(remedy=remedy))
+    try:
+        python = environments[extra].result()
+    except AssertionError as error:
+        if "after connection broken by" in str(error):
+            pytest.skip("pip can't reach its index")
+        raise
+    # Isolated: what stands beside the script, or in PYTHONPATH, can't be what is imported.
+    run(python, "-I", "-c", code, folder=tmp_path, PICTURES=pictures)
+
+
+def test_every_extra_is_tried() -> None:
+    assert set(BRINGS) == set(EXTRAS)
+    assert set(WITH) == set(WITHOUT) == set(EXTRAS) - {"", "all"}
+
+
+class TestTheWheel:
+    def test_holds_the_packages_and_nothing_else(self, wheel: Path) -> None:
+        with zipfile.ZipFile(wheel) as file:
+            names = file.namelist()
+        info = f"predictionguard_integrations-{__version__}.dist-info"
+        assert {name.partition("/")[0] for name in names} == {*PACKAGES, info}
+        assert {f"{package}/py.typed" for package in PACKAGES} <= set(names)
+        assert f"{info}/licenses/LICENSE" in names
+        assert not [name for name in names if "test" in name.partition("/")[2] or name.endswith((".ipynb", ".jpg"))]
+        in_tree = {str(path.relative_to(ROOT)) for package in PACKAGES for path in (ROOT / package).rglob("*.py")}
+        assert in_tree <= set(names)
+
+    def test_is_for_every_platform(self, wheel: Path) -> None:
+        assert wheel.name == f"predictionguard_integrations-{__version__}-py3-none-any.whl"
+
+    def test_has_the_plugin_for_pytest(self, wheel: Path) -> None:
+        with zipfile.ZipFile(wheel) as file:
+            name = next(each for each in file.namelist() if each.endswith("entry_points.txt"))
+            assert "[pytest11]\npredictionguard = pytest_predictionguard" in file.read(name).decode()
+
+
+class TestTheMetadata:
+    def test_says_what_it_is(self, metadata: email.message.Message) -> None:
+        assert metadata["Name"] == "predictionguard-integrations"
+        assert metadata["Version"] == __version__
+        assert metadata["Summary"] == PROJECT["description"]
+        assert metadata["License-Expression"] == "MIT"
+        assert metadata["Requires-Python"] == ">=3.11"
+        assert metadata["Description-Content-Type"] == "text/markdown"
+        assert str(metadata.get_payload()).startswith("# predictionguard-integrations")
+
+    def test_names_every_extra_and_no_address_that_is_not_known(self, metadata: email.message.Message) -> None:
+        assert set(metadata.get_all("Provides-Extra", [])) == set(PROJECT["optional-dependencies"])
+        for address in metadata.get_all("Project-URL", []):
+            assert "example" not in address
+
+    def test_pins_nothing(self, metadata: email.message.Message) -> None:
+        needs = metadata.get_all("Requires-Dist", [])
+        assert needs
+        assert [each for each in needs if re.search(r"[^<>!=]==|@", each.partition(";")[0])] == []
+
+    def test_every_python_it_names_is_one_it_runs_on(self, metadata: email.message.Message) -> None:
+        named = [each.rsplit(" ", 1)[1] for each in metadata.get_all("Classifier", []) if re.search(r"3\.\d+$", each)]
+        assert named == ["3.11", "3.12", "3.13"]
+
+
+class TestTheSdist:
+    def test_a_wheel_can_be_built_from_it(self, sdist: Path, wheel: Path, tmp_path: Path) -> None:
+        with tarfile.open(sdist) as file:
+            file.extractall(tmp_path, filter="data")
+        source = next(tmp_path.iterdir())
+        run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", tmp_path / "out", folder=source)
+        again = next((tmp_path / "out").glob("*.whl"))
+        with zipfile.ZipFile(again) as one, zipfile.ZipFile(wheel) as other:
+            assert sorted(one.namelist()) == sorted(other.namelist())
+
+    def test_holds_what_its_tests_need(self, sdist: Path) -> None:
+        with tarfile.open(sdist) as file:
+            names = {name.partition("/")[2] for name in file.getnames()}
+        wanted = (
+            "README.md",
+            "CHANGELOG.md",
+            "CONTRIBUTING.md",
+            "LICENSE",
+            "Makefile",
+            "pyproject.toml",
+            "tests/conftest.py",
+        )
+        assert set(wanted) <= names
+        assert any(name.startswith("notebooks/photos/") for name in names)

@@ -1,0 +1,153 @@
+"""What a careless user is told: each mistake's error says what to do, and each of them is made here."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from llama_index.core.llms import ChatMessage as LlamaMessage
+from llama_index.core.llms import ImageBlock
+from PIL import Image as PillowImage
+
+from langchain_predictionguard import ChatPredictionGuard, PredictionGuardEmbeddings
+from llama_index_predictionguard import PredictionGuard, PredictionGuardMultiModal
+from predictionguard_core import (
+    ChatRequest,
+    Client,
+    ConfigurationError,
+    ContentError,
+    ImagePolicy,
+    InputChecks,
+    PredictionGuardError,
+)
+from predictionguard_core.sandbox import Sandbox
+
+VISION = "Qwen2.5-VL-7B-Instruct"
+SVG = base64.b64encode(b"<svg xmlns='http://www.w3.org/2000/svg'></svg>").decode()
+
+
+@pytest.fixture
+def account(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Sandbox:
+    monkeypatch.setenv("PREDICTIONGUARD_API_KEY", "key")
+    monkeypatch.setenv("PREDICTIONGUARD_URL", sandbox.url)
+    return sandbox
+
+
+def chat(**options: Any) -> ChatPredictionGuard:
+    return ChatPredictionGuard(**{"model": VISION, "max_retries": 0, **options})
+
+
+def seen(**picture: Any) -> Any:
+    return chat().invoke([{"role": "user", "content": [{"type": "image", **picture}]}])
+
+
+SETTINGS: dict[str, tuple[Callable[[], Any], str]] = {
+    "no model": (lambda: ChatPredictionGuard(), "python -m predictionguard_core models"),
+    "an empty model": (lambda: PredictionGuard(""), "python -m predictionguard_core models"),
+    "a model that is no text": (lambda: PredictionGuard(model=None), "give the name of a model"),
+    "a misspelt option": (lambda: chat(temprature=1), "did you mean temperature?"),
+    "a misspelt option of LlamaIndex's": (lambda: PredictionGuard(VISION, max_token=1), "did you mean max_tokens?"),
+    "a misspelt option of a call": (lambda: chat().invoke("x", max_completion_token=1), "did you mean"),
+    "a misspelt option of a request": (lambda: ChatRequest(model="m", messages="x", topp=1), "did you mean top_p?"),
+    "an option of somebody else's": (lambda: chat(organization="x"), "organization: there is no such option"),
+    "a misspelt check": (lambda: chat(input_checks={"PII": "block"}), "did you mean pii?"),
+    "a check that there is not": (lambda: InputChecks(pii="mask"), "'block' or 'replace'"),
+    "one root": (lambda: chat(images={"local_roots": "/tmp"}), "images.local_roots: Input should be a list"),
+    "one root, typed": (lambda: ImagePolicy(local_roots="/tmp"), "give a list"),
+    "a bad stop": (lambda: chat().invoke("x", stop=3), "stop: "),
+    "the header, not the key": (lambda: chat(api_key="Bearer abc"), "without quotes or 'Bearer'"),
+    "quotes about the key": (lambda: chat(api_key="'abc'"), "without quotes or 'Bearer'"),
+    "an endpoint, not the address": (lambda: chat(base_url="http://x/v1/chat/completions/"), "leave it off"),
+    "no scheme": (lambda: chat(base_url="localhost:8080"), "https://api.predictionguard.com"),
+    "no such capability": (lambda: chat().list_models("vision"), "chat-with-image"),
+    "no JSON mode": (lambda: chat().invoke("x", response_format={}), "with_structured_output"),
+}
+CONTENT: dict[str, tuple[Callable[[], Any], str]] = {
+    "a path as text": (lambda: seen(url="photo.jpg"), "give a pathlib.Path"),
+    "a file's address": (lambda: seen(url="file:///tmp/photo.jpg"), "give a pathlib.Path"),
+    "a bucket": (lambda: seen(url="s3://bucket/photo.jpg"), "give its bytes"),
+    "an inner address": (lambda: seen(url="http://127.0.0.1/photo.jpg"), "allow_private_hosts=True"),
+    "a host that nobody has": (lambda: seen(url="http://no-such-host.invalid/photo.jpg"), "check its spelling"),
+    "a drawing": (lambda: seen(base64=SVG), "save it as PNG or JPEG"),
+    "a web page": (lambda: seen(base64=base64.b64encode(b"<html>").decode()), "give the address of the image file"),
+    "no source": (lambda: seen(), "give it 'url'"),
+    "a picture of Pillow's": (lambda: seen(url=PillowImage.new("RGB", (1, 1))), "saved to bytes first"),
+    "a file id": (lambda: seen(file_id="x"), "send the picture itself"),
+    "one text in place of a list": (
+        lambda: PredictionGuardEmbeddings(model="bge-m3").embed_documents("one text"),  # type: ignore[arg-type]
+        "embed_query",
+    ),
+    "a path in place of a block": (
+        lambda: PredictionGuardMultiModal(VISION).complete("x", ["photo.jpg"]),  # type: ignore[list-item]
+        "ImageBlock(path=...)",
+    ),
+    "a block of nothing": (
+        lambda: PredictionGuard(VISION).chat([LlamaMessage(role="user", blocks=[ImageBlock()])]),
+        "give it an image, a path or a url",
+    ),
+}
+REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
+    "a model that is not there": (lambda: chat(model="gpt-4o").invoke("x"), "python -m predictionguard_core models"),
+    "a model that can't": (lambda: chat(model="bge-m3").invoke("x"), "python -m predictionguard_core models"),
+    "a path that is not there": (lambda: chat(base_url=Client().base_url + "/v2").invoke("x"), "PREDICTIONGUARD_URL"),
+    "nobody there": (lambda: chat(base_url="http://127.0.0.1:9").invoke("x"), "check the address"),
+}
+
+
+@pytest.mark.parametrize("mistake", SETTINGS)
+def test_a_mistake_in_the_settings(mistake: str, account: Sandbox) -> None:
+    make, remedy = SETTINGS[mistake]
+    with pytest.raises(ConfigurationError) as caught:
+        make()
+    assert remedy in str(caught.value)
+    assert account.requests == []
+
+
+@pytest.mark.parametrize("mistake", CONTENT)
+def test_a_mistake_in_what_is_asked(mistake: str, account: Sandbox) -> None:
+    make, remedy = CONTENT[mistake]
+    with pytest.raises(ContentError) as caught:
+        make()
+    assert remedy in str(caught.value)
+    assert account.requests == []
+
+
+@pytest.mark.parametrize("mistake", REFUSED)
+def test_what_the_service_refuses(mistake: str, account: Sandbox) -> None:
+    make, remedy = REFUSED[mistake]
+    with pytest.raises(PredictionGuardError) as caught:
+        make()
+    assert remedy in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("status", "remedy"),
+    [
+        (302, "The address leads elsewhere"),
+        (401, "PREDICTIONGUARD_API_KEY"),
+        (403, "PREDICTIONGUARD_API_KEY"),
+        (404, "python -m predictionguard_core models"),
+        (413, "max_edge"),
+        (429, "max_retries"),
+        (503, "max_retries"),
+    ],
+)
+def test_a_status_comes_with_its_remedy(status: int, remedy: str, account: Sandbox) -> None:
+    account.fail(status)
+    with pytest.raises(PredictionGuardError) as caught:
+        chat().invoke("x")
+    assert remedy in str(caught.value)
+
+
+def test_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    for make in (lambda: chat(), lambda: PredictionGuard(VISION), Client):
+        with pytest.raises(ConfigurationError, match=r"set PREDICTIONGUARD_API_KEY.*python -m predictionguard_core"):
+            make()
+
+
+def test_a_file_that_is_not_there(account: Sandbox, tmp_path: Path) -> None:
+    with pytest.raises(ContentError, match="No such file"):
+        seen(url=tmp_path / "photo.jpg")

@@ -1,0 +1,100 @@
+"""The public names as a type checker and an editor see them."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import pytest
+from langchain_core.language_models import BaseChatModel
+
+import langchain_predictionguard as langchain_wing
+import llama_index_predictionguard as llama_wing
+from langchain_predictionguard import arguments as langchain_arguments
+from llama_index_predictionguard import arguments as llama_arguments
+
+ROOT = Path(__file__).parents[2]
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="module")
+def complaints() -> dict[str, list[tuple[int, str]]]:
+    """What mypy, as strict as it gets, says of each file: line and text."""
+    pytest.importorskip("mypy")
+    files = [HERE / "user_code.py", HERE / "mistakes.py"]
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--hide-error-context", "--no-pretty", *map(str, files)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=1200,
+    )
+    assert done.returncode in (0, 1), done.stdout + done.stderr
+    found: dict[str, list[tuple[int, str]]] = {file.name: [] for file in files}
+    for path, line, text in re.findall(r"^(\S+?):(\d+): error: (.*)$", done.stdout, re.MULTILINE):
+        found[Path(path).name].append((int(line), text))
+    return found
+
+
+def test_what_users_write_is_understood(complaints: dict[str, list[tuple[int, str]]]) -> None:
+    assert complaints["user_code.py"] == []
+
+
+def test_what_users_get_wrong_is_told(complaints: dict[str, list[tuple[int, str]]]) -> None:
+    lines = (HERE / "mistakes.py").read_text().splitlines()
+    marked = [number for number, line in enumerate(lines, 1) if line.endswith("# wrong")]
+    assert len(marked) > 15
+    assert sorted({line for line, _ in complaints["mistakes.py"]}) == marked
+
+
+ALIASES = {
+    "api_key": "predictionguard_api_key",
+    "base_url": "predictionguard_url",
+    "stop": "stop_sequences",
+    "input_checks": "predictionguard_input",
+    "output_checks": "predictionguard_output",
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "declared"),
+    [
+        (langchain_wing.ChatPredictionGuard, langchain_arguments.Chat),
+        (langchain_wing.PredictionGuard, langchain_arguments.Generating),
+        (langchain_wing.PredictionGuardEmbeddings, langchain_arguments.Embedding),
+        (langchain_wing.PredictionGuardRerank, langchain_arguments.Rerank),
+    ],
+)
+def test_what_is_declared_is_what_is_taken(kind: Any, declared: Any) -> None:
+    taken = set(kind.model_fields) - {"model"}
+    taken |= {alias for name, alias in ALIASES.items() if name in taken}
+    # What LangChain's bases have is declared as far as the lowest version has it, and checked here on the newest.
+    assert set(get_type_hints(declared)) - set(BaseChatModel.model_fields) == taken - set(BaseChatModel.model_fields)
+
+
+@pytest.mark.parametrize(
+    ("kind", "declared"),
+    [
+        (llama_wing.PredictionGuard, llama_arguments.Chat),
+        (llama_wing.PredictionGuardMultiModal, llama_arguments.Options),
+    ],
+)
+def test_what_is_declared_is_what_is_taken_in_llama_index(kind: Any, declared: Any) -> None:
+    taken = set(inspect.signature(kind).parameters) - {"model"}
+    assert set(get_type_hints(declared)) == taken
+
+
+@pytest.mark.parametrize("module", [langchain_wing, llama_wing])
+def test_a_running_notebook_completes_the_arguments(module: Any) -> None:
+    for name in module.__all__:
+        kind = getattr(module, name)
+        if not (inspect.isclass(kind) and name.startswith(("Chat", "Prediction")) and "Error" not in name):
+            continue
+        parameters = inspect.signature(kind).parameters
+        assert {"model", "api_key", "base_url", "timeout", "max_retries"} <= set(parameters)
+        assert all(each.kind is not inspect.Parameter.VAR_KEYWORD for each in parameters.values()), name
