@@ -4,15 +4,15 @@
     python caption_folder_ray.py PHOTOS OUT --embed          one vector a picture
     python caption_folder_ray.py PHOTOS OUT --workers 8 --at-once 32 --prompt "What is for sale here?"
 
-It needs `ray[data]`, `tqdm`, and this project with its extra `langchain`. Where PREDICTIONGUARD_API_KEY is not set, the
-sandbox answers (extra `sandbox`). What you can rely on:
+It needs `ray[data]`, `tqdm`, and this project with its extras `langchain` and `images`. Where PREDICTIONGUARD_API_KEY is
+not set, the sandbox answers. What you can rely on:
 
 - **Run it again** after a crash, with new pictures, or to give failures another try. What has its answer is not asked
   for again, no picture ever has two rows, and no half of a file is read as a whole one: a file gets its name when it is
   finished. A crash costs the batches that are being worked on, one a worker. A picture is known by its path below
   PHOTOS; for another prompt or model, choose another OUT.
-- **A picture that fails** gets a row with the error's class and text. A wrong key, a model that does not exist and a
-  service that is down stop the job.
+- **A picture that fails** gets a row with the error's class and text. A wrong key, a service that is down, and a batch
+  that is refused as a whole stop the job.
 - **The key** is read by each worker from its environment, and is in no pickle. A Ray on this machine hands on the
   environment it is started in. On a cluster (--address), set PREDICTIONGUARD_API_KEY on its nodes: what is given as
   `runtime_env` Ray writes into its logs. PHOTOS and OUT then lie on a file system that all nodes share.
@@ -52,7 +52,7 @@ SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", "
 # What the next picture would meet, too; and what is no picture's fault.
 HOPELESS = (core.ConfigurationError, core.AuthenticationError, core.NotFoundError)
 OF_THE_SERVICE = (core.APIConnectionError, core.InvalidResponseError, core.RateLimitError, core.ServerError)
-ENOUGH = 10  # where so many pictures all fail for the service's sake, it is down
+ENOUGH = 10  # where so many pictures are all refused, the next will be, too
 
 
 class Captions:
@@ -65,7 +65,7 @@ class Captions:
     def __init__(self, folder: Path, desk: Path, model: str, prompt: str, at_once: int) -> None:
         self.folder, self.desk, self.model, self.prompt = folder, desk, model, prompt
         # Made in the worker, where the key is. One event loop for good, so that connections last from batch to batch.
-        self.asked = self.adapter(model=model, max_retries=8, images=ImagePolicy(local_roots=[folder]))
+        self.asked = self.adapter(model=model, max_retries=6, images=ImagePolicy(local_roots=[folder]))
         self.loop = asyncio.Runner()
         self.slots = asyncio.Semaphore(at_once)
         self.stop = ""  # why nothing more is asked
@@ -99,8 +99,9 @@ class Captions:
         except ExceptionGroup as errors:  # a hopeless one: the others are cancelled
             raise errors.exceptions[0] from None
         answers = [answer for task in asked for answer in task.result()]
-        if len(answers) >= ENOUGH and all(isinstance(answer, OF_THE_SERVICE) for answer in answers):
-            raise answers[-1]
+        refused = [each for each in answers if isinstance(each, Exception) and not isinstance(each, core.ContentError)]
+        if len(refused) >= ENOUGH and all(isinstance(answer, Exception) for answer in answers):
+            raise refused[-1]
         return answers
 
     async def tried(self, paths: list[Path]) -> list[Any]:
@@ -152,23 +153,23 @@ def run(
     address: str = "local",
 ) -> str:
     """Ask about each picture below `folder` that has no answer in `out` yet. Returns what was done, in a sentence."""
-    if min(workers, at_once, batch) < 1:
-        raise ValueError("workers, at_once and batch are 1 or more")
-    folder, out = folder.resolve(strict=True), out.resolve()
+    if not folder.is_dir() or min(workers, at_once, batch) < 1:
+        raise ValueError("give a folder that is there, and 1 or more for workers, at_once and batch")
+    folder, out = folder.resolve(), out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     with alone(out) as desk:
         names, others = pictures(folder)
         missing = sorted(names - finished(desk, worker.column))
         failed = 0
         if missing:
-            offered = [each.id for each in core.Client().models(worker.capability)]  # a wrong key fails here
-            if not (model or offered):
+            models = [model] if model else [each.id for each in core.Client().models(worker.capability)]
+            if not models:
                 raise RuntimeError(f"the account has no model for {worker.capability}")
             with started(address, workers):
                 blocks = [pa.table({"picture": missing[at : at + batch]}) for at in range(0, len(missing), batch)]
                 batches = ray.data.from_arrow(blocks).map_batches(
                     worker,
-                    fn_constructor_args=(folder, desk, model or offered[0], prompt, at_once),
+                    fn_constructor_args=(folder, desk, models[0], prompt, at_once),
                     batch_size=None,
                     batch_format="pyarrow",
                     compute=ray.data.ActorPoolStrategy(size=min(workers, len(blocks))),

@@ -30,8 +30,9 @@ recipe: Any = importlib.import_module("caption_folder_ray")
 
 KEY = "sk-not-to-be-seen-anywhere"
 BROKEN = "broken.jpg"
-# Twice as long as a test needs on a slow machine.
-PATIENCE = 240
+PATIENCE = 240  # seconds
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray")
 
 
 class Service(Sandbox):
@@ -171,11 +172,10 @@ def test_vectors_come_in_requests_of_many(box: Service, folder: Path, out: Path)
 
 
 def test_a_worker_that_dies_costs_nothing_that_was_written(box: Service, folder: Path, out: Path) -> None:
-    assert recipe.run(folder, out, Dying, batch=3).startswith("7 pictures: 6 done now")
+    assert recipe.run(folder, out, Dying, batch=3, workers=1).startswith("7 pictures: 6 done now")
     assert (out / "died").exists()
     assert sum(row["caption"] is not None for row in rows(out).values()) == 6
-    # The other worker may have died in the middle of its own batch, which is then asked about once more.
-    assert 6 <= len(box.requests) <= 9
+    assert len(box.requests) == 6
 
 
 def test_a_key_that_ends_stops_the_job(
@@ -184,18 +184,28 @@ def test_a_key_that_ends_stops_the_job(
     many(tmp_path / "photos", photos / "cat.jpg", 60)
     box.fault = lambda call: Reply(403, {"error": "no more"})
     with pytest.raises(RuntimeError, match=r"stopped: PermissionDeniedError: no more"):
-        recipe.run(tmp_path / "photos", out, batch=10, at_once=2)
-    assert 1 <= len(box.requests) <= 2 * 2
+        recipe.run(tmp_path / "photos", out, batch=10, at_once=2, workers=1)
+    assert 1 <= len(box.requests) <= 2
     assert rows(out) == {}
     monkeypatch.setenv("PREDICTIONGUARD_API_KEY", "wrong")
     with pytest.raises(PermissionDeniedError):  # before there is a Ray
         recipe.run(tmp_path / "photos", out)
 
 
-def test_a_service_that_is_down_stops_the_job(box: Service, photos: Path, tmp_path: Path, out: Path) -> None:
+@pytest.mark.parametrize(
+    ("reply", "error"),
+    [
+        (Reply(503, {"error": "down"}, headers={"Retry-After": "0"}), "ServerError: down"),
+        (Reply(400, {"error": "no such model"}), "InvalidRequestError: no such model"),
+    ],
+    ids=["down", "refused"],
+)
+def test_where_all_fail_the_job_stops(
+    box: Service, photos: Path, tmp_path: Path, out: Path, reply: Reply, error: str
+) -> None:
     many(tmp_path / "photos", photos / "cat.jpg", 30)
-    box.fault = lambda call: Reply(503, {"error": "down"}, headers={"Retry-After": "0"})
-    with pytest.raises(RuntimeError, match=r"stopped: ServerError: down"):
+    box.fault = lambda call: reply
+    with pytest.raises(RuntimeError, match=f"stopped: {error}"):
         recipe.run(tmp_path / "photos", out)
     assert rows(out) == {}
 
