@@ -47,6 +47,12 @@ class Worker:
         gc.freeze()  # what was imported and made ready is no part of what a call has to clean up
         return {}
 
+    def close(self) -> None:
+        """Let go of every address."""
+        gc.unfreeze()
+        for contestant in self._at.values():
+            contestant.close(self._runner)
+
     def ask(self, *, calls: int) -> dict[str, Any]:
         now, question = self._now, self._question
         return self._timed(lambda: [now.ask(question) for _ in range(calls)])
