@@ -20,7 +20,7 @@ MODEL = "Qwen2.5-VL-7B-Instruct"
 TEXT = "What is in this picture?"
 KEY = "a-key-of-no-worth"
 _HEADERS = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
-_LARGEST = 64 << 20
+LARGEST = 64 << 20
 """Bytes. Pictures of 32 MB are over what the default policy lets in."""
 
 
@@ -217,7 +217,7 @@ class Ours(LangChain):
     def another(self) -> Any:
         from langchain_predictionguard import ChatPredictionGuard, ImagePolicy
 
-        return ChatPredictionGuard(model=MODEL, api_key=KEY, base_url=self.url, images=ImagePolicy(max_bytes=_LARGEST))
+        return ChatPredictionGuard(model=MODEL, api_key=KEY, base_url=self.url, images=ImagePolicy(max_bytes=LARGEST))
 
 
 class OursBase64(Ours):
@@ -282,7 +282,7 @@ class OursLlamaIndex(LlamaIndex):
         from llama_index_predictionguard import PredictionGuard
         from predictionguard_core import ImagePolicy
 
-        return PredictionGuard(model=MODEL, api_key=KEY, base_url=self.url, images=ImagePolicy(max_bytes=_LARGEST))
+        return PredictionGuard(model=MODEL, api_key=KEY, base_url=self.url, images=ImagePolicy(max_bytes=LARGEST))
 
 
 class OpenAILike(LlamaIndex):

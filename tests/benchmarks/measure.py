@@ -43,7 +43,7 @@ class Pace:
     patience: float
 
 
-FULL = Pace(rounds=21, block=0.06, bursts=9, times=7, patience=10.0)
+FULL = Pace(rounds=15, block=0.05, bursts=5, times=5, patience=4.0)
 QUICK = Pace(rounds=9, block=0.025, bursts=4, times=2, patience=0.7)
 
 

@@ -17,14 +17,14 @@ from urllib.parse import urlsplit
 import pytest
 from PIL import Image
 
-from predictionguard_core import images
+from predictionguard_core import ImagePolicy, images
 from tests.benchmarks import __main__ as command
 from tests.benchmarks import measure, report
-from tests.benchmarks.contestants import CONTESTANTS, OURS, RIVALS, Raw
+from tests.benchmarks.contestants import CONTESTANTS, LARGEST, OURS, RIVALS, Raw
 from tests.benchmarks.measure import Cost, Pace
 from tests.benchmarks.pictures import data_uri, jpeg
 from tests.benchmarks.processes import ROOT, Ground, Process, ground
-from tests.benchmarks.rows import KB, MB, ROW, ROWS, Row
+from tests.benchmarks.rows import KB, MB, ROW, ROWS, SIZES, Row
 from tests.benchmarks.server import answer, stream
 from tests.benchmarks.worker import Worker
 
@@ -153,12 +153,13 @@ class TestReport:
 
 
 class TestPictures:
-    @pytest.mark.parametrize("size", [1 * KB, 100 * KB, 2 * MB])
+    @pytest.mark.parametrize("size", [1 * KB, 100 * KB, 2 * MB, max(SIZES)])
     def test_are_jpegs_of_that_size(self, size: int) -> None:
         made = jpeg(size)
         assert len(made) == size
-        assert images.Image.open(data_uri(made)).media_type == "image/jpeg"
-        assert Image.open(BytesIO(made)).size == images.Image.open(made).size
+        taken = images.Image.open(data_uri(made), ImagePolicy(max_bytes=LARGEST))
+        assert taken.media_type == "image/jpeg"
+        assert Image.open(BytesIO(made)).size == taken.size
 
 
 class TestServer:
