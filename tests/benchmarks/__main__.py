@@ -79,7 +79,7 @@ def run(
     if "import" in wanted:
         with _told("import"):
             results.imports = measure.imports([name for name in alone if name in measure.IMPORTS], pace)
-    fewer = dataclasses.replace(pace, rounds=max(3, pace.rounds // 3), bursts=max(2, pace.bursts // 3))
+    fewer = dataclasses.replace(pace, rounds=max(2, pace.rounds // 2), block=pace.block / 2, patience=pace.patience / 2)
     if "floors" in wanted:
         with _told("the frameworks themselves"), contextlib.ExitStack() as stack:
             floors = [workers[0], *(stack.enter_context(at.worker(name)) for name in FLOORS)]

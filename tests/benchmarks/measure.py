@@ -15,7 +15,11 @@ from tests.benchmarks.rows import Row
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """Of one call or chunk: seconds, and how many times the first contestant's they are."""
+    """Of one call or chunk: seconds, in the quickest round, and how many times the first contestant's they are.
+
+    On a busy machine everything takes longer, never shorter. A ratio is of two that were measured one after the other,
+    under the same load: there it is the median of the rounds that counts.
+    """
 
     seconds: float
     ratio: float
@@ -75,12 +79,11 @@ def compare(workers: Sequence[Process], at: Ground, row: Row, pace: Pace) -> dic
 def _costs(clock: str, taken: Taken, base: str) -> Costs:
     found: Costs = {}
     for name, own in taken.items():
-        if clock == "wall":
-            # What else the machine does can only make it longer: the shortest is the truest.
-            found[name] = Cost(min(own.values()), min(own.values()) / min(taken[base].values()))
-        else:
-            ratios = [seconds / taken[base][number] for number, seconds in own.items()]
-            found[name] = Cost(statistics.median(own.values()), statistics.median(ratios))
+        least = min(own.values())
+        ratios = [seconds / taken[base][number] for number, seconds in own.items()]
+        # Of time on the wall there are few rounds, each as long as the machine lets others in between.
+        ratio = least / min(taken[base].values()) if clock == "wall" else statistics.median(ratios)
+        found[name] = Cost(least, ratio)
     return found
 
 
