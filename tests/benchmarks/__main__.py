@@ -8,7 +8,7 @@ import dataclasses
 import importlib.util
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tests.benchmarks import measure, report
@@ -28,12 +28,15 @@ WITH_FLOORS = ("text", "text-async", "10MB", "chunk")
 
 
 def main(arguments: Sequence[str] | None = None) -> Results:
-    given = _parser().parse_args(arguments)
+    parser = _parser()
+    given = parser.parse_args(arguments)
     pace = measure.QUICK if given.quick else measure.FULL
     rivals = [] if given.ours else [name for name in RIVALS if _is_installed(PACKAGES[name])]
     for name in set(RIVALS) - set(rivals):
         _say(f"without {name}")
     wanted = set(given.only.split(",")) if given.only else {*ROW, *OTHERS}
+    if unknown := wanted - {*ROW, *OTHERS}:
+        parser.error(f"there is no {', '.join(sorted(unknown))}; there are {', '.join([*ROW, *OTHERS])}")
     if given.quick and not given.only:
         wanted -= {"sizes", "at-once", "floors"}
     with ground() as at, contextlib.ExitStack() as stack:
@@ -94,7 +97,7 @@ def run(
 
 
 @contextlib.contextmanager
-def _told(title: str) -> object:
+def _told(title: str) -> Iterator[None]:
     begun = time.perf_counter()
     yield
     _say(f"{time.perf_counter() - begun:6.1f} s  {title}")
@@ -113,7 +116,7 @@ def _is_installed(package: str) -> bool:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="the rows of the table only, in less than a minute")
+    parser.add_argument("--quick", action="store_true", help="the table only, and of imports and memory only our own")
     parser.add_argument("--ours", action="store_true", help="without the rivals")
     parser.add_argument("--only", help=f"some of these, with commas between: {', '.join([*ROW, *OTHERS])}")
     parser.add_argument(

@@ -16,7 +16,7 @@ KNOWN_ANSWER = f"{1 << 40} bytes came, if you like."
 class Row:
     """A kind of work. `do` is the worker's verb; `calls` fixes how many calls make a block, else time does.
 
-    `targets` are those of the LangChain and the LlamaIndex model.
+    `targets` are those of the LangChain and the LlamaIndex model; a row without any is there to be looked at.
     """
 
     name: str
@@ -50,6 +50,7 @@ ROWS = [
         clock="wall",
     ),
     Row("chunk", "streamed chunk", (2.3, 2.3), do="stream", route=f"stream-{CHUNKS}", chunks=CHUNKS),
+    Row("chunk-async", "streamed chunk, async", do="astream", route=f"stream-{CHUNKS}", chunks=CHUNKS),
 ]
 ROW = {row.name: row for row in ROWS}
 

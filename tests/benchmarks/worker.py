@@ -91,7 +91,10 @@ class Worker:
         return self._timed(lambda: [self._now.another() for _ in range(calls)], lambda _: True)
 
     def memory(self) -> dict[str, Any]:
-        """The highest that one call drives the memory of this process, in bytes, over what it has before."""
+        """The highest that one call drives the resident memory of this process, in bytes, over what it has before.
+
+        That is the kernel's own mark (Linux), so that the copies of native code count, too.
+        """
         gc.collect()
         _give_back()
         Path("/proc/self/clear_refs").write_text("5")  # the high-water mark begins anew
