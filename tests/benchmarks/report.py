@@ -39,7 +39,7 @@ MEASURED = {
 EXPLANATION = (
     "How many times the client's processor time of raw httpx, which posts a ready body in the same run, over loopback "
     "to a server that only drains and answers. The least code has no tools, retries, checks or errors: it shows what "
-    "can be reached. Each gets a picture in its own form: a data URI in LangChain, an `ImageBlock` of bytes in LlamaIndex."
+    "can be reached. Each gets a picture in its own form: a data URI, in LlamaIndex an `ImageBlock` of bytes."
 )
 GROWING = ("raw", "least", *RIVALS, *OURS)
 
