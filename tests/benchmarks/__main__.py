@@ -1,52 +1,128 @@
-"""`python -m tests.benchmarks`: measure, and print."""
+"""`python -m tests.benchmarks`: measure, print the tables, and draw how it grows."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
+import importlib.util
+import sys
 import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
-from tests.benchmarks import measure
-from tests.benchmarks.contestants import OURS, RIVALS
-from tests.benchmarks.rows import ANOTHER_TARGET, IMPORT_TARGET, MEMORY_TARGETS, ROWS, Row
+from tests.benchmarks import measure, report
+from tests.benchmarks.contestants import FLOORS, OURS, RIVALS
+from tests.benchmarks.processes import Ground, Process, ground
+from tests.benchmarks.report import Results
+from tests.benchmarks.rows import AT_ONCE, MEMORY, OTHERS, ROW, ROWS, SIZES, at_once, of_size
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results"
+PACKAGES = {
+    "openai": "langchain_openai",
+    "mistral": "langchain_mistralai",
+    "openai-like": "llama_index.llms.openai_like",
+}
+WITH_FLOORS = ("text", "text-async", "10MB", "chunk")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks")
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--ours", action="store_true", help="without the rivals")
-    parser.add_argument("--only", help="names of rows, with commas between them")
-    given = parser.parse_args()
-    only = given.only.split(",") if given.only else None
-    names = ["raw", "least", *([] if given.ours else RIVALS), *OURS]
-    rounds, block = (5, 0.04) if given.quick else (15, 0.1)
-    with measure.ground() as at, contextlib.ExitStack() as stack:
+def main(arguments: Sequence[str] | None = None) -> Results:
+    parser = _parser()
+    given = parser.parse_args(arguments)
+    pace = measure.QUICK if given.quick else measure.FULL
+    rivals = [] if given.ours else [name for name in RIVALS if _is_installed(PACKAGES[name])]
+    for name in set(RIVALS) - set(rivals):
+        _say(f"without {name}")
+    wanted = set(given.only.split(",")) if given.only else {*ROW, *OTHERS}
+    if unknown := wanted - {*ROW, *OTHERS}:
+        parser.error(f"there is no {', '.join(sorted(unknown))}; there are {', '.join([*ROW, *OTHERS])}")
+    if given.quick and not given.only:
+        wanted -= {"sizes", "at-once", "floors"}
+    with ground() as at, contextlib.ExitStack() as stack:
+        if at.tls is None:
+            _say("without TLS, which needs a certificate, and so the package trustme")
+            wanted -= {row.name for row in ROWS if row.tls}
+        names = ["raw", "least", *rivals, *OURS]
         workers = [stack.enter_context(at.worker(name)) for name in names]
-        print(f"{'':58}" + "".join(f"{name:>13}" for name in names))
-        for row in ROWS:
-            if only and row.name not in only:
-                continue
-            begun = time.perf_counter()
-            found = measure.compare(workers, at, row, rounds=3 if row.calls and given.quick else rounds, block=block)
-            cells = [f"{each.ratio:5.2f} {each.seconds * 1e6:7.0f}" for each in found.values()]
-            met = ["ok" if found[n].ratio <= t else f">{t}" for n, t in zip(OURS, row.targets, strict=True)]
-            print(
-                f"{row.title:58}" + "".join(f"{c:>13}" for c in cells),
-                *met,
-                f"{time.perf_counter() - begun:.1f} s",
-                flush=True,
-            )
-        if not only or "another" in only:
-            found = measure.another(workers[1:], at, ROWS[0], rounds=5, calls=50)
-            print("another, ms (at most", ANOTHER_TARGET, {k: round(v * 1e3, 3) for k, v in found.items()}, flush=True)
-    with measure.ground() as at:
-        if not only or "memory" in only:
-            row = Row("memory", "", (0, 0), pictures=(10_000_000,))
-            found = measure.memory([*names[1:], "langchain-base64"], at, row, rounds=1 if given.quick else 3)
-            print("memory (at most", MEMORY_TARGETS, {k: round(v, 2) for k, v in found.items()}, flush=True)
-    if not only or "import" in only:
-        found = measure.imports([name for name in names if name in measure.IMPORTS], rounds=2 if given.quick else 7)
-        print("import (at most", IMPORT_TARGET, {k: round(v, 3) for k, v in found.items()}, flush=True)
+        results = run(at, workers, wanted, pace, alone=OURS if given.quick else names[1:])
+    print(report.markdown(results))
+    for missed in results.missed():
+        _say(f"missed: {missed}")
+    folder = given.out or (None if given.quick or given.only or given.ours else RESULTS)
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "results.md").write_text(report.markdown(results))
+        if results.sizes and results.at_once:
+            from tests.benchmarks.plot import draw
+
+            draw(results, folder / "growth.png")
+        _say(f"written to {folder}")
+    return results
+
+
+def run(
+    at: Ground, workers: Sequence[Process], wanted: set[str], pace: measure.Pace, *, alone: Sequence[str]
+) -> Results:
+    """Measure what is wanted. `alone`: of whom imports and memory are measured, which take processes of their own."""
+    results = Results()
+    for row in ROWS:
+        if row.name in wanted:
+            with _told(row.title):
+                found = measure.compare(workers, at, row, pace)
+                results.rows[row.name] = found[row.clock]
+                if row.clock == "wall":
+                    results.processor[row.name] = found["cpu"]
+    if "another" in wanted:
+        with _told("another model object"):
+            results.another = measure.another(workers[1:], at, ROW["text"], pace)
+    if "memory" in wanted:
+        with _told(MEMORY.title):
+            results.memory = measure.memory([*alone, "langchain-base64"], at, MEMORY, pace)
+    if "import" in wanted:
+        with _told("import"):
+            results.imports = measure.imports([name for name in alone if name in measure.IMPORTS], pace)
+    fewer = dataclasses.replace(pace, rounds=max(2, pace.rounds // 2), block=pace.block / 2, patience=pace.patience / 2)
+    if "floors" in wanted:
+        with _told("the frameworks themselves"), contextlib.ExitStack() as stack:
+            floors = [workers[0], *(stack.enter_context(at.worker(name)) for name in FLOORS)]
+            results.floors = {name: measure.compare(floors, at, ROW[name], fewer)["cpu"] for name in WITH_FLOORS}
+    if "sizes" in wanted:
+        with _told("how cost grows"):
+            results.sizes = {size: measure.compare(workers, at, of_size(size), fewer)["cpu"] for size in SIZES}
+    if "at-once" in wanted:
+        with _told("how it scales"):
+            results.at_once = {calls: measure.compare(workers, at, at_once(calls), fewer)["wall"] for calls in AT_ONCE}
+    return results
+
+
+@contextlib.contextmanager
+def _told(title: str) -> Iterator[None]:
+    begun = time.perf_counter()
+    yield
+    _say(f"{time.perf_counter() - begun:6.1f} s  {title}")
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="the table only, and of imports and memory only our own")
+    parser.add_argument("--ours", action="store_true", help="without the rivals")
+    parser.add_argument("--only", help=f"some of these, with commas between: {', '.join([*ROW, *OTHERS])}")
+    parser.add_argument(
+        "--out", type=Path, help="the folder for the tables and the picture; else only a run of everything writes"
+    )
+    return parser
 
 
 if __name__ == "__main__":

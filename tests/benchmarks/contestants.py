@@ -6,6 +6,7 @@ measured. A module of a framework is imported by its own contestant only, as eac
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 from collections.abc import AsyncIterator, Iterator
@@ -19,7 +20,7 @@ MODEL = "Qwen2.5-VL-7B-Instruct"
 TEXT = "What is in this picture?"
 KEY = "a-key-of-no-worth"
 _HEADERS = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
-_LARGEST = 64 << 20
+LARGEST = 64 << 20
 """Bytes. Pictures of 32 MB are over what the default policy lets in."""
 
 
@@ -48,6 +49,9 @@ class Contestant:
     def another(self) -> Any:
         """Another model object."""
         raise NotImplementedError
+
+    def close(self, runner: asyncio.Runner) -> None:
+        """Let go of the connections; `runner` is where the asynchronous calls were made."""
 
 
 def _request(uris: list[str], stream: bool) -> dict[str, Any]:
@@ -92,6 +96,10 @@ class Raw(Contestant):
             async for piece in response.aiter_bytes():
                 size += len(piece)
         return size
+
+    def close(self, runner: asyncio.Runner) -> None:
+        self._client.close()
+        runner.run(self._async.aclose())
 
 
 class Least(Contestant):
@@ -209,7 +217,7 @@ class Ours(LangChain):
     def another(self) -> Any:
         from langchain_predictionguard import ChatPredictionGuard, ImagePolicy
 
-        return ChatPredictionGuard(model=MODEL, api_key=KEY, base_url=self.url, images=ImagePolicy(max_bytes=_LARGEST))
+        return ChatPredictionGuard(model=MODEL, api_key=KEY, base_url=self.url, images=ImagePolicy(max_bytes=LARGEST))
 
 
 class OursBase64(Ours):
@@ -274,7 +282,7 @@ class OursLlamaIndex(LlamaIndex):
         from llama_index_predictionguard import PredictionGuard
         from predictionguard_core import ImagePolicy
 
-        return PredictionGuard(model=MODEL, api_key=KEY, base_url=self.url, images=ImagePolicy(max_bytes=_LARGEST))
+        return PredictionGuard(model=MODEL, api_key=KEY, base_url=self.url, images=ImagePolicy(max_bytes=LARGEST))
 
 
 class OpenAILike(LlamaIndex):
@@ -286,6 +294,24 @@ class OpenAILike(LlamaIndex):
         return Model(model=MODEL, api_key=KEY, api_base=self.url, is_chat_model=True, timeout=120)
 
 
+class LangChainItself(LangChain):
+    """What LangChain costs by itself: a model that knows its answer."""
+
+    def another(self) -> Any:
+        from tests.benchmarks.langchain_itself import Constant
+
+        return Constant()
+
+
+class LlamaIndexItself(LlamaIndex):
+    """What LlamaIndex costs by itself."""
+
+    def another(self) -> Any:
+        from tests.benchmarks.llama_index_itself import Constant
+
+        return Constant()
+
+
 CONTESTANTS: dict[str, type[Contestant]] = {
     "raw": Raw,
     "least": Least,
@@ -295,6 +321,9 @@ CONTESTANTS: dict[str, type[Contestant]] = {
     "langchain": Ours,
     "llama-index": OursLlamaIndex,
     "langchain-base64": OursBase64,
+    "langchain-itself": LangChainItself,
+    "llama-index-itself": LlamaIndexItself,
 }
 OURS = ("langchain", "llama-index")
 RIVALS = ("openai", "mistral", "openai-like")
+FLOORS = ("langchain-itself", "llama-index-itself")

@@ -1,175 +1,114 @@
-"""The server, the contestants' processes, and how they are compared: in turns, round after round, against httpx."""
+"""How the contestants are compared: in turns, round after round, each round against what httpx itself took in it."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import json
-import os
+import math
 import statistics
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from collections.abc import Sequence
 
+from tests.benchmarks.processes import ROOT, Ground, Process
 from tests.benchmarks.rows import Row
-
-ROOT = Path(__file__).parent.parent.parent
 
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """Of one call or chunk: seconds, and how many times the first's they are; medians of the rounds."""
+    """Of one call or chunk: seconds, in the quickest round, and how many times the first contestant's they are.
+
+    On a busy machine everything takes longer, never shorter. A ratio is of two that were measured one after the other,
+    under the same load: there it is the median of the rounds that counts.
+    """
 
     seconds: float
     ratio: float
 
 
-class Process:
-    """A process that is told what to do in lines of JSON, and ends when this one does."""
+Costs = dict[str, Cost]
+"""By contestant."""
 
-    def __init__(self, module: str, *arguments: str, env: dict[str, str] | None = None) -> None:
-        self.name = arguments[0] if arguments else module
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", module, *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=ROOT,
-            env=env,
-        )
-
-    def tell(self, **told: Any) -> Any:
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(told) + "\n")
-        self._process.stdin.flush()
-        return self.answer()
-
-    def answer(self) -> Any:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"{self.name} ended, with code {self._process.wait()}")
-        return json.loads(line)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.close()
-        try:
-            self._process.wait(30)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._process.stdout.close()
+Taken = dict[str, dict[int, float]]
+"""Seconds by contestant and round."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Ground:
-    """Where it takes place: the server's addresses, and the environment that the contestants run in."""
+class Pace:
+    """How long it is measured: so many rounds, each with a block of about so many seconds for each contestant.
 
-    plain: str
-    tls: str | None
-    env: dict[str, str]
+    `bursts` are the rounds of many calls at once, `times` those of imports and of memory, each of which takes processes
+    of its own. Who has taken `patience` seconds in a row is out of its further rounds.
+    """
 
-    def url(self, row: Row) -> str:
-        base = self.tls if row.tls else self.plain
-        assert base is not None
-        return f"{base}/{row.route}"
-
-    def worker(self, name: str) -> Process:
-        return Process("tests.benchmarks.worker", name, env=self.env)
+    rounds: int
+    block: float
+    bursts: int
+    times: int
+    patience: float
 
 
-@contextlib.contextmanager
-def ground() -> Iterator[Ground]:
-    """A running server, and an environment without proxies and keys in which its certificate is trusted."""
-    env = {name: value for name, value in os.environ.items() if not _decides(name)}
-    with tempfile.TemporaryDirectory() as folder:
-        certificate = _certificate(Path(folder), env)
-        with Process("tests.benchmarks.server", *([certificate] if certificate else [])) as server:
-            plain, *tls = server.answer()
-            yield Ground(f"http://127.0.0.1:{plain}", f"https://127.0.0.1:{tls[0]}" if tls else None, env)
+FULL = Pace(rounds=15, block=0.05, bursts=5, times=5, patience=4.0)
+QUICK = Pace(rounds=9, block=0.025, bursts=4, times=2, patience=0.7)
 
 
-def _decides(name: str) -> bool:
-    beginnings = ("PREDICTIONGUARD_", "OPENAI_", "MISTRAL_", "LANGCHAIN_", "LANGSMITH_", "LLAMA_")
-    return name.startswith(beginnings) or name.lower().endswith("_proxy")
-
-
-def _certificate(folder: Path, env: dict[str, str]) -> str | None:
-    try:
-        import certifi
-        import trustme
-    except ImportError:
-        return None
-    authority = trustme.CA()
-    own = folder / "server.pem"
-    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(str(own))
-    # All the usual roots besides: reading them is a part of what a client costs.
-    bundle = folder / "roots.pem"
-    bundle.write_bytes(Path(certifi.where()).read_bytes() + authority.cert_pem.bytes())
-    env["SSL_CERT_FILE"] = str(bundle)
-    return str(own)
-
-
-def compare(workers: Sequence[Process], at: Ground, row: Row, *, rounds: int, block: float) -> dict[str, Cost]:
-    """What the row costs each, against the first. A round has a block of each; a block takes about so many seconds."""
+def compare(workers: Sequence[Process], at: Ground, row: Row, pace: Pace) -> dict[str, Costs]:
+    """What the row costs each, against the first, by clock: "cpu" (the client's) and "wall"."""
     chunks = {"chunks": row.chunks} if row.chunks else {}
-    calls = {}
+    calls: dict[Process, int] = {}
     for worker in workers:
-        worker.tell(do="prepare", url=at.url(row), pictures=row.pictures, stream=bool(row.chunks))
+        worker.tell("prepare", url=at.url(row), pictures=row.pictures, stream=bool(row.chunks))
         first = row.calls or 2
-        for _ in range(2):  # the first block opens connections and imports what is imported late
-            once = worker.tell(do=row.do, calls=first, **chunks)[row.clock] / first
-        calls[worker] = row.calls or max(1, min(1000, round(block / max(once, 1e-6))))
-    taken: dict[Process, list[float]] = {worker: [] for worker in workers}
-    for number in range(rounds):
+        for _ in range(2):  # the first time opens connections and imports what is imported late
+            once = worker.tell(row.do, calls=first, **chunks)["cpu"] / first
+            if once * first > pace.patience:
+                break
+        calls[worker] = row.calls or max(1, min(1000, round(pace.block / max(once, 1e-6))))
+    taken: dict[str, Taken] = {clock: {worker.name: {} for worker in workers} for clock in ("cpu", "wall")}
+    left = dict.fromkeys(workers, pace.patience) | {workers[0]: math.inf}
+    for number in range(pace.bursts if row.calls else pace.rounds):
         turn = number % len(workers)
         for worker in [*workers[turn:], *workers[:turn]]:
-            spent = worker.tell(do=row.do, calls=calls[worker], **chunks)[row.clock]
-            taken[worker].append(spent / calls[worker] / (row.chunks or 1))
-    base = taken[workers[0]]
-    if row.clock == "wall":
-        # Whatever else the machine does makes it longer, never shorter: the shortest is the truest.
-        return {worker.name: Cost(min(each), min(each) / min(base)) for worker, each in taken.items()}
-    return {
-        worker.name: Cost(
-            statistics.median(each), statistics.median(own / raw for own, raw in zip(each, base, strict=True))
-        )
-        for worker, each in taken.items()
-    }
+            if left[worker] > 0:
+                spent = worker.tell(row.do, calls=calls[worker], **chunks)
+                left[worker] -= spent["cpu"]
+                for clock, each in taken.items():
+                    each[worker.name][number] = spent[clock] / calls[worker] / (row.chunks or 1)
+    return {clock: _costs(clock, each, workers[0].name) for clock, each in taken.items()}
 
 
-def another(workers: Sequence[Process], at: Ground, row: Row, *, rounds: int, calls: int) -> dict[str, float]:
-    """Seconds that another model object costs each."""
-    taken: dict[str, list[float]] = {}
+def _costs(clock: str, taken: Taken, base: str) -> Costs:
+    found: Costs = {}
+    for name, own in taken.items():
+        least = min(own.values())
+        ratios = [seconds / taken[base][number] for number, seconds in own.items()]
+        # Of time on the wall there are few rounds, each as long as the machine lets others in between.
+        ratio = least / min(taken[base].values()) if clock == "wall" else statistics.median(ratios)
+        found[name] = Cost(least, ratio)
+    return found
+
+
+def another(workers: Sequence[Process], at: Ground, row: Row, pace: Pace) -> dict[str, float]:
+    """Seconds of processor that another model object costs each."""
+    taken: dict[str, list[float]] = {worker.name: [] for worker in workers}
     for worker in workers:
-        worker.tell(do="prepare", url=at.url(row), pictures=[])
-        worker.tell(do="another", calls=calls)
-    for _ in range(rounds):
+        worker.tell("prepare", url=at.url(row), pictures=[])
+        worker.tell("another", calls=100)
+    for _ in range(pace.rounds):
         for worker in workers:
-            taken.setdefault(worker.name, []).append(worker.tell(do="another", calls=calls)["cpu"] / calls)
+            taken[worker.name].append(worker.tell("another", calls=100)["cpu"] / 100)
     return {name: statistics.median(each) for name, each in taken.items()}
 
 
-def memory(names: Sequence[str], at: Ground, row: Row, *, rounds: int) -> dict[str, float]:
-    """The peak of a call in sizes of its pictures, over what the caller holds; each in fresh processes."""
-    found: dict[str, list[float]] = {}
-    for _ in range(rounds):
+def memory(names: Sequence[str], at: Ground, row: Row, pace: Pace) -> dict[str, float]:
+    """The peak of a call in sizes of its pictures, over what the caller holds; each time in a process of its own."""
+    found: dict[str, list[float]] = {name: [] for name in names}
+    for _ in range(pace.times // 2):
         for name in names:
             with at.worker(name) as worker:
-                worker.tell(do="prepare", url=at.url(row), pictures=[1000])
-                worker.tell(do="ask", calls=2)  # what is imported late, and the connection
-                worker.tell(do="prepare", url=at.url(row), pictures=row.pictures)
-                found.setdefault(name, []).append(worker.tell(do="memory")["bytes"] / sum(row.pictures))
+                worker.tell("prepare", url=at.url(row), pictures=[1000])
+                worker.tell("ask", calls=2)  # what is imported late, and the connection
+                worker.tell("prepare", url=at.url(row), pictures=row.pictures)
+                found[name].append(worker.tell("memory")["bytes"] / sum(row.pictures))
     return {name: statistics.median(each) for name, each in found.items()}
 
 
@@ -184,15 +123,20 @@ IMPORTS = {
 }
 
 
-def imports(names: Sequence[str], *, rounds: int) -> dict[str, float]:
-    """How many times what importing the framework's base class costs, importing the model costs."""
-    ratios: dict[str, list[float]] = {name: [] for name in names}
-    for number in range(rounds + 1):
-        for name in names:
-            own, base = map(_import, IMPORTS[name])
-            if number:  # the first wrote the bytecode
-                ratios[name].append(own / base)
-    return {name: statistics.median(each) for name, each in ratios.items()}
+def imports(names: Sequence[str], pace: Pace) -> dict[str, float]:
+    """How many times what importing the framework's base class costs, importing a model costs."""
+    wanted = [IMPORTS[name] for name in names]
+    statements = dict.fromkeys([base for _, base in wanted] + [own for own, _ in wanted])
+    taken: dict[str, list[float]] = {statement: [] for statement in statements}
+    for number in range(pace.times + 1):
+        for statement, each in taken.items():
+            spent = _import(statement)
+            if number:  # the first may have written bytecode
+                each.append(spent)
+    return {
+        name: statistics.median(own / base for own, base in zip(taken[own], taken[base], strict=True))
+        for name, (own, base) in zip(names, wanted, strict=True)
+    }
 
 
 def _import(statement: str) -> float:

@@ -10,7 +10,7 @@ from io import BytesIO
 from PIL import Image
 
 _END = b"\xff\xd9"
-_PIXELS_A_BYTE = 2
+_PIXELS_A_BYTE = 1
 
 
 def jpeg(size: int) -> bytes:

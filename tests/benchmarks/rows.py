@@ -5,19 +5,23 @@ from __future__ import annotations
 import dataclasses
 
 KB, MB = 1000, 1_000_000
-CHUNKS = 1000
+CHUNKS = 200
+"""Of a streamed answer: some 150 words. What the call itself costs is shared among them."""
+
+KNOWN_ANSWER = f"{1 << 40} bytes came, if you like."
+"""What a model says that asks nobody."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
     """A kind of work. `do` is the worker's verb; `calls` fixes how many calls make a block, else time does.
 
-    `targets` are those of the LangChain and the LlamaIndex model.
+    `targets` are those of the LangChain and the LlamaIndex model; a row without any is there to be looked at.
     """
 
     name: str
     title: str
-    targets: tuple[float, float]
+    targets: tuple[float, float] | None = None
     do: str = "ask"
     route: str = "plain"
     pictures: tuple[int, ...] = ()
@@ -46,10 +50,27 @@ ROWS = [
         clock="wall",
     ),
     Row("chunk", "streamed chunk", (2.3, 2.3), do="stream", route=f"stream-{CHUNKS}", chunks=CHUNKS),
+    Row("chunk-async", "streamed chunk, async", do="astream", route=f"stream-{CHUNKS}", chunks=CHUNKS),
 ]
+ROW = {row.name: row for row in ROWS}
+
 IMPORT_TARGET = 1.08
 ANOTHER_TARGET = 0.1
+"""Milliseconds."""
 MEMORY_TARGETS = {"langchain": 0.2, "llama-index": 0.2, "langchain-base64": 1.5}
+MEMORY = Row("memory", "peak memory of a 10 MB image call", pictures=(10 * MB,))
+OTHERS = ("another", "memory", "import", "sizes", "at-once", "floors")
+"""What is measured beside the rows."""
 
 SIZES = (1 * KB, 8 * KB, 32 * KB, 128 * KB, 512 * KB, 2 * MB, 8 * MB, 32 * MB)
 AT_ONCE = (1, 4, 16, 64, 128, 256, 512)
+
+
+def of_size(size: int) -> Row:
+    """A call with one picture of so many bytes."""
+    return Row(f"{size} bytes", f"a picture of {size} bytes", pictures=(size,))
+
+
+def at_once(calls: int) -> Row:
+    """So many calls at once, as in the row of 256."""
+    return dataclasses.replace(ROW["256-at-once"], name=f"{calls} at once", calls=calls, targets=None)

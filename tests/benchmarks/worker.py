@@ -47,6 +47,12 @@ class Worker:
         gc.freeze()  # what was imported and made ready is no part of what a call has to clean up
         return {}
 
+    def close(self) -> None:
+        """Let go of every address."""
+        gc.unfreeze()
+        for contestant in self._at.values():
+            contestant.close(self._runner)
+
     def ask(self, *, calls: int) -> dict[str, Any]:
         now, question = self._now, self._question
         return self._timed(lambda: [now.ask(question) for _ in range(calls)])
@@ -85,7 +91,10 @@ class Worker:
         return self._timed(lambda: [self._now.another() for _ in range(calls)], lambda _: True)
 
     def memory(self) -> dict[str, Any]:
-        """The highest that one call drives the memory of this process, in bytes, over what it has before."""
+        """The highest that one call drives the resident memory of this process, in bytes, over what it has before.
+
+        That is the kernel's own mark (Linux), so that the copies of native code count, too.
+        """
         gc.collect()
         _give_back()
         Path("/proc/self/clear_refs").write_text("5")  # the high-water mark begins anew
