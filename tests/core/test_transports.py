@@ -19,7 +19,7 @@ from predictionguard_core import (
     pools,
     transports,
 )
-from tests.core.faults import RESET, STALL, Drip, FaultServer, answer
+from tests.faults.server import RESET, STALL, Drip, FaultServer, answer
 
 HELLO = ChatRequest(model="m", messages="Hello")
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
