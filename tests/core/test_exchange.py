@@ -164,6 +164,8 @@ class TestRetries:
             (refused(413), RequestTooLargeError),
             (refused(422), InvalidRequestError),
             (refused(409), APIStatusError),
+            (refused(600), APIStatusError),
+            (refused(999), APIStatusError),
             (refused(307, location="http://a.example"), APIStatusError),
             (LOST_LATE, APIConnectionError),
             (LATE, APITimeoutError),
@@ -200,6 +202,13 @@ class TestRetries:
         for attempt, seconds in enumerate(found):
             middle = min(0.5 * 2**attempt, 8.0)
             assert middle * 0.75 <= seconds <= middle * 1.25
+
+    def test_however_often_is_tried(self) -> None:
+        steps, _ = chat(*[refused(429, retry_after="0")] * 1100, LOST, max_retries=1100)
+        assert kinds(steps).count("Send") == 1101
+        steps, found = chat(*[refused(429, retry_after="0")] * 1100, LOST, FINE, max_retries=1101)
+        assert 6 <= waits(steps)[-1] <= 10
+        assert found.message.content == "fine"
 
     def test_waits_differ_so_that_clients_do_not_come_back_together(self) -> None:
         assert len({waits(chat(LOST, FINE)[0])[0] for _ in range(20)}) > 1
