@@ -148,6 +148,7 @@ class ChunkReader:
         self._has_text = False
         self.has_finished = False
         self._calls = ToolCallFragments()
+        self._unheard = 0
 
     def feed(self, data: bytes) -> Iterable[Piece]:
         """The pieces that `data` completes."""
@@ -157,8 +158,9 @@ class ChunkReader:
             text = text_alone(events[0])
             if text:
                 self._has_text = True
+                self._unheard = 0
                 return (text,)
-        return self._chunks(events)
+        return self._heard(len(data), self._chunks(events))
 
     def finish(self) -> Iterator[ChatChunk]:
         """The chunks that the end of the bytes completes."""
@@ -170,6 +172,15 @@ class ChunkReader:
                 "the stream ended before the answer did: what was delivered is only a part of it. Ask again"
             )
         yield self._last
+
+    def _heard(self, size: int, chunks: Iterator[ChatChunk]) -> Iterator[ChatChunk]:
+        # Comments and empty chunks are signs of life now and then, but not without end.
+        self._unheard += size
+        for chunk in chunks:
+            self._unheard = 0
+            yield chunk
+        if self._unheard > _LONGEST_EVENT:
+            raise InvalidResponseError(f"the stream says nothing in {_LONGEST_EVENT} bytes")
 
     def _chunks(self, events: Iterable[bytes]) -> Iterator[ChatChunk]:
         for event in events:

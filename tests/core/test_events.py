@@ -93,6 +93,18 @@ class TestEventDecoder:
         event = b"data: " + b"x" * (1 << 20) + b"\n\n"
         assert sum(len(list(decoder.feed(event))) for _ in range(80)) == 80
 
+    @pytest.mark.parametrize("line", [b": %s\n\n", b'data: {"x": "%s"}\n\n', b"event: %s\n\n"])
+    def test_a_stream_that_says_nothing_without_end_is_refused(self, line: bytes) -> None:
+        piece, reader = line % (b"x" * (1 << 20)), ChunkReader()
+        with pytest.raises(InvalidResponseError, match="says nothing"):
+            for _ in range(80):
+                assert list(reader.feed(piece)) == []
+
+    def test_a_stream_of_any_length_that_says_something_is_not(self) -> None:
+        comment, reader = b": " + b"x" * (1 << 20) + b"\n\n", ChunkReader()
+        heard = [len(list(reader.feed(comment + event(text("a"))))) for _ in range(80)]
+        assert heard == [1] * 80
+
 
 def event(value: Any) -> bytes:
     return b"data: " + (value if isinstance(value, str) else json.dumps(value)).encode() + b"\n\n"
