@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Generator
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from predictionguard_core import exchange, later, steps
+from predictionguard_core import answers, exchange, later, steps
 from predictionguard_core.connection import Connection, Opened
 from predictionguard_core.errors import PredictionGuardError
 from predictionguard_core.events import ChunkReader, Chunks, Piece
@@ -120,12 +120,12 @@ class Client(Connection):
         with contextlib.closing(response):
             with later.pools.mapped_stream(self.base_url, self._settings.timeout):
                 if "text/event-stream" not in response.headers.get("content-type", "").lower():
-                    body = response.read()
-                    whole = steps.Answer(response.status_code, response.headers, body)
-                    yield exchange.read_completion(whole).as_chunk()
+                    with later.pools.limit(self._settings.timeout) as limit:
+                        body = answers.whole(response, limit.check)
+                    yield exchange.read_completion(opened.read(body)).as_chunk()
                     return
                 reader = ChunkReader(exchange.request_id(opened))
-                pieces = response.iter_bytes()
+                pieces = answers.pieces(response)
                 for data in later.pools.until_finished(pieces, reader):
                     for piece in reader.feed(data):
                         yield piece
@@ -176,11 +176,8 @@ class Client(Connection):
                     return Opened(response.status_code, response.headers, response=response)
                 with contextlib.closing(response):
                     with later.pools.mapped(self.base_url, timeout, answered=True):
-                        pieces = []
-                        for piece in response.iter_bytes():
-                            pieces.append(piece)
-                            limit.check()
-                return steps.Answer(response.status_code, response.headers, b"".join(pieces))
+                        body = answers.whole(response, limit.check)
+                return steps.Answer(response.status_code, response.headers, body)
 
 
 class AsyncClient(Connection):
@@ -262,12 +259,12 @@ class AsyncClient(Connection):
         async with contextlib.aclosing(response):
             with later.pools.mapped_stream(self.base_url, self._settings.timeout):
                 if "text/event-stream" not in response.headers.get("content-type", "").lower():
-                    body = await response.aread()
-                    whole = steps.Answer(response.status_code, response.headers, body)
-                    yield exchange.read_completion(whole).as_chunk()
+                    async with later.pools.async_limit(self._settings.timeout) as limit:
+                        body = await answers.async_whole(response, limit.check)
+                    yield exchange.read_completion(opened.read(body)).as_chunk()
                     return
                 reader = ChunkReader(exchange.request_id(opened))
-                pieces = response.aiter_bytes()
+                pieces = answers.async_pieces(response)
                 async for data in later.pools.async_until_finished(pieces, reader):
                     for piece in reader.feed(data):
                         yield piece
@@ -318,8 +315,5 @@ class AsyncClient(Connection):
                     return Opened(response.status_code, response.headers, response=response)
                 async with contextlib.aclosing(response):
                     with later.pools.mapped(self.base_url, timeout, answered=True):
-                        pieces = []
-                        async for piece in response.aiter_bytes():
-                            pieces.append(piece)
-                            limit.check()
-                return steps.Answer(response.status_code, response.headers, b"".join(pieces))
+                        body = await answers.async_whole(response, limit.check)
+                return steps.Answer(response.status_code, response.headers, body)

@@ -20,6 +20,10 @@ class Opened(steps.Answer):
 
     response: Any = None
 
+    def read(self, body: bytes) -> steps.Answer:
+        """The same answer with its body."""
+        return steps.Answer(self.status_code, self.headers, body)
+
 
 class Connection:
     """What `Client` and `AsyncClient` have in common."""

@@ -42,7 +42,7 @@ FLOORS = [
         "deadlines",
     },
     {"calls"},
-    {"transports"},
+    {"answers", "transports"},
     {"intake"},
     {"exchange"},
     {"pools"},

@@ -97,8 +97,7 @@ class TestEventDecoder:
     def test_a_stream_that_says_nothing_without_end_is_refused(self, line: bytes) -> None:
         piece, reader = line % (b"x" * (1 << 20)), ChunkReader()
         with pytest.raises(InvalidResponseError, match="says nothing"):
-            for _ in range(80):
-                assert list(reader.feed(piece)) == []
+            assert [list(reader.feed(piece)) for _ in range(80)] == []
 
     def test_a_stream_of_any_length_that_says_something_is_not(self) -> None:
         comment, reader = b": " + b"x" * (1 << 20) + b"\n\n", ChunkReader()
