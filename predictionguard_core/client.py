@@ -118,7 +118,7 @@ class Client(Connection):
     def _pieces(self, opened: Opened) -> Generator[Piece, None, None]:
         response = opened.response
         with contextlib.closing(response):
-            with later.pools.mapped_stream(self.base_url, self._settings.timeout):
+            with self._unechoed(), later.pools.mapped_stream(self.base_url, self._settings.timeout):
                 if "text/event-stream" not in response.headers.get("content-type", "").lower():
                     with later.pools.limit(self._settings.timeout) as limit:
                         body = answers.whole(response, limit.check)
@@ -257,7 +257,7 @@ class AsyncClient(Connection):
     async def _pieces(self, opened: Opened) -> AsyncGenerator[Piece, None]:
         response = opened.response
         async with contextlib.aclosing(response):
-            with later.pools.mapped_stream(self.base_url, self._settings.timeout):
+            with self._unechoed(), later.pools.mapped_stream(self.base_url, self._settings.timeout):
                 if "text/event-stream" not in response.headers.get("content-type", "").lower():
                     async with later.pools.async_limit(self._settings.timeout) as limit:
                         body = await answers.async_whole(response, limit.check)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 from typing import Any, Self
 
 from predictionguard_core import settings, steps
@@ -80,6 +82,14 @@ class Connection:
 
     def __deepcopy__(self, memo: Any) -> Self:
         return self.__copy__()
+
+    @contextlib.contextmanager
+    def _unechoed(self) -> Iterator[None]:
+        try:
+            yield
+        except PredictionGuardError as error:
+            self._without_echo(error)
+            raise
 
     def _without_echo(self, error: PredictionGuardError) -> PredictionGuardError:
         """The error, without the key that a service may have echoed."""
