@@ -6,6 +6,7 @@ and a stream that was cut.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator
 
 from pydantic_core import from_json
@@ -164,7 +165,8 @@ class ChunkReader:
 
     def finish(self) -> Iterator[ChatChunk]:
         """The chunks that the end of the bytes completes."""
-        yield from self._chunks(self._events.finish())
+        with contextlib.suppress(InvalidResponseError):  # an event that was cut is no event
+            yield from self._chunks(self._events.finish())
         if self.done:
             return
         if not self.has_finished:
