@@ -5,8 +5,9 @@ Each function comes in both colours; a test compares them.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from typing import TYPE_CHECKING
+import contextlib
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from predictionguard_core.errors import InvalidResponseError
 
@@ -22,31 +23,35 @@ LONGEST_ANSWER = 128 * 1024 * 1024
 _CODINGS = ("", "identity", "gzip", "deflate")
 
 
-def pieces(response: Reply | httpx.Response) -> Iterator[bytes]:
+def pieces(response: Reply | httpx.Response) -> Generator[bytes, None, None]:
     # In pieces, unfolded. Raises `InvalidResponseError` for a coding that was not asked for.
     _check_coding(response.headers)
-    return response.iter_bytes()
+    found: Any = response.iter_bytes()  # a generator, whoever made the response
+    return found  # type: ignore[no-any-return]
 
 
-def async_pieces(response: AsyncReply | httpx.Response) -> AsyncIterator[bytes]:
+def async_pieces(response: AsyncReply | httpx.Response) -> AsyncGenerator[bytes, None]:
     _check_coding(response.headers)
-    return response.aiter_bytes()
+    found: Any = response.aiter_bytes()
+    return found  # type: ignore[no-any-return]
 
 
 def whole(response: Reply | httpx.Response, check: Callable[[], None]) -> bytes:
     # `check` is called between the pieces. Raises `InvalidResponseError` if they are too many.
     collected = _Collected(response.headers)
-    for piece in pieces(response):
-        collected.add(piece)
-        check()
+    with contextlib.closing(pieces(response)) as found:
+        for piece in found:
+            collected.add(piece)
+            check()
     return collected.joined()
 
 
 async def async_whole(response: AsyncReply | httpx.Response, check: Callable[[], None]) -> bytes:
     collected = _Collected(response.headers)
-    async for piece in async_pieces(response):
-        collected.add(piece)
-        check()
+    async with contextlib.aclosing(async_pieces(response)) as found:
+        async for piece in found:
+            collected.add(piece)
+            check()
     return collected.joined()
 
 
