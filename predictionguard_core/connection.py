@@ -110,5 +110,6 @@ class Connection:
             headers["Content-Type"] = "application/json"
             headers["Content-Length"] = str(send.body.length)
         timeout = self._settings.timeout
-        connect_timeout = min(timeout, settings.CONNECT_TIMEOUT)
+        # Shorter than the whole, so that it is the connecting that ends: it is tried again, an attempt's end is not.
+        connect_timeout = min(0.9 * timeout, settings.CONNECT_TIMEOUT)
         return steps.Call(send.method, self.base_url + send.path, headers, timeout, connect_timeout)
