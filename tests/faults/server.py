@@ -62,10 +62,14 @@ class Request:
 
 @dataclasses.dataclass
 class Connection:
-    """What the server saw of one connection. `is_open` until the client has closed its end, or was sent a reset."""
+    """What the server saw of one connection.
+
+    `is_open` until the client has closed its end, or was sent a reset; `has_ended` once the server has closed its own.
+    """
 
     requests: int = 0
     is_open: bool = True
+    has_ended: bool = False
 
 
 def answer(status: int = 200, body: bytes | str | dict[str, Any] = b"", **headers: str) -> bytes:
@@ -164,7 +168,10 @@ class FaultServer:
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 while self._meet(connection, seen):
                     pass
-                self._end(connection)
+                # Closed in good order: with nothing unread, so that the close is no reset.
+                connection.shutdown(socket.SHUT_WR)
+                seen.has_ended = True
+                self._until_closed(connection)
             except OSError:
                 pass  # the client is gone, or the server closes
             seen.is_open = False
@@ -213,11 +220,6 @@ class FaultServer:
                 connection.sendall(step.data)
         else:
             connection.sendall(step)
-
-    def _end(self, connection: socket.socket) -> None:
-        """Close in good order: with nothing unread, so that the close is no reset."""
-        connection.shutdown(socket.SHUT_WR)
-        self._until_closed(connection)
 
     def _until_closed(self, connection: socket.socket) -> None:
         connection.settimeout(0.05)
