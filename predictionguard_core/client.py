@@ -38,7 +38,9 @@ class Client(Connection):
         api_key: Default: the environment's PREDICTIONGUARD_API_KEY.
         base_url: Default: the environment's PREDICTIONGUARD_URL, else the public service. May carry a path prefix.
         timeout: Seconds. Bounds one attempt of a plain call as a whole, and on a stream the longest silence.
-        max_retries: What may come after the first attempt: after lost connections, 408, 429 and 5xx only.
+        max_retries: What may come after the first attempt: after lost connections, 408, 429 and 5xx only. Before each
+            is a pause of 60 seconds at most, so a request ends within `timeout` x (`max_retries` + 1) + 60 x
+            `max_retries` seconds.
         images: What may come in as a picture, and what is done to it.
         http_client: Your own client (proxies, certificates); it is used as it is and never closed. Default: one shared
             by all clients of this process.

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from predictionguard_core import exchange
 from predictionguard_core.errors import (
@@ -222,6 +224,9 @@ class TestRetries:
             ("60", 60),
             ("61", 60),
             ("86400", 60),
+            ("1e9", 60),
+            ("1e308", 60),
+            ("Fri, 31 Dec 9999 23:59:59 GMT", 60),
             ("-1", 0),
             ("Wed, 21 Oct 2015 07:28:00 GMT", 0),
         ],
@@ -236,7 +241,22 @@ class TestRetries:
         steps, _ = chat(refused(429, retry_after=email.utils.format_datetime(moment, usegmt=True)), FINE)
         assert waits(steps) == [60]
 
-    @pytest.mark.parametrize("asked", ["soon", "", "nan", "inf"])
+    @given(
+        st.lists(
+            st.one_of(
+                st.just(LOST),
+                st.builds(refused, st.sampled_from([408, 429, 500, 503]), retry_after=st.floats().map(str)),
+                st.builds(refused, st.just(429), retry_after=st.text(st.characters(max_codepoint=255))),
+            ),
+            max_size=6,
+        )
+    )
+    def test_whatever_is_asked_for_the_sum_is_bounded(self, failures: list[Any]) -> None:
+        steps, _ = chat(*failures, FINE, max_retries=len(failures))
+        assert len(waits(steps)) == len(failures)
+        assert all(0 <= seconds <= exchange.LONGEST_WAIT for seconds in waits(steps))
+
+    @pytest.mark.parametrize("asked", ["soon", "", "nan", "inf", "1e400", "1_0x", "Wed, 99 Foo 2026", "9" * 5000])
     def test_rubbish_is_no_wish(self, asked: str) -> None:
         (wait,) = waits(chat(refused(429, retry_after=asked), FINE)[0])
         assert 0.375 <= wait <= 0.625

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 
 import pytest
 
 
 @pytest.fixture(autouse=True)
-def _no_pauses(request: pytest.FixtureRequest) -> Iterator[None]:
-    """The jitter of the pauses comes from `random.uniform`; how long they are is tested in `test_pauses`."""
-    with pytest.MonkeyPatch.context() as patch:
-        if "real_pauses" not in request.keywords:
-            patch.setattr(random, "uniform", lambda low, high: 0.0)
-        yield
+def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pauses' jitter comes from `random.uniform`. How long they are is tested in `test_pauses`."""
+    monkeypatch.setattr(random, "uniform", lambda low, high: 0.0)

@@ -20,6 +20,8 @@ RESET = object()
 """Step: end the connection with a reset."""
 STALL = object()
 """Step: say nothing more, and keep the connection open."""
+DEAF = object()
+"""Step: read nothing more, say nothing more. Of this connection the server does not see when it is closed."""
 KEEP = object()
 """Step: meet the next request on this connection, too."""
 
@@ -100,8 +102,8 @@ def chunked(
 class FaultServer:
     """Meets the n-th request with the n-th of `scripts`, and each later one with the last.
 
-    A script is bytes, or a list of steps: bytes, `Drip`, `Flood`, `RESET`, `STALL`, `KEEP`, or a function to call; or
-    `Unread` steps, which meet a connection before its request is read. Afterwards the connection is closed.
+    A script is bytes, or a list of steps: bytes, `Drip`, `Flood`, `RESET`, `STALL`, `DEAF`, `KEEP`, or a function to
+    call; or `Unread` steps, which meet a connection before its request is read. Afterwards the connection is closed.
     `requests` holds what was read, in order of arrival.
     """
 
@@ -192,6 +194,9 @@ class FaultServer:
             seen.requests += 1
         steps = script.steps if isinstance(script, Unread) else script if isinstance(script, list) else [script]
         for step in steps:
+            if step is DEAF:
+                seen.is_open = False
+                self._closing.wait()
             self._perform(step, connection)
         return KEEP in steps
 
@@ -206,7 +211,7 @@ class FaultServer:
         if step is STALL:
             self._until_closed(connection)
             raise ConnectionAbortedError
-        if step is KEEP:
+        if step in (KEEP, DEAF):
             return
         if callable(step):
             step()
