@@ -56,9 +56,6 @@ class Reply:
             return httpx.Response(self.status_code, headers=self._raw, stream=self._stream).iter_bytes()
         return iter(self._stream)
 
-    def read(self) -> bytes:
-        return b"".join([piece for piece in self.iter_bytes()])  # noqa: C416 - as its twin has it
-
     def close(self) -> None:
         """Give the connection back, or close it if the answer was not read to its end."""
         self._stream.close()
@@ -84,9 +81,6 @@ class AsyncReply:
         if "content-encoding" in self.headers:
             return httpx.Response(self.status_code, headers=self._raw, stream=self._stream).aiter_bytes()
         return aiter(self._stream)
-
-    async def aread(self) -> bytes:
-        return b"".join([piece async for piece in self.aiter_bytes()])
 
     async def aclose(self) -> None:
         """Give the connection back, or close it if the answer was not read to its end."""

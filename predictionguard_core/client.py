@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncGenerator, Generator
 from typing import Any, Self, TypeVar
 
-from predictionguard_core import exchange, later, steps
+from predictionguard_core import answers, exchange, later, steps
 from predictionguard_core.connection import Connection, Opened
 from predictionguard_core.errors import PredictionGuardError
 from predictionguard_core.events import ChunkReader, Chunks, Piece
@@ -37,7 +37,9 @@ class Client(Connection):
         api_key: Default: the environment's PREDICTIONGUARD_API_KEY.
         base_url: Default: the environment's PREDICTIONGUARD_URL, else the public service. May carry a path prefix.
         timeout: Seconds. Bounds one attempt of a plain call as a whole, and on a stream the longest silence.
-        max_retries: What may come after the first attempt: after lost connections, 408, 429 and 5xx only.
+        max_retries: What may come after the first attempt: after lost connections, 408, 429 and 5xx only. Before each
+            is a pause of 60 seconds at most, so a request ends within `timeout` x (`max_retries` + 1) + 60 x
+            `max_retries` seconds.
         images: What may come in as a picture, and what is done to it.
         http_client: Your own client (proxies, certificates); it is used as it is and never closed. Default: one shared
             by all clients of this process.
@@ -116,14 +118,14 @@ class Client(Connection):
         assert isinstance(opened, Opened)
         response = opened.response
         with contextlib.closing(response):
-            with later.guards.mapped_stream(self.base_url, self._settings.timeout):
+            with self._unechoed(), later.guards.mapped_stream(self.base_url, self._settings.timeout):
                 if "text/event-stream" not in response.headers.get("content-type", "").lower():
-                    body = response.read()
-                    whole = steps.Answer(response.status_code, response.headers, body)
-                    yield exchange.read_completion(whole).as_chunk()
+                    with later.guards.limit(self._settings.timeout) as limit:
+                        body = answers.whole(response, limit.check)
+                    yield exchange.read_completion(opened.read(body)).as_chunk()
                     return
                 reader = ChunkReader(exchange.request_id(opened))
-                pieces = response.iter_bytes()
+                pieces = answers.pieces(response)
                 for data in later.guards.until_finished(pieces, reader):
                     for piece in reader.feed(data):
                         yield piece
@@ -174,11 +176,8 @@ class Client(Connection):
                     return Opened(response.status_code, response.headers, response=response)
                 with contextlib.closing(response):
                     with later.guards.mapped(self.base_url, timeout, answered=True):
-                        pieces = []
-                        for piece in response.iter_bytes():
-                            pieces.append(piece)
-                            limit.check()
-                return steps.Answer(response.status_code, response.headers, b"".join(pieces))
+                        body = answers.whole(response, limit.check)
+                return steps.Answer(response.status_code, response.headers, body)
 
 
 class AsyncClient(Connection):
@@ -255,14 +254,14 @@ class AsyncClient(Connection):
         assert isinstance(opened, Opened)
         response = opened.response
         async with contextlib.aclosing(response):
-            with later.guards.mapped_stream(self.base_url, self._settings.timeout):
+            with self._unechoed(), later.guards.mapped_stream(self.base_url, self._settings.timeout):
                 if "text/event-stream" not in response.headers.get("content-type", "").lower():
-                    body = await response.aread()
-                    whole = steps.Answer(response.status_code, response.headers, body)
-                    yield exchange.read_completion(whole).as_chunk()
+                    async with later.guards.async_limit(self._settings.timeout) as limit:
+                        body = await answers.async_whole(response, limit.check)
+                    yield exchange.read_completion(opened.read(body)).as_chunk()
                     return
                 reader = ChunkReader(exchange.request_id(opened))
-                pieces = response.aiter_bytes()
+                pieces = answers.async_pieces(response)
                 async for data in later.guards.async_until_finished(pieces, reader):
                     for piece in reader.feed(data):
                         yield piece
@@ -313,8 +312,5 @@ class AsyncClient(Connection):
                     return Opened(response.status_code, response.headers, response=response)
                 async with contextlib.aclosing(response):
                     with later.guards.mapped(self.base_url, timeout, answered=True):
-                        pieces = []
-                        async for piece in response.aiter_bytes():
-                            pieces.append(piece)
-                            limit.check()
-                return steps.Answer(response.status_code, response.headers, b"".join(pieces))
+                        body = await answers.async_whole(response, limit.check)
+                return steps.Answer(response.status_code, response.headers, body)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 from typing import Any, Self
 
 from predictionguard_core import settings, steps
@@ -19,6 +21,10 @@ class Opened(steps.Answer):
     """An answer whose body is still to come."""
 
     response: Any = None
+
+    def read(self, body: bytes) -> steps.Answer:
+        """The same answer with its body."""
+        return steps.Answer(self.status_code, self.headers, body)
 
 
 class Connection:
@@ -78,6 +84,14 @@ class Connection:
     def __deepcopy__(self, memo: Any) -> Self:
         return self.__copy__()
 
+    @contextlib.contextmanager
+    def _unechoed(self) -> Iterator[None]:
+        try:
+            yield
+        except PredictionGuardError as error:
+            self._without_echo(error)
+            raise
+
     def _without_echo(self, error: PredictionGuardError) -> PredictionGuardError:
         """The error, without the key that a service may have echoed."""
         key = self._settings.api_key.get_secret_value()
@@ -97,5 +111,6 @@ class Connection:
             headers["Content-Type"] = "application/json"
             headers["Content-Length"] = str(send.body.length)
         timeout = self._settings.timeout
-        connect_timeout = min(timeout, settings.CONNECT_TIMEOUT)
+        # Shorter than the whole, so that it is the connecting that ends: it is tried again, an attempt's end is not.
+        connect_timeout = min(0.9 * timeout, settings.CONNECT_TIMEOUT)
         return steps.Call(send.method, self.base_url + send.path, headers, timeout, connect_timeout)

@@ -6,6 +6,7 @@ and a stream that was cut.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator
 
 from pydantic_core import from_json
@@ -148,6 +149,7 @@ class ChunkReader:
         self._has_text = False
         self.has_finished = False
         self._calls = ToolCallFragments()
+        self._unheard = 0
 
     def feed(self, data: bytes) -> Iterable[Piece]:
         """The pieces that `data` completes."""
@@ -157,12 +159,14 @@ class ChunkReader:
             text = text_alone(events[0])
             if text:
                 self._has_text = True
+                self._unheard = 0
                 return (text,)
-        return self._chunks(events)
+        return self._heard(len(data), self._chunks(events))
 
     def finish(self) -> Iterator[ChatChunk]:
         """The chunks that the end of the bytes completes."""
-        yield from self._chunks(self._events.finish())
+        with contextlib.suppress(InvalidResponseError):  # an event that was cut is no event
+            yield from self._chunks(self._events.finish())
         if self.done:
             return
         if not self.has_finished:
@@ -170,6 +174,15 @@ class ChunkReader:
                 "the stream ended before the answer did: what was delivered is only a part of it. Ask again"
             )
         yield self._last
+
+    def _heard(self, size: int, chunks: Iterator[ChatChunk]) -> Iterator[ChatChunk]:
+        # Comments and empty chunks are signs of life now and then, but not without end.
+        self._unheard += size
+        for chunk in chunks:
+            self._unheard = 0
+            yield chunk
+        if self._unheard > _LONGEST_EVENT:
+            raise InvalidResponseError(f"the stream says nothing in {_LONGEST_EVENT} bytes")
 
     def _chunks(self, events: Iterable[bytes]) -> Iterator[ChatChunk]:
         for event in events:

@@ -172,7 +172,7 @@ def _note(send: Send, attempt: int, outcome: str, started: float) -> None:
 
 def _can_retry(failure: PredictionGuardError) -> bool:
     if isinstance(failure, APIStatusError):
-        return failure.status_code in (408, 429) or failure.status_code >= 500
+        return failure.status_code in (408, 429) or 500 <= failure.status_code <= 599
     return isinstance(failure, APIConnectionError) and failure.may_retry
 
 
@@ -181,4 +181,4 @@ def _pause(attempt: int, failure: PredictionGuardError) -> float:
     if asked is not None:
         return min(float(asked), LONGEST_WAIT)
     # Jitter, so that many clients which failed together don't come back together.
-    return min(_FIRST_WAIT * 2.0**attempt, _LONGEST_BACKOFF) * random.uniform(0.75, 1.25)  # noqa: S311 - no secret
+    return min(_FIRST_WAIT * 2.0 ** min(attempt, 9), _LONGEST_BACKOFF) * random.uniform(0.75, 1.25)  # noqa: S311 - no secret

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
 import re
 import urllib.parse
@@ -23,6 +22,7 @@ CONNECT_TIMEOUT = 10.0
 """Seconds that a connection may take, where the timeout is longer."""
 
 _HOST = re.compile(r"[a-z0-9._~:-]*", re.IGNORECASE)  # a name, or an address of either kind without its brackets
+_LONGEST_TIMEOUT = 1e9  # a socket takes no more than some 290 years
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -107,8 +107,8 @@ def _is_host(text: str) -> bool:
 
 
 def _seconds(timeout: float) -> float:
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < math.inf:
-        raise ConfigurationError("timeout: give seconds, a number above 0")
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= _LONGEST_TIMEOUT:
+        raise ConfigurationError(f"timeout: give seconds, a number above 0 and up to {_LONGEST_TIMEOUT:g}")
     return float(timeout)
 
 

@@ -226,7 +226,7 @@ class _Kept:
 
     def given_back(self, origin: Origin, connection: Any, *, is_closed: bool) -> list[Any]:
         """Keep a connection that can be used again. Those that have to be closed instead come back."""
-        if is_closed or not connection.is_idle():
+        if is_closed or not connection.is_idle() or _holds_more(connection):
             return [connection]
         row, now = self._rows.setdefault(origin, collections.deque()), time.monotonic()
         row.append((now, connection))
@@ -242,6 +242,13 @@ class _Kept:
         """All of them, which are kept no more."""
         rows, self._rows = self._rows, {}
         return [connection for row in rows.values() for _, connection in row]
+
+
+def _holds_more(connection: Any) -> bool:
+    """Whether something came behind the answer: the next call would take it for its own."""
+    # httpcore has no name for it.
+    http = getattr(getattr(connection, "_connection", None), "_h11_state", None)
+    return http is not None and http.trailing_data[0] != b""
 
 
 def _shut(connection: httpcore.HTTPConnection | None, backend: Backend | None = None) -> None:

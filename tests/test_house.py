@@ -43,7 +43,7 @@ FLOORS = [
         "deadlines",
     },
     {"calls"},
-    {"transports"},
+    {"answers", "transports"},
     {"intake"},
     {"exchange"},
     {"pools", "guards"},

@@ -42,8 +42,8 @@ from predictionguard_core.errors import (
 from predictionguard_core.policy import ImagePolicy
 from predictionguard_core.sandbox import Sandbox
 from predictionguard_core.wire import ChatChunk, ChatRequest, CompletionRequest, EmbeddingRequest, RerankRequest
-from tests.core.faults import RESET, STALL, Drip, FaultServer, answer, event_stream, unused_port
 from tests.core.pictures import data_uri, png, question
+from tests.faults.server import RESET, STALL, Drip, FaultServer, answer, event_stream, unused_port
 
 KEY = "pg-s3cr3t"
 TEXT, VISION = "gpt-oss-120b", "Qwen2.5-VL-7B-Instruct"

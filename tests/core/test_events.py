@@ -93,6 +93,17 @@ class TestEventDecoder:
         event = b"data: " + b"x" * (1 << 20) + b"\n\n"
         assert sum(len(list(decoder.feed(event))) for _ in range(80)) == 80
 
+    @pytest.mark.parametrize("line", [b": %s\n\n", b'data: {"x": "%s"}\n\n', b"event: %s\n\n"])
+    def test_a_stream_that_says_nothing_without_end_is_refused(self, line: bytes) -> None:
+        piece, reader = line % (b"x" * (1 << 20)), ChunkReader()
+        with pytest.raises(InvalidResponseError, match="says nothing"):
+            assert [list(reader.feed(piece)) for _ in range(80)] == []
+
+    def test_a_stream_of_any_length_that_says_something_is_not(self) -> None:
+        comment, reader = b": " + b"x" * (1 << 20) + b"\n\n", ChunkReader()
+        heard = [len(list(reader.feed(comment + event(text("a"))))) for _ in range(80)]
+        assert heard == [1] * 80
+
 
 def event(value: Any) -> bytes:
     return b"data: " + (value if isinstance(value, str) else json.dumps(value)).encode() + b"\n\n"
@@ -255,9 +266,20 @@ class TestBrokenStreams:
             list(reader.finish())
         assert words(delivered) == "".join("a" for value in values if value == text("a"))
 
-    def test_a_stream_that_is_cut_within_an_event_raises(self) -> None:
-        with pytest.raises(InvalidResponseError):
-            read(text("a"), event(text("b"))[:-20])
+    @pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+    def test_a_stream_that_is_cut_anywhere_is_whole_or_says_that_it_is_not(self, end: bytes) -> None:
+        values = [text("a"), text("\u2028"), STOP, usage(3), DONE]
+        stream = b"".join(map(event, values)).replace(b"\n", end)
+        finished = stream.index(b'"stop"')  # with the brackets behind it the answer is whole
+        found = []
+        for cut in range(len(stream) + 1):
+            try:
+                found.append(words(read(stream[:cut])))
+            except StreamInterruptedError:
+                found.append("cut")
+        at = found.index("a\u2028")
+        assert finished < at < finished + 20
+        assert found == ["cut"] * at + ["a\u2028"] * (len(stream) + 1 - at)
 
     @pytest.mark.parametrize(
         ("error", "kind"),

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from predictionguard_core import exchange
 from predictionguard_core.errors import (
@@ -164,6 +166,8 @@ class TestRetries:
             (refused(413), RequestTooLargeError),
             (refused(422), InvalidRequestError),
             (refused(409), APIStatusError),
+            (refused(600), APIStatusError),
+            (refused(999), APIStatusError),
             (refused(307, location="http://a.example"), APIStatusError),
             (LOST_LATE, APIConnectionError),
             (LATE, APITimeoutError),
@@ -201,6 +205,13 @@ class TestRetries:
             middle = min(0.5 * 2**attempt, 8.0)
             assert middle * 0.75 <= seconds <= middle * 1.25
 
+    def test_however_often_is_tried(self) -> None:
+        steps, _ = chat(*[refused(429, retry_after="0")] * 1100, LOST, max_retries=1100)
+        assert kinds(steps).count("Send") == 1101
+        steps, found = chat(*[refused(429, retry_after="0")] * 1100, LOST, FINE, max_retries=1101)
+        assert 6 <= waits(steps)[-1] <= 10
+        assert found.message.content == "fine"
+
     def test_waits_differ_so_that_clients_do_not_come_back_together(self) -> None:
         assert len({waits(chat(LOST, FINE)[0])[0] for _ in range(20)}) > 1
 
@@ -213,6 +224,9 @@ class TestRetries:
             ("60", 60),
             ("61", 60),
             ("86400", 60),
+            ("1e9", 60),
+            ("1e308", 60),
+            ("Fri, 31 Dec 9999 23:59:59 GMT", 60),
             ("-1", 0),
             ("Wed, 21 Oct 2015 07:28:00 GMT", 0),
         ],
@@ -227,7 +241,22 @@ class TestRetries:
         steps, _ = chat(refused(429, retry_after=email.utils.format_datetime(moment, usegmt=True)), FINE)
         assert waits(steps) == [60]
 
-    @pytest.mark.parametrize("asked", ["soon", "", "nan", "inf"])
+    @given(
+        st.lists(
+            st.one_of(
+                st.just(LOST),
+                st.builds(refused, st.sampled_from([408, 429, 500, 503]), retry_after=st.floats().map(str)),
+                st.builds(refused, st.just(429), retry_after=st.text(st.characters(max_codepoint=255))),
+            ),
+            max_size=6,
+        )
+    )
+    def test_whatever_is_asked_for_the_sum_is_bounded(self, failures: list[Any]) -> None:
+        steps, _ = chat(*failures, FINE, max_retries=len(failures))
+        assert len(waits(steps)) == len(failures)
+        assert all(0 <= seconds <= exchange.LONGEST_WAIT for seconds in waits(steps))
+
+    @pytest.mark.parametrize("asked", ["soon", "", "nan", "inf", "1e400", "1_0x", "Wed, 99 Foo 2026", "9" * 5000])
     def test_rubbish_is_no_wish(self, asked: str) -> None:
         (wait,) = waits(chat(refused(429, retry_after=asked), FINE)[0])
         assert 0.375 <= wait <= 0.625

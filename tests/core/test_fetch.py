@@ -22,8 +22,8 @@ from predictionguard_core.errors import (
 )
 from predictionguard_core.fetch import Get, Got, Resolve
 from predictionguard_core.policy import ImagePolicy
-from tests.core.faults import RESET, STALL, Drip, FaultServer, answer, unused_port
 from tests.core.pictures import png
+from tests.faults.server import RESET, STALL, Drip, FaultServer, answer, unused_port
 
 PUBLIC = "93.184.215.14"
 PUBLIC_6 = "2606:2800:21f:cb07:6820:80da:af6b:8b2c"

@@ -10,7 +10,7 @@ import pytest
 
 from predictionguard_core import AsyncClient, ChatChunk, ChatRequest, Client
 from predictionguard_core.sandbox import Sandbox
-from tests.core.faults import STALL, FaultServer
+from tests.faults.server import STALL, FaultServer
 
 HELLO = ChatRequest(model="Qwen2.5-VL-7B-Instruct", messages="Hello")
 EVENTS = (

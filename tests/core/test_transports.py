@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from predictionguard_core import (
+    APIStatusError,
     APITimeoutError,
     AsyncClient,
     AuthenticationError,
@@ -19,7 +20,7 @@ from predictionguard_core import (
     pools,
     transports,
 )
-from tests.core.faults import RESET, STALL, Drip, FaultServer, answer
+from tests.faults.server import RESET, STALL, Drip, FaultServer, answer, event_stream
 
 HELLO = ChatRequest(model="m", messages="Hello")
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -33,11 +34,11 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pools, "_registry", pools._Registry())
 
 
-def streamed(colour: str, url: str, **options: Any) -> str:
+def streamed(colour: str, url: str, key: str = "key", **options: Any) -> str:
     async def ask() -> list[Any]:
-        return [chunk async for chunk in AsyncClient("key", url, **options).stream(HELLO)]
+        return [chunk async for chunk in AsyncClient(key, url, **options).stream(HELLO)]
 
-    chunks = list(Client("key", url, **options).stream(HELLO)) if colour == "sync" else asyncio.run(ask())
+    chunks = list(Client(key, url, **options).stream(HELLO)) if colour == "sync" else asyncio.run(ask())
     return "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
 
 
@@ -84,6 +85,23 @@ def test_a_key_that_the_service_echoes_is_left_out() -> None:
     with FaultServer(answer(401, {"error": "Incorrect API key provided: sk-secret"})) as server:
         with pytest.raises(AuthenticationError, match="Incorrect API key provided") as caught:
             Client("sk-secret", server.url).chat(HELLO)
+    assert "sk-secret" not in f"{caught.value}{caught.value!r}{caught.value.args}{vars(caught.value)}"
+
+
+@pytest.mark.parametrize("colour", ["sync", "async"])
+@pytest.mark.parametrize(
+    "reply",
+    [
+        event_stream({"error": "Incorrect API key provided: sk-secret"}),
+        event_stream({"choices": [{"status": "error: Incorrect API key provided: sk-secret"}]}),
+        answer(200, {"choices": [{"status": "error: Incorrect API key provided: sk-secret"}]}),
+    ],
+    ids=["an event", "a chunk", "a plain answer"],
+)
+def test_a_key_that_a_stream_echoes_is_left_out(colour: str, reply: bytes) -> None:
+    with FaultServer(reply) as server:
+        with pytest.raises(APIStatusError, match="Incorrect API key provided") as caught:
+            streamed(colour, server.url, key="sk-secret")
     assert "sk-secret" not in f"{caught.value}{caught.value!r}{caught.value.args}{vars(caught.value)}"
 
 

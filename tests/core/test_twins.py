@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from predictionguard_core import calls, client, downloads, transports
+from predictionguard_core import answers, calls, client, downloads, transports
 
 # What one colour calls otherwise than the other. Everything else must have the same name.
 NAMES = {
@@ -43,6 +43,8 @@ NAMES = {
     "_async_resolve": "_resolve",
     "_async_mapped_download": "_mapped_download",
     "async_download": "download",
+    "async_pieces": "pieces",
+    "async_whole": "whole",
     "async_drain": "drain",
     "async_limit": "limit",
     "async_load": "load",
@@ -119,6 +121,8 @@ def uncoloured(source: str) -> str:
 
 TWINS = [
     (client.Client, client.AsyncClient),
+    (answers.pieces, answers.async_pieces),
+    (answers.whole, answers.async_whole),
     (downloads.download, downloads.async_download),
     (downloads._get, downloads._async_get),
     (transports.Transport, transports.AsyncTransport),

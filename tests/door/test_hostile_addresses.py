@@ -20,9 +20,9 @@ from predictionguard_core import (
     PredictionGuardError,
 )
 from predictionguard_core.sandbox import Sandbox
-from tests.core.faults import FaultServer, answer
 from tests.door.cable import OTHER_PUBLIC, PUBLIC, Cable, Decoy
 from tests.door.doors import DOORS, PNG, RAW, Text, ask, sent, told
+from tests.faults.server import FaultServer, answer
 
 PRIVATE = "10.20.30.40"
 

@@ -1,13 +1,18 @@
-"""A server that answers each request as it is told, down to the byte: on a raw socket, in threads that end with it."""
+"""A server that answers each request as it is told, down to the byte: on a raw socket, in threads that end with it.
+
+It keeps a journal of what it saw: `requests`, and `connections` with how each of them ended.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import json
+import os
 import socket
 import struct
 import threading
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Any
 
@@ -15,6 +20,10 @@ RESET = object()
 """Step: end the connection with a reset."""
 STALL = object()
 """Step: say nothing more, and keep the connection open."""
+DEAF = object()
+"""Step: read nothing more, say nothing more. Of this connection the server does not see when it is closed."""
+KEEP = object()
+"""Step: meet the next request on this connection, too."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +32,20 @@ class Drip:
 
     data: bytes
     pause: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Flood:
+    """Step: send `data` over and over, as fast as it is taken, for as long as somebody listens."""
+
+    data: bytes
+
+
+@dataclasses.dataclass(frozen=True)
+class Unread:
+    """A script for a connection of which no request is read."""
+
+    steps: list[Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +60,18 @@ class Request:
     @property
     def json(self) -> Any:
         return json.loads(self.body)
+
+
+@dataclasses.dataclass
+class Connection:
+    """What the server saw of one connection.
+
+    `is_open` until the client has closed its end, or was sent a reset; `has_ended` once the server has closed its own.
+    """
+
+    requests: int = 0
+    is_open: bool = True
+    has_ended: bool = False
 
 
 def answer(status: int = 200, body: bytes | str | dict[str, Any] = b"", **headers: str) -> bytes:
@@ -56,28 +91,46 @@ def event_stream(*events: str | dict[str, Any]) -> bytes:
     return answer(200, body, content_type="text/event-stream", content_length="")
 
 
-class FaultServer:
-    """Meets the n-th connection's request with the n-th of `scripts`, and each later one with the last.
+def chunked(
+    pieces: Iterable[bytes], *, kind: str = "text/event-stream", last: bytes = b"0\r\n\r\n", **more: str
+) -> bytes:
+    """An answer in chunks: whoever reads it is handed each of the pieces by itself. `last` is what ends it."""
+    head = answer(200, content_type=kind, content_length="", transfer_encoding="chunked", **more)
+    return head + b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces if piece) + last
 
-    A script is bytes, or a list of steps: bytes, `Drip`, `RESET`, `STALL`, or a function to call. Afterwards the
-    connection is closed.
+
+class FaultServer:
+    """Meets the n-th request with the n-th of `scripts`, and each later one with the last.
+
+    A script is bytes, or a list of steps: bytes, `Drip`, `Flood`, `RESET`, `STALL`, `DEAF`, `KEEP`, or a function to
+    call; or `Unread` steps, which meet a connection before its request is read. Afterwards the connection is closed.
     `requests` holds what was read, in order of arrival.
     """
 
     def __init__(self, *scripts: Any) -> None:
         self.requests: list[Request] = []
+        self.connections: list[Connection] = []
+        self.inodes: set[int] = set()
+        """Of the server's own sockets, which are this process's, too."""
         self._scripts = scripts
+        self._turns = 0
         self._guard = threading.Lock()
         self._closing = threading.Event()
-        self._connections: list[socket.socket] = []
+        self._sockets: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
+    @property
+    def open(self) -> int:
+        """How many connections the client still has open."""
+        return sum(each.is_open for each in self.connections)
+
     def __enter__(self) -> FaultServer:
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+        self.inodes.add(os.fstat(self._listener.fileno()).st_ino)
         self.port = self._listener.getsockname()[1]
         self._acceptor = threading.Thread(target=self._accept, daemon=True)
         self._acceptor.start()
@@ -91,7 +144,7 @@ class FaultServer:
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self._acceptor.join()
-        for connection in self._connections:
+        for connection in self._sockets:
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
@@ -103,31 +156,63 @@ class FaultServer:
                 connection, _ = self._listener.accept()
             except OSError:
                 return
-            thread = threading.Thread(target=self._serve, args=(connection,), daemon=True)
-            self._connections.append(connection)
+            self.inodes.add(os.fstat(connection.fileno()).st_ino)
+            seen = Connection()
+            thread = threading.Thread(target=self._serve, args=(connection, seen), daemon=True)
+            self._sockets.append(connection)
+            self.connections.append(seen)
             self._threads.append(thread)
             thread.start()
 
-    def _serve(self, connection: socket.socket) -> None:
-        with connection, contextlib.suppress(OSError):
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    def _serve(self, connection: socket.socket, seen: Connection) -> None:
+        with connection:
+            try:
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                while self._meet(connection, seen):
+                    pass
+                # Closed in good order: with nothing unread, so that the close is no reset.
+                connection.shutdown(socket.SHUT_WR)
+                seen.has_ended = True
+                self._until_closed(connection)
+            except OSError:
+                pass  # the client is gone, or the server closes
+            seen.is_open = False
+
+    def _meet(self, connection: socket.socket, seen: Connection) -> bool:
+        """Play the script whose turn it is. True if the connection is kept for another request."""
+        with self._guard:
+            script = self._script()
+            self._turns += isinstance(script, Unread)
+        if not isinstance(script, Unread):
             request = _read(connection)
             if request is None:
-                return
+                return False
             with self._guard:
-                script = self._scripts[min(len(self.requests), len(self._scripts) - 1)]
+                script = self._script()
+                self._turns += 1
                 self.requests.append(request)
-            for step in script if isinstance(script, list) else [script]:
-                if step is RESET:
-                    _reset(connection)
-                    return
-                self._perform(step, connection)
-            _end(connection)
+            seen.requests += 1
+        steps = script.steps if isinstance(script, Unread) else script if isinstance(script, list) else [script]
+        for step in steps:
+            if step is DEAF:
+                seen.is_open = False
+                self._closing.wait()
+            self._perform(step, connection)
+        return KEEP in steps
+
+    def _script(self) -> Any:
+        return self._scripts[min(self._turns, len(self._scripts) - 1)]
 
     def _perform(self, step: Any, connection: socket.socket) -> None:
+        if step is RESET:
+            # RFC 9293 by way of Linux: closing with a linger time of zero sends a reset.
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            raise ConnectionResetError
         if step is STALL:
-            self._closing.wait()
+            self._until_closed(connection)
             raise ConnectionAbortedError
+        if step in (KEEP, DEAF):
+            return
         if callable(step):
             step()
         elif isinstance(step, Drip):
@@ -135,8 +220,18 @@ class FaultServer:
                 if self._closing.wait(step.pause):
                     raise ConnectionAbortedError
                 connection.sendall(step.data[index : index + 1])
+        elif isinstance(step, Flood):
+            while not self._closing.is_set():
+                connection.sendall(step.data)
         else:
             connection.sendall(step)
+
+    def _until_closed(self, connection: socket.socket) -> None:
+        connection.settimeout(0.05)
+        while not self._closing.is_set():
+            with contextlib.suppress(TimeoutError):
+                if not connection.recv(65536):
+                    return
 
 
 def _read(connection: socket.socket) -> Request | None:
@@ -158,20 +253,6 @@ def _read(connection: socket.socket) -> Request | None:
         missing -= len(pieces[-1])
     method, path, _ = first.split(" ", 2)
     return Request(method, path, headers, b"".join(pieces))
-
-
-def _reset(connection: socket.socket) -> None:
-    # RFC 9293 by way of Linux: closing with a linger time of zero sends a reset.
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    connection.close()
-
-
-def _end(connection: socket.socket) -> None:
-    """Close in good order: with nothing unread, so that the close is no reset."""
-    connection.shutdown(socket.SHUT_WR)
-    connection.settimeout(5)
-    while connection.recv(65536):
-        pass
 
 
 def unused_port() -> int:

@@ -1,0 +1,23 @@
+"""What the matrix needs to be quick: pauses between attempts without length. And an ear at the event loops."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Iterator
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pauses' jitter comes from `random.uniform`. How long they are is tested in `test_pauses`."""
+    monkeypatch.setattr(random, "uniform", lambda low, high: 0.0)
+
+
+@pytest.fixture(autouse=True)
+def _loops_do_not_complain(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Of tasks that were destroyed, errors that nobody took, and whatever else they only log."""
+    yield
+    said = [each for each in caplog.get_records("call") if each.name == "asyncio" and each.levelno > logging.INFO]
+    assert [each.getMessage() for each in said] == []

@@ -1,0 +1,69 @@
+"""Connections that are kept for the next call, and what may have become of them meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from tests.faults.server import KEEP, RESET, FaultServer
+from tests.faults.ways import CHAT, SIBLINGS, Way
+
+ALL = pytest.mark.parametrize("way", [*CHAT, *SIBLINGS], ids=lambda way: way.name)
+
+
+def twice(way: Way, url: str, between: Any, **options: Any) -> list[str]:
+    """What is heard in two calls, in one event loop where there is one; `between` is called between them."""
+    if not way.is_async:
+        first = "".join(way.ask(url, **options))
+        between()
+        return [first, "".join(way.ask(url, **options))]
+
+    async def ask() -> list[str]:
+        first = "".join([text async for text in way.ask(url, **options)])
+        await asyncio.to_thread(between)
+        return [first, "".join([text async for text in way.ask(url, **options)])]
+
+    return asyncio.run(ask())
+
+
+def until(true: Any) -> None:
+    end = time.monotonic() + 30
+    while not true() and time.monotonic() < end:
+        time.sleep(0.002)
+    assert true()
+
+
+@ALL
+def test_the_next_call_goes_over_the_same_connection(way: Way) -> None:
+    with FaultServer([way.kept, KEEP]) as server:
+        assert twice(way, server.url, lambda: None) == [way.text] * 2
+        assert [each.requests for each in server.connections] == [2]
+
+
+@ALL
+def test_one_that_the_server_closed_meanwhile_costs_no_attempt(way: Way) -> None:
+    with FaultServer(way.kept) as server:
+        heard = twice(way, server.url, lambda: until(lambda: server.connections[0].has_ended), max_retries=0)
+        assert heard == [way.text] * 2
+        assert [each.requests for each in server.connections] == [1, 1]
+
+
+@ALL
+@pytest.mark.parametrize("end", [[], [RESET]], ids=["closes", "resets"])
+def test_one_that_the_server_ends_when_it_is_used_is_replaced(way: Way, end: list[Any]) -> None:
+    with FaultServer([way.kept, KEEP], end, way.good) as server:
+        assert twice(way, server.url, lambda: None) == [way.text] * 2
+        assert [each.requests for each in server.connections] == [2, 1]
+        assert len(server.requests) == 3
+
+
+@pytest.mark.parametrize("way", CHAT, ids=lambda way: way.name)
+def test_what_a_server_says_unasked_is_not_the_answer_to_the_next_call(way: Way) -> None:
+    said = threading.Event()
+    late = [way.kept, b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil", said.set, KEEP]
+    with FaultServer(late, way.good) as server:
+        assert twice(way, server.url, said.wait) == [way.text] * 2

@@ -1,0 +1,70 @@
+"""Answers of 64 MB arrive whole, in all ways; what has no end, has one here."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from predictionguard_core.answers import LONGEST_ANSWER
+from predictionguard_core.errors import InvalidResponseError
+from tests.faults.meeting import meet
+from tests.faults.server import FaultServer, Flood, answer, chunked
+from tests.faults.ways import CHAT, Way, chunk
+
+SIZE = 64_000_000
+CORE = [way for way in CHAT if way.wing == "core"]
+
+
+def ways(found: list[Way], *, streams: bool | None = None) -> pytest.MarkDecorator:
+    found = [way for way in found if streams in (None, way.streams)]
+    return pytest.mark.parametrize("way", found, ids=lambda way: way.name)
+
+
+@ways(CHAT, streams=False)
+def test_a_plain_answer(way: Way) -> None:
+    body = {"choices": [{"index": 0, "message": {"role": "assistant", "content": "x" * SIZE}}]}
+    with FaultServer(answer(200, body)) as server:
+        met = meet(way, server.url, server)
+    assert met.error is None
+    assert met.text == "x" * SIZE
+
+
+@ways(CHAT, streams=True)
+def test_a_stream_of_one_event(way: Way) -> None:
+    large = b"data: " + json.dumps(chunk("x" * SIZE, finish_reason="stop")).encode() + b"\n\n"
+    with FaultServer(chunked([large])) as server:
+        met = meet(way, server.url, server)
+    assert met.error is None
+    assert met.text == "x" * SIZE
+
+
+@ways(CORE, streams=True)
+def test_a_stream_that_is_longer_than_any_event_may_be(way: Way) -> None:
+    each = b"data: " + json.dumps(chunk("x" * (SIZE // 4))).encode() + b"\n\n"
+    with FaultServer(chunked([*[each] * 5, b"data: [DONE]\n\n"])) as server:
+        met = meet(way, server.url, server)
+    assert met.error is None
+    assert len(met.text) == 5 * SIZE // 4
+
+
+@ways(CORE)
+def test_a_plain_answer_without_end(way: Way) -> None:
+    piece = b" " * (4 << 20)
+    flood = Flood(b"%x\r\n%s\r\n" % (len(piece), piece))
+    with FaultServer([chunked([], kind="application/json", last=b""), flood]) as server:
+        met = meet(way, server.url, server)
+        assert isinstance(met.error, InvalidResponseError)
+        assert f"{LONGEST_ANSWER:,} bytes" in str(met.error)
+        assert (met.sockets, met.tasks, len(server.requests)) == (0, 0, 1)
+
+
+@ways(CORE, streams=True)
+@pytest.mark.parametrize("line", [": %s\n\n", 'data: {"x": "%s"}\n\n', "data: %s\n"])
+def test_a_stream_that_says_nothing_without_end(way: Way, line: str) -> None:
+    piece = (line % ("x" * (4 << 20))).encode()
+    flood = Flood(b"%x\r\n%s\r\n" % (len(piece), piece))
+    with FaultServer([chunked([], last=b""), flood]) as server:
+        met = meet(way, server.url, server)
+        assert isinstance(met.error, InvalidResponseError)
+        assert (met.sockets, met.tasks, len(server.requests)) == (0, 0, 1)

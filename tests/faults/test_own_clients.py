@@ -1,0 +1,104 @@
+"""A user's own httpx client meets the same faults: the same classes, the same number of requests; it stays open."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from predictionguard_core.errors import APITimeoutError
+from tests.faults import table
+from tests.faults.meeting import meet
+from tests.faults.server import FaultServer
+from tests.faults.table import Fault
+from tests.faults.test_matrix import cases, check, own_class, served
+from tests.faults.ways import CHAT, Way
+
+# By what name each wing takes it, plain and asynchronous.
+NAMES = {
+    "core": ("http_client", "http_client"),
+    "LangChain": ("http_client", "http_async_client"),
+    "LlamaIndex": ("http_client", "async_http_client"),
+}
+
+
+def with_own_client(way: Way) -> Way:
+    """The same way, over a client of its own that is closed here, and only here."""
+    name, async_name = NAMES[way.wing]
+
+    def ask(url: str, **options: Any) -> Iterator[str]:
+        with httpx.Client(verify=False) as own:
+            try:
+                for text in way.ask(url, **options, **{name: own}):
+                    yield text
+            finally:
+                assert not own.is_closed
+
+    async def async_ask(url: str, **options: Any) -> AsyncIterator[str]:
+        async with httpx.AsyncClient(verify=False) as own:
+            try:
+                async for text in way.ask(url, **options, **{async_name: own}):
+                    yield text
+            finally:
+                assert not own.is_closed
+
+    return dataclasses.replace(way, ask=async_ask if way.is_async else ask)
+
+
+WAYS = [with_own_client(way) for way in CHAT]
+_NAMES = (
+    ("nobody listens", "reset before the headers", "closed within the headers", "closed, closed, then good"),
+    ("302", "404", "429", "503, then good", "103, then good", "502, HTML"),
+    ("HTML", "empty", "broken JSON", "gzip", "no gzip", "gzip of a gzip", "gzip that unfolds without end"),
+)
+FAULTS = [
+    next(row for row in rows if row.name == name)
+    for rows, names in zip((table.LOST, table.STATUSES, table.BODIES), _NAMES, strict=True)
+    for name in names
+]
+CUT = ("reset in the body", "closed short of its length")
+CUT_STREAM = ("reset", "closed between chunks", "closed within an event", "an error", "HTML for an event")
+WHOLE = ("ordinary", "CR LF, byte by byte", "gzip", "a plain answer", "reset after the finish reason")
+
+
+@cases(FAULTS, WAYS)
+def test_any_answer(fault: Fault, way: Way) -> None:
+    with served(fault, way) as (url, server):
+        check(fault, way, meet(way, url, server), server)
+
+
+@cases([row for row in table.CUT_PLAIN if row.name in CUT], [way for way in WAYS if not way.streams])
+def test_a_plain_answer(fault: Fault, way: Way) -> None:
+    with served(fault, way) as (url, server):
+        check(fault, way, meet(way, url, server), server)
+
+
+@cases(
+    [
+        *(row for row in table.CUT_STREAM if row.name in CUT_STREAM),
+        *(row for row in table.WHOLE_STREAM if row.name in WHOLE),
+    ],
+    [way for way in WAYS if way.streams],
+)
+def test_a_stream(fault: Fault, way: Way) -> None:
+    with served(fault, way) as (url, server):
+        check(fault, way, meet(way, url, server), server)
+
+
+@cases([row for row in table.SLOW if row.name in ("silence", "a dripping plain answer")], WAYS)
+def test_a_server_that_is_slow(fault: Fault, way: Way) -> None:
+    with served(fault, way) as (url, server):
+        met = meet(way, url, server, timeout=0.3)
+        check(fault, way, met, server)
+        assert own_class(met.error) is APITimeoutError
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.name)
+def test_where_it_may_follow_redirects_they_end(way: Way) -> None:
+    with FaultServer(table.refusal(307, location="/again")) as server:
+        met = meet(way, server.url, server)
+    assert own_class(met.error).__name__ == "APIStatusError"
+    assert len(server.requests) == 1

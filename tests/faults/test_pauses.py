@@ -1,0 +1,70 @@
+"""How long is waited between attempts, by the clock; `tests/core/test_exchange.py` has the numbers by themselves."""
+
+from __future__ import annotations
+
+import datetime
+import email.utils
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from predictionguard_core.errors import RateLimitError
+from tests.faults.meeting import meet
+from tests.faults.server import FaultServer
+from tests.faults.table import refusal
+from tests.faults.ways import CHAT, Way
+
+
+@pytest.fixture(autouse=True)
+def _no_pauses() -> None:
+    """Here they are as long as they are."""
+
+
+def in_all_ways(*scripts: Any, good: bool = True, **options: Any) -> list[tuple[Way, Any, int]]:
+    """What comes of a call in each way, side by side, and how many requests it cost."""
+
+    def one(way: Way) -> tuple[Way, Any, int]:
+        with FaultServer(*scripts, *([way.good] if good else [])) as server:
+            return way, meet(way, server.url, server, alone=False, **options), len(server.requests)
+
+    with ThreadPoolExecutor(len(CHAT)) as threads:
+        return list(threads.map(one, CHAT))
+
+
+def date_in(seconds: float) -> str:
+    moment = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=seconds)
+    return email.utils.format_datetime(moment, usegmt=True)
+
+
+def test_without_a_wish_of_the_service_pauses_grow() -> None:
+    for way, met, requests in in_all_ways([], []):
+        assert (met.error, met.text, requests) == (None, way.text, 3)
+        assert met.seconds >= 0.75 * (0.5 + 1)
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_wish_in_seconds(status: int) -> None:
+    for way, met, requests in in_all_ways(refusal(status, retry_after="1")):
+        assert (met.error, met.text, requests) == (None, way.text, 2)
+        assert met.seconds >= 0.95
+
+
+def test_a_wish_as_a_date() -> None:
+    for way, met, requests in in_all_ways(refusal(429, retry_after=date_in(2.5))):
+        assert (met.error, met.text, requests) == (None, way.text, 2)
+        assert met.seconds >= 0.95  # a date has no fractions of a second
+
+
+@pytest.mark.parametrize("wish", ["-5", "nan", "1e400", "soon", "", "0x10", "1, 2", "Wed, 99 Foo 2026", "\xe9"])
+def test_a_wish_that_is_none_is_not_heeded(wish: str) -> None:
+    for way, met, requests in in_all_ways(refusal(429, retry_after=wish)):
+        assert (met.error, met.text, requests) == (None, way.text, 2)
+        assert met.seconds < 30
+
+
+@pytest.mark.parametrize(("wish", "seconds"), [("1e9", 1e9), ("86400", 86400.0), ("-5", 0.0), ("nan", None)])
+def test_the_error_has_what_the_service_said(wish: str, seconds: float | None) -> None:
+    for _, met, requests in in_all_ways(refusal(429, retry_after=wish), good=False, max_retries=0):
+        assert isinstance(met.error, RateLimitError)
+        assert (met.error.retry_after, requests) == (seconds, 1)

@@ -1,0 +1,91 @@
+"""Faults while a body of many megabytes is on its way, as pictures make them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import pytest
+
+from predictionguard_core import APIConnectionError, APITimeoutError, AsyncClient, Client, RequestTooLargeError
+from tests.core.pictures import png, question
+from tests.faults.meeting import sockets
+from tests.faults.server import DEAF, RESET, FaultServer, Unread
+from tests.faults.table import refusal
+from tests.faults.ways import KEY, PLAIN, STREAM, TEXT
+
+ASKED = question(png(9, 9, padding=12_000_000), vision_streaming=True)
+
+
+def plain(url: str, **options: Any) -> str | None:
+    return Client(KEY, url, **options).chat(ASKED).message.content
+
+
+def stream(url: str, **options: Any) -> str:
+    return "".join(each.choices[0].delta.content or "" for each in Client(KEY, url, **options).stream(ASKED))
+
+
+def async_plain(url: str, **options: Any) -> str | None:
+    async def ask() -> str | None:
+        return (await AsyncClient(KEY, url, **options).chat(ASKED)).message.content
+
+    return asyncio.run(ask())
+
+
+def async_stream(url: str, **options: Any) -> str:
+    async def ask() -> str:
+        chunks = AsyncClient(KEY, url, **options).stream(ASKED)
+        return "".join([each.choices[0].delta.content or "" async for each in chunks])
+
+    return asyncio.run(ask())
+
+
+WAYS = pytest.mark.parametrize("ask", [plain, stream, async_plain, async_stream])
+
+
+def left(server: FaultServer, before: set[int]) -> int:
+    """How many sockets of ours stay open."""
+    end = time.monotonic() + 30
+    while (found := sockets() - before - server.inodes) and time.monotonic() < end:
+        time.sleep(0.005)
+    return len(found)
+
+
+@WAYS
+def test_reset_while_it_is_sent(ask: Any) -> None:
+    before = sockets()
+    with FaultServer(Unread([RESET])) as server:
+        with pytest.raises(APIConnectionError):
+            ask(server.url)
+        assert (len(server.connections), len(server.requests)) == (3, 0)
+        assert left(server, before) == 0
+
+
+@WAYS
+def test_reset_while_it_is_sent_then_good(ask: Any) -> None:
+    good = STREAM if ask in (stream, async_stream) else PLAIN
+    with FaultServer(Unread([RESET]), [RESET], good) as server:
+        assert ask(server.url) == TEXT
+        first, second = (request.body for request in server.requests)
+        assert len(server.connections) == 3
+    assert first == second
+    assert len(first) > 16_000_000
+
+
+@WAYS
+def test_nobody_reads_it(ask: Any) -> None:
+    before = sockets()
+    with FaultServer(Unread([DEAF])) as server:
+        with pytest.raises(APITimeoutError):
+            ask(server.url, timeout=0.5)
+        assert (len(server.connections), len(server.requests)) == (1, 0)
+        assert left(server, before) == 0
+
+
+@WAYS
+def test_an_answer_before_it_is_read(ask: Any) -> None:
+    with FaultServer(Unread([refusal(413)])) as server:
+        with pytest.raises(RequestTooLargeError):
+            ask(server.url)
+        assert len(server.connections) == 1
