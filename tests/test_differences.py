@@ -25,7 +25,7 @@ from langchain_predictionguard import PIIDetectedError as LangChainPIIDetectedEr
 from llama_index_predictionguard import PredictionGuard
 from predictionguard_core import AuthenticationError, ImageError, PIIDetectedError, StreamInterruptedError
 from predictionguard_core.sandbox import Sandbox
-from tests.core.faults import FaultServer, event_stream
+from tests.faults.server import FaultServer, event_stream
 from tests.stand_ins import public_photo
 
 langchain_openai = pytest.importorskip("langchain_openai")
