@@ -145,7 +145,7 @@ class ChunkReader:
         self._events = EventDecoder()
         self._request_id = request_id
         self._last = ChatChunk(choices=[ChunkChoice()], is_last=True)
-        self._has_begun = False
+        self._has_begun = self._has_given = False
         self._has_text = False
         self.has_finished = False
         self._calls = ToolCallFragments()
@@ -154,7 +154,7 @@ class ChunkReader:
     def feed(self, data: bytes) -> Iterable[Piece]:
         """The pieces that `data` completes."""
         events = self._events.feed(data)
-        if isinstance(events, tuple) and self._has_begun and not self.done:
+        if isinstance(events, tuple) and self._has_given and not self.done:
             # Most events add to the text and do nothing else.
             text = text_alone(events[0])
             if text:
@@ -194,6 +194,7 @@ class ChunkReader:
                 return
             chunk = self._settled(event)
             if chunk.choices:
+                self._has_given = True
                 yield chunk
 
     def _settled(self, event: bytes) -> ChatChunk:
