@@ -235,6 +235,14 @@ class TestWholeStreams:
         for cut in range(len(stream)):
             assert read(stream[:cut], stream[cut:]) == whole
 
+    @pytest.mark.parametrize("silent", [{}, {"choices": []}, usage(3), chunk(finish_reason="stop")])
+    def test_the_first_piece_is_a_chunk_whatever_came_before_it(self, silent: dict[str, Any]) -> None:
+        reader = ChunkReader()
+        list(reader.feed(b"\n"))
+        pieces = [each for value in (silent, text("a"), text("b")) for each in reader.feed(event(value))]
+        assert isinstance(pieces[0], ChatChunk)
+        assert words([Chunks().chunk(pieces[0])]) == "a"
+
     def test_done_is_known_at_once(self) -> None:
         reader = ChunkReader()
         assert not reader.done

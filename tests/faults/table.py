@@ -380,4 +380,5 @@ SIBLINGS = [
     for rows, names in zip((LOST, STATUSES, BODIES), _OF_SIBLINGS, strict=True)
     for name in names
 ]
+SIBLINGS_SLOW = [row for row in SLOW if row.name in ("silence", "a dripping plain answer")]
 SIBLINGS_PLAIN = [row for row in CUT_PLAIN if row.name in ("reset in the body", "cut within a chunk")]

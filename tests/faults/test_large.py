@@ -1,4 +1,4 @@
-"""Answers of 64 MB arrive whole, in all ways; what has no end, has one here."""
+"""Answers of 64 MB arrive whole; what has no end, has one here."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_a_plain_answer(way: Way) -> None:
     assert met.text == "x" * SIZE
 
 
-@ways(CHAT, streams=True)
+@ways(CORE, streams=True)
 def test_a_stream_of_one_event(way: Way) -> None:
     large = b"data: " + json.dumps(chunk("x" * SIZE, finish_reason="stop")).encode() + b"\n\n"
     with FaultServer(chunked([large])) as server:

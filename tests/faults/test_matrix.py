@@ -114,24 +114,25 @@ def test_an_answer_to_a_sibling_that_breaks_off(fault: Fault, way: Way) -> None:
 
 
 SIDE_BY_SIDE = [
-    *(pytest.param(fault, [*CHAT, *SIBLINGS], 0.5, id=fault.name) for fault in table.SLOW),
-    *(pytest.param(fault, STREAM_WAYS, 0.5, id=f"a stream, {fault.name}") for fault in table.SLOW_STREAM),
-    *(pytest.param(fault, CHAT, 1.0, id=fault.name) for fault in table.SLOW_CONNECTING),
+    *(pytest.param(fault, CHAT, id=fault.name) for fault in [*table.SLOW, *table.SLOW_CONNECTING]),
+    *(pytest.param(fault, STREAM_WAYS, id=f"a stream, {fault.name}") for fault in table.SLOW_STREAM),
+    *(pytest.param(fault, SIBLINGS, id=f"the siblings, {fault.name}") for fault in table.SIBLINGS_SLOW),
 ]
 
 
-@pytest.mark.parametrize(("fault", "ways", "timeout"), SIDE_BY_SIDE)
-def test_a_server_that_is_slow(fault: Fault, ways: list[Way], timeout: float) -> None:
+@pytest.mark.parametrize(("fault", "ways"), SIDE_BY_SIDE)
+def test_a_server_that_is_slow(fault: Fault, ways: list[Way]) -> None:
     def one(way: Way) -> tuple[Way, Met, FaultServer]:
         with served(fault, way) as (url, server):
-            met = meet(way, url, server, alone=False, timeout=timeout)
+            met = meet(way, url, server, alone=False, timeout=1.0)
             return way, met, server
 
-    with ThreadPoolExecutor(len(ways)) as threads:
+    # Not all siblings at once: where they wait for each other to connect, they try again.
+    with ThreadPoolExecutor(13) as threads:
         for way, met, server in threads.map(one, ways):
             check(fault, way, met, server)
             if fault.comes_to is APITimeoutError:
-                assert met.seconds >= 0.4
+                assert met.seconds >= 0.8
 
 
 @pytest.mark.parametrize("way", CHAT, ids=lambda way: way.name)

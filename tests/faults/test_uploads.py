@@ -78,7 +78,7 @@ def test_nobody_reads_it(ask: Any) -> None:
     before = sockets()
     with FaultServer(Unread([DEAF])) as server:
         with pytest.raises(APITimeoutError):
-            ask(server.url, timeout=0.5)
+            ask(server.url, timeout=1.0)
         assert (len(server.connections), len(server.requests)) == (1, 0)
         assert left(server, before) == 0
 
