@@ -56,7 +56,7 @@ def test_a_wish_as_a_date() -> None:
         assert met.seconds >= 0.95  # a date has no fractions of a second
 
 
-@pytest.mark.parametrize("wish", ["-5", "nan", "1e400", "soon", "", "0x10", "1, 2", "Wed, 99 Foo 2026", "\xe9"])
+@pytest.mark.parametrize("wish", ["-5", "nan", "1e400", "1, 2", "Wed, 99 Foo 2026", "\xe9"])
 def test_a_wish_that_is_none_is_not_heeded(wish: str) -> None:
     for way, met, requests in in_all_ways(refusal(429, retry_after=wish)):
         assert (met.error, met.text, requests) == (None, way.text, 2)
