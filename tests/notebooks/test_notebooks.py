@@ -25,7 +25,8 @@ def fresh(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     """Gives a notebook after its run. All that this session asks for are run from the start, two at a time."""
     folder = tmp_path_factory.mktemp("jupyter")
     surroundings = {name: value for name, value in os.environ.items() if not name.startswith("PREDICTIONGUARD_")}
-    wanted = [item.callspec.params["path"] for item in request.session.items if "fresh" in item.fixturenames]
+    here = [item for item in request.session.items if item.path == Path(__file__)]  # others have a fixture of this name
+    wanted = [item.callspec.params["path"] for item in here if "fresh" in item.fixturenames]
     with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(AT_ONCE) as pool:
         for name in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR"):
             patch.setenv(name, str(folder / name.lower()))
