@@ -22,7 +22,7 @@ _PATIENCE = 600  # seconds, for a kernel to start or to hand over what a cell pu
 
 @pytest.fixture(scope="session")
 def fresh(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Path], Any]]:
-    """Gives a notebook after its run. All that this session asks for are run from the start, two at a time."""
+    """Gives a notebook after its run. All that are asked for are run from the start, two at a time."""
     folder = tmp_path_factory.mktemp("jupyter")
     surroundings = {name: value for name, value in os.environ.items() if not name.startswith("PREDICTIONGUARD_")}
     here = [item for item in request.session.items if item.path == Path(__file__)]  # others have a fixture of this name
