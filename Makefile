@@ -77,7 +77,7 @@ $(BENCH)/bench.done: $(BIN)/python pyproject.toml
 $(LOWEST)/test.done: $(BIN)/python pyproject.toml tests/lowest.py
 	"$(BIN)/python" -m venv --clear "$(LOWEST)"
 	"$(LOWEST)/bin/pip" install --quiet --upgrade "pip>=25.1"
-	"$(LOWEST)/bin/pip" install --quiet --editable . $$("$(BIN)/python" tests/lowest.py) pytest pytest-asyncio hypothesis
+	lowest=$$("$(BIN)/python" -m tests.lowest) && "$(LOWEST)/bin/pip" install --quiet --editable . $$lowest pytest pytest-asyncio hypothesis
 	@touch $@
 
 # Debian ships Python without what makes virtual environments; its own package python3-venv brings it.
