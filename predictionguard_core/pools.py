@@ -21,7 +21,7 @@ from typing import Any
 
 import httpx
 
-from predictionguard_core.calls import AsyncReply, Reply
+from predictionguard_core.calls import AsyncReply, Borrowed, Reply
 from predictionguard_core.errors import (
     ConfigurationError,
 )
@@ -161,12 +161,12 @@ async def release_async_client(user: object) -> None:
             await held.keeper.aclose()
 
 
-def opened(client: AnyClient, call: Call, body: Body | None) -> Reply | httpx.Response:
+def opened(client: AnyClient, call: Call, body: Body | None) -> Reply | Borrowed:
     """Send a request, and wait for the head of its answer. Raises httpx's errors."""
     content = _in_one_piece(body) or body
     if isinstance(client, Transport):
         return client.send(call, content)
-    return client.send(client.build_request(content=content, **_for_httpx(call)), stream=True)
+    return Borrowed(client.send(client.build_request(content=content, **_for_httpx(call)), stream=True))
 
 
 async def async_opened(client: AnyAsyncClient, call: Call, body: Body | None) -> AsyncReply | httpx.Response:

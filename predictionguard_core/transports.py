@@ -92,6 +92,7 @@ class Transport(httpx.BaseTransport):
                 finally:
                     _give(self._slots)
                 raise
+            self._kept.lent.add(connection)
             return got, _Stream(self, origin, connection, got)
 
     def _given_back(self, origin: Origin, connection: httpcore.HTTPConnection) -> None:
@@ -149,6 +150,7 @@ class AsyncTransport(httpx.AsyncBaseTransport):
                 finally:
                     _give(self._slots)
                 raise
+            self._kept.lent.add(connection)
             return got, _AsyncStream(self, origin, connection, got)
 
     async def _given_back(self, origin: Origin, connection: httpcore.AsyncHTTPConnection) -> None:
@@ -216,6 +218,9 @@ class _Kept:
         self.seconds = limits.keepalive_expiry
         self._most = limits.max_keepalive_connections
         self._rows: dict[Origin, collections.deque[tuple[float, Any]]] = {}
+        # Those in use. A stream that is garbage must not be all that holds its socket: the collector would finalise the
+        # two in any order, and a socket that is still open then warns.
+        self.lent: set[Any] = set()
 
     def taken(self, origin: Origin) -> Any:
         """The connection that was used last; None if there is none. Any thread may ask at any moment."""
@@ -226,6 +231,7 @@ class _Kept:
 
     def given_back(self, origin: Origin, connection: Any, *, is_closed: bool) -> list[Any]:
         """Keep a connection that can be used again. Those that have to be closed instead come back."""
+        self.lent.discard(connection)
         if is_closed or not connection.is_idle() or _holds_more(connection):
             return [connection]
         row, now = self._rows.setdefault(origin, collections.deque()), time.monotonic()
