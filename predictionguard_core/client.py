@@ -166,8 +166,8 @@ class Client(Connection):
                 return later.downloads.fetch_all(step.urls, step.policy)
 
     def _send(self, send: steps.Send) -> steps.Answer:
+        later.pools.check_open(self._own)
         client = self._own or later.pools.shared_client(self)
-        later.pools.check_open(client)
         timeout = self._settings.timeout
         with later.guards.mapped(self.base_url, timeout):
             with later.guards.limit(timeout) as limit:
@@ -302,8 +302,8 @@ class AsyncClient(Connection):
                 return await later.downloads.async_fetch_all(step.urls, step.policy)
 
     async def _send(self, send: steps.Send) -> steps.Answer:
+        later.pools.check_open(self._own)
         client = self._own or await later.pools.shared_async_client(self)
-        later.pools.check_open(client)
         timeout = self._settings.timeout
         with later.guards.mapped(self.base_url, timeout):
             async with later.guards.async_limit(timeout) as limit:

@@ -192,8 +192,8 @@ async def _async_pieces(body: Body) -> AsyncIterator[bytes]:
         yield piece
 
 
-def check_open(client: AnyClient | AnyAsyncClient) -> None:
-    if client.is_closed:
+def check_open(own: httpx.Client | httpx.AsyncClient | None) -> None:
+    if own is not None and own.is_closed:
         raise ConfigurationError("the http client that was given is closed; give an open one, or none")
 
 

@@ -65,10 +65,9 @@ class Transport(httpx.BaseTransport):
         return httpx.Response(got.status, headers=got.headers, stream=stream, extensions=got.extensions)
 
     def close(self) -> None:
-        """Close every connection that is not in use; the others follow when they are given back."""
+        """Close every connection that is not in use; the others, and those of later calls, follow after their call."""
         self.is_closed = True
-        for connection in self._kept.dropped():
-            connection.close()
+        _shut(*self._kept.dropped())
 
     def _sent(self, request: httpcore.Request) -> tuple[httpcore.Response, _Stream]:
         connect_timeout = request.extensions["timeout"]["connect"]
@@ -88,7 +87,7 @@ class Transport(httpx.BaseTransport):
             except BaseException:
                 # Whatever it was: this connection serves nobody any more.
                 try:
-                    _shut(connection, backend)
+                    _shut(connection, backend.stream if backend else None)
                 finally:
                     _give(self._slots)
                 raise
@@ -97,8 +96,9 @@ class Transport(httpx.BaseTransport):
 
     def _given_back(self, origin: Origin, connection: httpcore.HTTPConnection) -> None:
         try:
-            for other in self._kept.given_back(origin, connection, is_closed=self.is_closed):
-                _shut(other)
+            old = self._kept.given_back(origin, connection)
+            old += self._kept.dropped() if self.is_closed else []  # closed perhaps since just now
+            _shut(*old)
         finally:
             _give(self._slots)
 
@@ -123,10 +123,9 @@ class AsyncTransport(httpx.AsyncBaseTransport):
         return httpx.Response(got.status, headers=got.headers, stream=stream, extensions=got.extensions)
 
     async def aclose(self) -> None:
-        """Close every connection that is not in use; the others follow when they are given back."""
+        """Close every connection that is not in use; the others, and those of later calls, follow after their call."""
         self.is_closed = True
-        for connection in self._kept.dropped():
-            await connection.aclose()
+        await _async_shut(*self._kept.dropped())
 
     async def _sent(self, request: httpcore.Request) -> tuple[httpcore.Response, _AsyncStream]:
         connect_timeout = request.extensions["timeout"]["connect"]
@@ -146,7 +145,7 @@ class AsyncTransport(httpx.AsyncBaseTransport):
             except BaseException:
                 # Whatever it was: this connection serves nobody any more.
                 try:
-                    await _async_shut(connection, backend)
+                    await _async_shut(connection, backend.stream if backend else None)
                 finally:
                     _give(self._slots)
                 raise
@@ -155,8 +154,9 @@ class AsyncTransport(httpx.AsyncBaseTransport):
 
     async def _given_back(self, origin: Origin, connection: httpcore.AsyncHTTPConnection) -> None:
         try:
-            for other in self._kept.given_back(origin, connection, is_closed=self.is_closed):
-                await _async_shut(other)
+            old = self._kept.given_back(origin, connection)
+            old += self._kept.dropped() if self.is_closed else []  # closed perhaps since just now
+            await _async_shut(*old)
         finally:
             _give(self._slots)
 
@@ -229,10 +229,10 @@ class _Kept:
         except (KeyError, IndexError):
             return None
 
-    def given_back(self, origin: Origin, connection: Any, *, is_closed: bool) -> list[Any]:
+    def given_back(self, origin: Origin, connection: Any) -> list[Any]:
         """Keep a connection that can be used again. Those that have to be closed instead come back."""
         self.lent.discard(connection)
-        if is_closed or not connection.is_idle() or _holds_more(connection):
+        if not connection.is_idle() or _holds_more(connection):
             return [connection]
         row, now = self._rows.setdefault(origin, collections.deque()), time.monotonic()
         row.append((now, connection))
@@ -246,8 +246,12 @@ class _Kept:
 
     def dropped(self) -> list[Any]:
         """All of them, which are kept no more."""
-        rows, self._rows = self._rows, {}
-        return [connection for row in rows.values() for _, connection in row]
+        dropped: list[Any] = []
+        for row in list(self._rows.values()):
+            with contextlib.suppress(IndexError):
+                while True:
+                    dropped.append(row.popleft()[1])
+        return dropped
 
 
 def _holds_more(connection: Any) -> bool:
@@ -257,22 +261,23 @@ def _holds_more(connection: Any) -> bool:
     return http is not None and http.trailing_data[0] != b""
 
 
-def _shut(connection: httpcore.HTTPConnection | None, backend: Backend | None = None) -> None:
-    """Close a connection, and its stream where it has not got hold of that yet."""
-    for each in (connection, backend.stream if backend else None):
-        if each is not None:
-            each.close()
+def _shut(*streams: Any) -> None:
+    """Close connections, and the streams of those that have not got hold of them yet."""
+    with contextlib.ExitStack() as stack:
+        for each in filter(None, streams):
+            stack.callback(each.close)
 
 
-async def _async_shut(connection: httpcore.AsyncHTTPConnection | None, backend: AsyncBackend | None = None) -> None:
+async def _async_shut(*streams: Any) -> None:
     """The same; a call that is cancelled does not cancel this, too."""
 
     async def close() -> None:
-        for each in (connection, backend.stream if backend else None):
-            if each is not None:
-                await each.aclose()
+        async with contextlib.AsyncExitStack() as stack:
+            for each in filter(None, streams):
+                stack.push_async_callback(each.aclose)
 
-    await asyncio.shield(close())
+    if streams:
+        await asyncio.shield(close())
 
 
 def _slots(limits: httpx.Limits) -> queue.SimpleQueue[None] | None:

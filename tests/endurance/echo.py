@@ -75,6 +75,8 @@ class Connection(asyncio.Protocol):
             return None
         if way == "refuse":
             return self.send({"error": f"refused {number}"}, b"400 Bad Request")
+        if path.endswith("/models"):
+            return self.send({"data": []})
         asked = json.loads(body) if body else {}
         if asked.get("stream"):
             chunks = [_chunk(each) for each in str(number)]
