@@ -68,6 +68,7 @@ def _start_anew() -> None:
     # Kept, not dropped: what the parent has open is the parent's to close.
     _inherited.append(_registry)
     _registry = _Registry()
+    deadlines.let_go()
 
 
 if hasattr(os, "register_at_fork"):

@@ -218,8 +218,7 @@ class _Kept:
         self.seconds = limits.keepalive_expiry
         self._most = limits.max_keepalive_connections
         self._rows: dict[Origin, collections.deque[tuple[float, Any]]] = {}
-        # Those in use. A stream that is garbage must not be all that holds its socket: the collector would finalise the
-        # two in any order, and a socket that is still open then warns.
+        # Those in use: if a stream and its socket were garbage together, the socket might be finalised first, and warn.
         self.lent: set[Any] = set()
 
     def taken(self, origin: Origin) -> Any:
