@@ -41,6 +41,7 @@ FLOORS = [
         "settings",
         "fetch",
         "deadlines",
+        "endings",
     },
     {"calls"},
     {"answers", "transports"},
