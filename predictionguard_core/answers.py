@@ -14,7 +14,7 @@ from predictionguard_core.errors import InvalidResponseError
 if TYPE_CHECKING:
     import httpx
 
-    from predictionguard_core.calls import AsyncReply, Reply
+    from predictionguard_core.calls import AsyncReply, Borrowed, Reply
 
 LONGEST_ANSWER = 128 * 1024 * 1024
 """Bytes of a plain answer, unfolded."""
@@ -23,7 +23,7 @@ LONGEST_ANSWER = 128 * 1024 * 1024
 _CODINGS = ("", "identity", "gzip", "deflate")
 
 
-def pieces(response: Reply | httpx.Response) -> Generator[bytes, None, None]:
+def pieces(response: Reply | Borrowed) -> Generator[bytes, None, None]:
     # In pieces, unfolded. Raises `InvalidResponseError` for a coding that was not asked for.
     _check_coding(response.headers)
     found: Any = response.iter_bytes()  # a generator, whoever made the response
@@ -36,7 +36,7 @@ def async_pieces(response: AsyncReply | httpx.Response) -> AsyncGenerator[bytes,
     return found  # type: ignore[no-any-return]
 
 
-def whole(response: Reply | httpx.Response, check: Callable[[], None]) -> bytes:
+def whole(response: Reply | Borrowed, check: Callable[[], None]) -> bytes:
     # `check` is called between the pieces. Raises `InvalidResponseError` if they are too many.
     collected = _Collected(response.headers)
     with contextlib.closing(pieces(response)) as found:

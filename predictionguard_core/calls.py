@@ -109,10 +109,8 @@ class Borrowed:
 
     def iter_bytes(self) -> Iterator[bytes]:
         """The body in pieces, decoded as `Content-Encoding` says. Raises httpx's errors."""
-        return self._pieces
-
-    def read(self) -> bytes:
-        return b"".join(self._pieces)
+        for piece in self._pieces:  # not `yield from`, which would close them
+            yield piece
 
     def close(self) -> None:
         """Close it. Nothing is left to do if it was read to its end."""

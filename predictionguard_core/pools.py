@@ -21,6 +21,7 @@ from typing import Any
 
 import httpx
 
+from predictionguard_core import deadlines
 from predictionguard_core.calls import AsyncReply, Borrowed, Reply
 from predictionguard_core.errors import (
     ConfigurationError,

@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
-import queue
 import ssl
 import time
 import urllib.request
@@ -26,6 +25,7 @@ import httpx
 
 from predictionguard_core.calls import AsyncReply, Reply, lowered, mapped, request
 from predictionguard_core.deadlines import AsyncBackend, Backend
+from predictionguard_core.slots import async_slots, async_take, give, slots, take
 from predictionguard_core.steps import Call
 
 Origin = tuple[bytes, bytes, int | None]
@@ -52,7 +52,7 @@ class Transport(httpx.BaseTransport):
         self.is_closed = False
         self._tls = tls
         self._kept = _Kept(limits)
-        self._slots = _slots(limits)
+        self._slots = slots(limits)
 
     def send(self, call: Call, body: bytes | Iterable[bytes] | None) -> Reply:
         """Send a request, and wait for the head of its answer. Raises httpx's errors."""
@@ -72,7 +72,7 @@ class Transport(httpx.BaseTransport):
     def _sent(self, request: httpcore.Request) -> tuple[httpcore.Response, _Stream]:
         connect_timeout = request.extensions["timeout"]["connect"]
         with mapped():
-            _take(self._slots, connect_timeout)
+            take(self._slots, connect_timeout)
             backend, connection = None, None
             try:
                 origin = _origin(request.url)
@@ -89,7 +89,7 @@ class Transport(httpx.BaseTransport):
                 try:
                     _shut(connection, backend.stream if backend else None)
                 finally:
-                    _give(self._slots)
+                    give(self._slots)
                 raise
             self._kept.lent.add(connection)
             return got, _Stream(self, origin, connection, got)
@@ -100,7 +100,7 @@ class Transport(httpx.BaseTransport):
             old += self._kept.dropped() if self.is_closed else []  # closed perhaps since just now
             _shut(*old)
         finally:
-            _give(self._slots)
+            give(self._slots)
 
 
 class AsyncTransport(httpx.AsyncBaseTransport):
@@ -110,7 +110,7 @@ class AsyncTransport(httpx.AsyncBaseTransport):
         self.is_closed = False
         self._tls = tls
         self._kept = _Kept(limits)
-        self._slots = _async_slots(limits)
+        self._slots = async_slots(limits)
 
     async def send(self, call: Call, body: bytes | AsyncIterable[bytes] | None) -> AsyncReply:
         """Send a request, and wait for the head of its answer. Raises httpx's errors."""
@@ -130,7 +130,7 @@ class AsyncTransport(httpx.AsyncBaseTransport):
     async def _sent(self, request: httpcore.Request) -> tuple[httpcore.Response, _AsyncStream]:
         connect_timeout = request.extensions["timeout"]["connect"]
         with mapped():
-            await _async_take(self._slots, connect_timeout)
+            await async_take(self._slots, connect_timeout)
             backend, connection = None, None
             try:
                 origin = _origin(request.url)
@@ -147,7 +147,7 @@ class AsyncTransport(httpx.AsyncBaseTransport):
                 try:
                     await _async_shut(connection, backend.stream if backend else None)
                 finally:
-                    _give(self._slots)
+                    give(self._slots)
                 raise
             self._kept.lent.add(connection)
             return got, _AsyncStream(self, origin, connection, got)
@@ -158,7 +158,7 @@ class AsyncTransport(httpx.AsyncBaseTransport):
             old += self._kept.dropped() if self.is_closed else []  # closed perhaps since just now
             await _async_shut(*old)
         finally:
-            _give(self._slots)
+            give(self._slots)
 
 
 class _Stream(httpx.SyncByteStream):
@@ -277,50 +277,6 @@ async def _async_shut(*streams: Any) -> None:
 
     if streams:
         await asyncio.shield(close())
-
-
-def _slots(limits: httpx.Limits) -> queue.SimpleQueue[None] | None:
-    # A queue, as its `put` is the one way back that the garbage collector may take at any moment.
-    if limits.max_connections is None:
-        return None
-    slots: queue.SimpleQueue[None] = queue.SimpleQueue()
-    for _ in range(limits.max_connections):
-        slots.put(None)
-    return slots
-
-
-def _async_slots(limits: httpx.Limits) -> asyncio.Queue[None] | None:
-    if limits.max_connections is None:
-        return None
-    slots: asyncio.Queue[None] = asyncio.Queue()
-    for _ in range(limits.max_connections):
-        slots.put_nowait(None)
-    return slots
-
-
-def _take(slots: queue.SimpleQueue[None] | None, seconds: float | None) -> None:
-    if slots is not None:
-        try:
-            slots.get(timeout=seconds)
-        except queue.Empty:
-            raise httpx.PoolTimeout("every connection is in use") from None
-
-
-async def _async_take(slots: asyncio.Queue[None] | None, seconds: float | None) -> None:
-    if slots is not None:
-        try:
-            slots.get_nowait()
-        except asyncio.QueueEmpty:
-            try:
-                async with asyncio.timeout(seconds):
-                    await slots.get()
-            except TimeoutError:
-                raise httpx.PoolTimeout("every connection is in use") from None
-
-
-def _give(slots: queue.SimpleQueue[None] | asyncio.Queue[None] | None) -> None:
-    if slots is not None:
-        slots.put_nowait(None)
 
 
 def _origin(url: httpcore.URL) -> Origin:

@@ -42,6 +42,7 @@ FLOORS = [
         "fetch",
         "deadlines",
         "endings",
+        "slots",
     },
     {"calls"},
     {"answers", "transports"},

@@ -9,6 +9,7 @@ open, and which connection each request came by. The first part of a path says h
     /sluggish   the body of the request is read little by little, and never answered
     /broken     a stream that breaks off
     /refuse     an error
+    /mirror-…   an answer that shows all that was sent, key and pictures too: `mirror-401`, or one of `_MIRRORS`
 
 Only the standard library, and no import of this project: it has to start at once.
 """
@@ -19,6 +20,7 @@ import asyncio
 import json
 import re
 import sys
+from collections.abc import Callable
 from typing import Any
 
 MARKER = re.compile(rb"marker-(\d+)")
@@ -77,6 +79,8 @@ class Connection(asyncio.Protocol):
             return self.send({"error": f"refused {number}"}, b"400 Bad Request")
         if path.endswith("/models"):
             return self.send({"data": []})
+        if way.startswith("mirror-"):
+            return self.mirror(way.removeprefix("mirror-"), (head + b"\n" + body).decode())
         asked = json.loads(body) if body else {}
         if asked.get("stream"):
             chunks = [_chunk(each) for each in str(number)]
@@ -91,6 +95,16 @@ class Connection(asyncio.Protocol):
             return self.send({"results": ranked})
         choice = {"index": 0, "finish_reason": "stop", "text": str(number)}
         return self.send({"id": "c", "object": "x", "created": 1, "model": asked.get("model"), "choices": [choice]})
+
+    def mirror(self, how: str, sent: str) -> None:
+        if how.isdigit():
+            self.send({"error": f"what you sent: {sent}"}, f"{how} Status".encode())
+            return
+        kind, text = _MIRRORS[how](sent)
+        data = text.encode()
+        key = re.search(r"Bearer \S+", sent)
+        told = f"content-type: {kind}\r\nx-request-id: {key[0] if key else ''}\r\ncontent-length: {len(data)}\r\n\r\n"
+        self.transport.write(f"HTTP/1.1 200 OK\r\n{told}".encode() + data)
 
     def stream(self, events: list[str], way: str) -> None:
         if self.transport.is_closing():
@@ -118,6 +132,17 @@ class Connection(asyncio.Protocol):
 def _chunk(text: str, **more: str) -> str:
     choice = {"index": 0, "text": text, "delta": {"content": text}, **more}
     return json.dumps({"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice]})
+
+
+_MIRRORS: dict[str, Callable[[str], tuple[str, str]]] = {
+    "page": lambda sent: ("text/html", f"<html>{sent}</html>"),
+    "json": lambda sent: ("application/json", json.dumps({"choices": sent, "data": sent, "results": sent})),
+    "broken": lambda sent: ("application/json", json.dumps({"sent": sent})[:-1]),
+    "status": lambda sent: ("application/json", json.dumps({"choices": [{"index": 0, "status": f"error: {sent}"}]})),
+    "event": lambda sent: ("text/event-stream", f"data: {json.dumps({'error': sent})}\n\n"),
+    "rubbish": lambda sent: ("text/event-stream", "data: " + json.dumps(sent) + "\n\n"),
+    "type": lambda sent: (f"text/{''.join(re.findall('Bearer (.*)', sent))}".strip(), sent),
+}
 
 
 async def main() -> None:

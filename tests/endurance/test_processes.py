@@ -191,7 +191,7 @@ def test_fork_while_other_threads_are_in_the_midst_of_it(kind: Kind, echo: Echo)
     for thread in threads:
         thread.start()
     try:
-        for number in range(8):
+        for number in range(4):
             first = 1000 + number
             assert Child(lambda first=first: asked(kind, model, range(first, first + 1))).told() == twice(
                 kind, range(first, first + 1)
