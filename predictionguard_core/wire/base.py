@@ -56,9 +56,7 @@ class Request(Sent):
             super().__init__(**fields)
         except ValidationError as error:
             refused = refusal(error, type(self).model_fields)
-        if (
-            refused is not None
-        ):  # raised here, so that pydantic's own error, which shows what was given, is not behind it
+        if refused is not None:  # raised here, so that pydantic's error, which shows what was given, is not behind it
             raise refused
 
 

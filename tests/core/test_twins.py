@@ -27,6 +27,7 @@ NAMES = {
     "AsyncByteStream": "SyncByteStream",
     "AsyncHTTPConnection": "HTTPConnection",
     "AsyncIterable": "Iterable",
+    "AsyncAnswered": "Answered",
     "AsyncReply": "Reply",
     "AsyncTransport": "Transport",
     "_AsyncStream": "_Stream",
