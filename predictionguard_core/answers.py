@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from predictionguard_core.errors import InvalidResponseError
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from predictionguard_core.calls import AsyncReply, Borrowed, Reply
 
-    Answered = Reply | Borrowed
-    AsyncAnswered = AsyncReply | httpx.Response
+    Answered: TypeAlias = Reply | Borrowed
+    AsyncAnswered: TypeAlias = AsyncReply | httpx.Response
 
 LONGEST_ANSWER = 128 * 1024 * 1024
 """Bytes of a plain answer, unfolded."""
