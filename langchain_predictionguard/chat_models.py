@@ -19,7 +19,7 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from langchain_predictionguard import errors, later
 from langchain_predictionguard.connection import CONFIG
 from langchain_predictionguard.options import Generating
-from predictionguard_core import catalogue
+from predictionguard_core import catalogue, endings
 from predictionguard_core.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ class ChatPredictionGuard(Generating, BaseChatModel):
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
         with errors.mapped():
-            async with contextlib.aclosing(self._async.pieces(self._request(messages, stop, kwargs))) as chunks:
+            async with endings.aclosing(self._async.pieces(self._request(messages, stop, kwargs))) as chunks:
                 made = later.messages.Chunks()
                 async for chunk in chunks:
                     yield made.to_chunk(chunk)

@@ -67,10 +67,13 @@ class Connected(BaseModel):
             if model is not None:
                 options["model"] = model
             with errors.mapped():
+                refused = None
                 try:
                     super().__init__(**options)
                 except ValidationError as error:
-                    raise refusal(error, type(self).model_fields) from None
+                    refused = refusal(error, type(self).model_fields)
+                if refused is not None:  # raised here, so that pydantic's error, which shows the key, is not behind it
+                    raise refused
 
     @model_validator(mode="after")
     def _settle(self) -> Self:

@@ -14,6 +14,7 @@ from langchain_core.outputs import Generation, GenerationChunk, LLMResult
 from langchain_predictionguard import errors
 from langchain_predictionguard.connection import CONFIG
 from langchain_predictionguard.options import Generating
+from predictionguard_core import endings
 from predictionguard_core.wire import ChatChunk, ChatCompletion, CompletionRequest
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ class PredictionGuard(Generating, BaseLLM):
         request = self._request(prompt, stop, kwargs)
         end = _End(request.stop)
         with errors.mapped():
-            async with contextlib.aclosing(self._async.complete_stream(request)) as chunks:
+            async with endings.aclosing(self._async.complete_stream(request)) as chunks:
                 async for chunk in chunks:
                     made = _to_chunk(chunk, end)
                     if run_manager:

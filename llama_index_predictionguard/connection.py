@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 from llama_index.core.schema import BaseComponent
@@ -57,10 +58,13 @@ class Connected(BaseComponent):
         unknown = sorted(fields.keys() - type(self).model_fields.keys())
         if unknown:
             raise ConfigurationError(no_such(unknown[0], type(self).model_fields))
+        refused = None
         try:
             super().__init__(**fields)
         except ValidationError as error:
-            raise refusal(error, type(self).model_fields) from None
+            refused = refusal(error, type(self).model_fields)
+        if refused is not None:  # raised here, so that pydantic's own error, which shows the key, is not behind it
+            raise refused
         resolved = settings.resolve(self.api_key, self.base_url, timeout=self.timeout, max_retries=self.max_retries)
         self.api_key, self.base_url = resolved.api_key, resolved.base_url
         self.timeout, self.max_retries = resolved.timeout, resolved.max_retries
@@ -92,6 +96,16 @@ class Connected(BaseComponent):
             )
             self._made = made = (now, clients)
         return made[1]  # type: ignore[no-any-return]
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, SecretStr(value) if name == "api_key" and isinstance(value, str) else value)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy with other fields. A key that is given as text is hidden in it, too."""
+        twin = super().model_copy(deep=deep)
+        for name, value in (update or {}).items():
+            setattr(twin, name, value)
+        return twin
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
         memo = {} if memo is None else memo

@@ -6,7 +6,6 @@ the rest. The caller's messages are never edited.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import AsyncGenerator, Generator, Iterator, Sequence
 from typing import Any, Literal
 
@@ -24,7 +23,7 @@ from llama_index.core.base.llms.types import (
 
 from llama_index_predictionguard import tools
 from llama_index_predictionguard.pictures import Picture, block_source, document_parts
-from predictionguard_core import wire
+from predictionguard_core import endings, wire
 from predictionguard_core.errors import ContentError, UnsupportedContentError
 from predictionguard_core.events import Piece
 from predictionguard_core.quick import like
@@ -190,16 +189,16 @@ def to_response(completion: wire.ChatCompletion) -> ChatResponse:
 def to_chunks(chunks: Generator[Piece, None, None]) -> Generator[ChatResponse, None, None]:
     """LlamaIndex's stream: each response has the `delta` and all that was said so far; the last one has the facts."""
     answer = Answer()
-    with contextlib.closing(chunks):
-        for chunk in chunks:
+    with endings.closing(chunks) as each:
+        for chunk in each:
             yield answer.to_chunk(chunk)
 
 
 async def ato_chunks(chunks: AsyncGenerator[Piece, None]) -> AsyncGenerator[ChatResponse, None]:
     """`to_chunks`, asynchronous."""
     answer = Answer()
-    async with contextlib.aclosing(chunks):
-        async for chunk in chunks:
+    async with endings.aclosing(chunks) as each:
+        async for chunk in each:
             yield answer.to_chunk(chunk)
 
 

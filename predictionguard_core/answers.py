@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from predictionguard_core.errors import InvalidResponseError
 
 if TYPE_CHECKING:
     import httpx
 
-    from predictionguard_core.calls import AsyncReply, Reply
+    from predictionguard_core.calls import AsyncReply, Borrowed, Reply
+
+    Answered: TypeAlias = Reply | Borrowed
+    AsyncAnswered: TypeAlias = AsyncReply | httpx.Response
 
 LONGEST_ANSWER = 128 * 1024 * 1024
 """Bytes of a plain answer, unfolded."""
@@ -23,20 +26,20 @@ LONGEST_ANSWER = 128 * 1024 * 1024
 _CODINGS = ("", "identity", "gzip", "deflate")
 
 
-def pieces(response: Reply | httpx.Response) -> Generator[bytes, None, None]:
+def pieces(response: Answered) -> Generator[bytes, None, None]:
     # In pieces, unfolded. Raises `InvalidResponseError` for a coding that was not asked for.
     _check_coding(response.headers)
     found: Any = response.iter_bytes()  # a generator, whoever made the response
     return found  # type: ignore[no-any-return]
 
 
-def async_pieces(response: AsyncReply | httpx.Response) -> AsyncGenerator[bytes, None]:
+def async_pieces(response: AsyncAnswered) -> AsyncGenerator[bytes, None]:
     _check_coding(response.headers)
     found: Any = response.aiter_bytes()
     return found  # type: ignore[no-any-return]
 
 
-def whole(response: Reply | httpx.Response, check: Callable[[], None]) -> bytes:
+def whole(response: Answered, check: Callable[[], None]) -> bytes:
     # `check` is called between the pieces. Raises `InvalidResponseError` if they are too many.
     collected = _Collected(response.headers)
     with contextlib.closing(pieces(response)) as found:
@@ -46,7 +49,7 @@ def whole(response: Reply | httpx.Response, check: Callable[[], None]) -> bytes:
     return collected.joined()
 
 
-async def async_whole(response: AsyncReply | httpx.Response, check: Callable[[], None]) -> bytes:
+async def async_whole(response: AsyncAnswered, check: Callable[[], None]) -> bytes:
     collected = _Collected(response.headers)
     async with contextlib.aclosing(async_pieces(response)) as found:
         async for piece in found:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import threading
 from collections.abc import AsyncIterator, Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import httpcore
 import httpx
 
 from predictionguard_core.steps import Call
+
+# Seconds that a closing in another thread is waited for.
+_PATIENCE = 0.25
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -85,6 +89,36 @@ class AsyncReply:
     async def aclose(self) -> None:
         """Give the connection back, or close it if the answer was not read to its end."""
         await self._stream.aclose()
+
+
+class Borrowed:
+    """The answer of a user's own client.
+
+    It may be the garbage collector that leaves it, in the midst of a call of the same thread that holds the lock of
+    httpx's pool; a closing that waits for this lock would then wait for ever. So what closes it is another thread, and
+    what would close itself is kept from the collector until then.
+    """
+
+    _kept: ClassVar[set[Iterator[bytes]]] = set()
+
+    def __init__(self, response: httpx.Response) -> None:
+        self.status_code, self.headers, self.is_success = response.status_code, response.headers, response.is_success
+        self._response = response
+        self._pieces = response.iter_bytes()
+        self._kept.add(self._pieces)
+
+    def iter_bytes(self) -> Iterator[bytes]:
+        """The body in pieces, decoded as `Content-Encoding` says. Raises httpx's errors."""
+        for piece in self._pieces:  # not `yield from`, which would close them
+            yield piece
+
+    def close(self) -> None:
+        """Close it. Nothing is left to do if it was read to its end."""
+        if not self._response.is_closed:
+            closer = threading.Thread(target=self._response.close, name="predictionguard-closing", daemon=True)
+            closer.start()
+            closer.join(_PATIENCE)
+        self._kept.discard(self._pieces)
 
 
 def request(call: Call, body: Any) -> httpcore.Request:

@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncGenerator, Generator
 from typing import Any, Self, TypeVar
 
-from predictionguard_core import answers, exchange, later, steps
+from predictionguard_core import answers, endings, exchange, later, steps
 from predictionguard_core.connection import Connection, Opened
 from predictionguard_core.errors import PredictionGuardError
 from predictionguard_core.events import ChunkReader, Chunks, Piece
@@ -63,7 +63,7 @@ class Client(Connection):
         Where the endpoint can't stream (`ChatRequest.can_stream`), the plain answer comes as one chunk.
         """
         made = Chunks()
-        with contextlib.closing(self.pieces(request)) as pieces:
+        with endings.closing(self.pieces(request)) as pieces:
             for piece in pieces:
                 yield made.chunk(piece)
 
@@ -73,7 +73,7 @@ class Client(Connection):
             yield self.chat(request).as_chunk()
             return
         flow = exchange.chat_stream(request, self._policy, self._settings.max_retries)
-        with contextlib.closing(self._pieces(flow)) as pieces:
+        with endings.closing(self._pieces(flow)) as pieces:
             for piece in pieces:
                 yield piece
 
@@ -87,7 +87,7 @@ class Client(Connection):
             yield self.complete(request).as_chunk()
             return
         made, flow = Chunks(), exchange.complete_stream(request, self._settings.max_retries)
-        with contextlib.closing(self._pieces(flow)) as pieces:
+        with endings.closing(self._pieces(flow)) as pieces:
             for piece in pieces:
                 yield made.chunk(piece)
 
@@ -166,8 +166,8 @@ class Client(Connection):
                 return later.downloads.fetch_all(step.urls, step.policy)
 
     def _send(self, send: steps.Send) -> steps.Answer:
+        later.pools.check_open(self._own)
         client = self._own or later.pools.shared_client(self)
-        later.pools.check_open(client)
         timeout = self._settings.timeout
         with later.guards.mapped(self.base_url, timeout):
             with later.guards.limit(timeout) as limit:
@@ -199,7 +199,7 @@ class AsyncClient(Connection):
         Where the endpoint can't stream (`ChatRequest.can_stream`), the plain answer comes as one chunk.
         """
         made = Chunks()
-        async with contextlib.aclosing(self.pieces(request)) as pieces:
+        async with endings.aclosing(self.pieces(request)) as pieces:
             async for piece in pieces:
                 yield made.chunk(piece)
 
@@ -209,7 +209,7 @@ class AsyncClient(Connection):
             yield (await self.chat(request)).as_chunk()
             return
         flow = exchange.chat_stream(request, self._policy, self._settings.max_retries)
-        async with contextlib.aclosing(self._pieces(flow)) as pieces:
+        async with endings.aclosing(self._pieces(flow)) as pieces:
             async for piece in pieces:
                 yield piece
 
@@ -223,7 +223,7 @@ class AsyncClient(Connection):
             yield (await self.complete(request)).as_chunk()
             return
         made, flow = Chunks(), exchange.complete_stream(request, self._settings.max_retries)
-        async with contextlib.aclosing(self._pieces(flow)) as pieces:
+        async with endings.aclosing(self._pieces(flow)) as pieces:
             async for piece in pieces:
                 yield made.chunk(piece)
 
@@ -302,8 +302,8 @@ class AsyncClient(Connection):
                 return await later.downloads.async_fetch_all(step.urls, step.policy)
 
     async def _send(self, send: steps.Send) -> steps.Answer:
+        later.pools.check_open(self._own)
         client = self._own or await later.pools.shared_async_client(self)
-        later.pools.check_open(client)
         timeout = self._settings.timeout
         with later.guards.mapped(self.base_url, timeout):
             async with later.guards.async_limit(timeout) as limit:

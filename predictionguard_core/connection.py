@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from typing import Any, Self
 
 from predictionguard_core import settings, steps
-from predictionguard_core.errors import APIStatusError, PredictionGuardError
+from predictionguard_core.errors import PredictionGuardError
 from predictionguard_core.policy import ImagePolicy
 from predictionguard_core.version import __version__
 
 _SHORTEST_SECRET = 6  # what is shorter stands in many a text by chance, and is no secret
+_HIDDEN = "<the api key>"
 _USER_AGENT = f"predictionguard-integrations/{__version__}"
 
 
@@ -93,11 +94,15 @@ class Connection:
             raise
 
     def _without_echo(self, error: PredictionGuardError) -> PredictionGuardError:
-        """The error, without the key that a service may have echoed."""
+        """The error, and those behind it, without the key that a service may have echoed."""
         key = self._settings.api_key.get_secret_value()
-        if isinstance(error, APIStatusError) and len(key) >= _SHORTEST_SECRET and key in error.message:
-            error.message = error.message.replace(key, "<the api key>")
-            error.args = (error.message,)
+        each: BaseException | None = error if len(key) >= _SHORTEST_SECRET else None
+        while each is not None:
+            told = {name: text for name, text in vars(each).items() if isinstance(text, str) and key in text}
+            vars(each).update({name: text.replace(key, _HIDDEN) for name, text in told.items()})
+            if any(isinstance(text, str) and key in text for text in each.args):
+                each.args = tuple(text.replace(key, _HIDDEN) if isinstance(text, str) else text for text in each.args)
+            each = each.__cause__ or each.__context__
         return error
 
     def _call(self, send: steps.Send) -> steps.Call:

@@ -7,8 +7,10 @@ httpx bounds each wait by itself: a server that sends a byte now and then holds 
 from __future__ import annotations
 
 import contextvars
+import os
 import ssl
 import time
+import weakref
 from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, Self
@@ -34,10 +36,30 @@ class deadline:  # noqa: N801 - used as a block
         _deadline.reset(self._token)
 
 
-class Backend(httpcore.SyncBackend):
-    """Makes connections that heed `deadline`. `stream` is the last one made."""
+# All that may have a connection open. Each is held by its connection.
+_backends: weakref.WeakSet[Backend | AsyncBackend] = weakref.WeakSet()
 
-    stream: httpcore.NetworkStream | None = None
+
+def let_go() -> None:
+    """In a child after a fork: put `/dev/null` in the place of the parent's connections.
+
+    Only this process's hold on them ends. What the child has inherited can neither read what is meant for the parent
+    nor keep open what the parent closes, and may itself be closed at any time.
+    """
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for backend in list(_backends):
+        connected: Any = backend.stream and backend.stream.get_extra_info("socket")
+        if connected is not None and connected.fileno() >= 0:
+            os.dup2(nothing, connected.fileno(), inheritable=False)
+    os.close(nothing)
+
+
+class Backend(httpcore.SyncBackend):
+    """Makes a connection that heeds `deadline`: `stream`."""
+
+    def __init__(self) -> None:
+        self.stream: httpcore.NetworkStream | None = None
+        _backends.add(self)
 
     def connect_tcp(
         self,
@@ -54,9 +76,11 @@ class Backend(httpcore.SyncBackend):
 
 
 class AsyncBackend(httpcore.AnyIOBackend):
-    """Makes connections of the running event loop. `stream` is the last one made."""
+    """Makes a connection of the running event loop: `stream`."""
 
-    stream: httpcore.AsyncNetworkStream | None = None
+    def __init__(self) -> None:
+        self.stream: httpcore.AsyncNetworkStream | None = None
+        _backends.add(self)
 
     async def connect_tcp(self, *args: Any, **options: Any) -> httpcore.AsyncNetworkStream:
         """Connect. Raises httpcore's errors."""
@@ -78,7 +102,8 @@ class _Timed(httpcore.NetworkStream):
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.NetworkStream:
         timeout = _left(timeout, httpcore.ConnectTimeout)
-        return _Timed(self._stream.start_tls(ssl_context, server_hostname, timeout))
+        self._stream = self._stream.start_tls(ssl_context, server_hostname, timeout)
+        return self
 
     def get_extra_info(self, info: str) -> Any:
         return self._stream.get_extra_info(info)

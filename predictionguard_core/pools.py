@@ -21,7 +21,8 @@ from typing import Any
 
 import httpx
 
-from predictionguard_core.calls import AsyncReply, Reply
+from predictionguard_core import deadlines
+from predictionguard_core.calls import AsyncReply, Borrowed, Reply
 from predictionguard_core.errors import (
     ConfigurationError,
 )
@@ -68,6 +69,7 @@ def _start_anew() -> None:
     # Kept, not dropped: what the parent has open is the parent's to close.
     _inherited.append(_registry)
     _registry = _Registry()
+    deadlines.let_go()
 
 
 if hasattr(os, "register_at_fork"):
@@ -161,12 +163,12 @@ async def release_async_client(user: object) -> None:
             await held.keeper.aclose()
 
 
-def opened(client: AnyClient, call: Call, body: Body | None) -> Reply | httpx.Response:
+def opened(client: AnyClient, call: Call, body: Body | None) -> Reply | Borrowed:
     """Send a request, and wait for the head of its answer. Raises httpx's errors."""
     content = _in_one_piece(body) or body
     if isinstance(client, Transport):
         return client.send(call, content)
-    return client.send(client.build_request(content=content, **_for_httpx(call)), stream=True)
+    return Borrowed(client.send(client.build_request(content=content, **_for_httpx(call)), stream=True))
 
 
 async def async_opened(client: AnyAsyncClient, call: Call, body: Body | None) -> AsyncReply | httpx.Response:
@@ -192,8 +194,8 @@ async def _async_pieces(body: Body) -> AsyncIterator[bytes]:
         yield piece
 
 
-def check_open(client: AnyClient | AnyAsyncClient) -> None:
-    if client.is_closed:
+def check_open(own: httpx.Client | httpx.AsyncClient | None) -> None:
+    if own is not None and own.is_closed:
         raise ConfigurationError("the http client that was given is closed; give an open one, or none")
 
 

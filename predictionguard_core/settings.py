@@ -53,6 +53,8 @@ def resolve(
 
 def _key(given: str | SecretStr | None) -> SecretStr:
     text = given.get_secret_value() if isinstance(given, SecretStr) else given
+    if text is not None and not isinstance(text, str):
+        raise ConfigurationError(f"api_key: give text, not {type(text).__name__}")
     text = (text or os.environ.get(API_KEY_VARIABLE) or "").strip()
     if not text:
         raise ConfigurationError(

@@ -53,7 +53,7 @@ class Call:
 
     method: str
     url: str
-    headers: dict[str, str]
+    headers: dict[str, str] = dataclasses.field(repr=False)  # the key is among them
     timeout: float
     connect_timeout: float
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
-import queue
 import ssl
 import time
 import urllib.request
@@ -26,6 +25,7 @@ import httpx
 
 from predictionguard_core.calls import AsyncReply, Reply, lowered, mapped, request
 from predictionguard_core.deadlines import AsyncBackend, Backend
+from predictionguard_core.slots import async_slots, async_take, give, slots, take
 from predictionguard_core.steps import Call
 
 Origin = tuple[bytes, bytes, int | None]
@@ -52,7 +52,7 @@ class Transport(httpx.BaseTransport):
         self.is_closed = False
         self._tls = tls
         self._kept = _Kept(limits)
-        self._slots = _slots(limits)
+        self._slots = slots(limits)
 
     def send(self, call: Call, body: bytes | Iterable[bytes] | None) -> Reply:
         """Send a request, and wait for the head of its answer. Raises httpx's errors."""
@@ -65,15 +65,14 @@ class Transport(httpx.BaseTransport):
         return httpx.Response(got.status, headers=got.headers, stream=stream, extensions=got.extensions)
 
     def close(self) -> None:
-        """Close every connection that is not in use; the others follow when they are given back."""
+        """Close every connection that is not in use; the others, and those of later calls, follow after their call."""
         self.is_closed = True
-        for connection in self._kept.dropped():
-            connection.close()
+        _shut(*self._kept.dropped())
 
     def _sent(self, request: httpcore.Request) -> tuple[httpcore.Response, _Stream]:
         connect_timeout = request.extensions["timeout"]["connect"]
         with mapped():
-            _take(self._slots, connect_timeout)
+            take(self._slots, connect_timeout)
             backend, connection = None, None
             try:
                 origin = _origin(request.url)
@@ -88,18 +87,20 @@ class Transport(httpx.BaseTransport):
             except BaseException:
                 # Whatever it was: this connection serves nobody any more.
                 try:
-                    _shut(connection, backend)
+                    _shut(connection, backend.stream if backend else None)
                 finally:
-                    _give(self._slots)
+                    give(self._slots)
                 raise
+            self._kept.lent.add(connection)
             return got, _Stream(self, origin, connection, got)
 
     def _given_back(self, origin: Origin, connection: httpcore.HTTPConnection) -> None:
         try:
-            for other in self._kept.given_back(origin, connection, is_closed=self.is_closed):
-                _shut(other)
+            old = self._kept.given_back(origin, connection)
+            old += self._kept.dropped() if self.is_closed else []  # closed perhaps since just now
+            _shut(*old)
         finally:
-            _give(self._slots)
+            give(self._slots)
 
 
 class AsyncTransport(httpx.AsyncBaseTransport):
@@ -109,7 +110,7 @@ class AsyncTransport(httpx.AsyncBaseTransport):
         self.is_closed = False
         self._tls = tls
         self._kept = _Kept(limits)
-        self._slots = _async_slots(limits)
+        self._slots = async_slots(limits)
 
     async def send(self, call: Call, body: bytes | AsyncIterable[bytes] | None) -> AsyncReply:
         """Send a request, and wait for the head of its answer. Raises httpx's errors."""
@@ -122,15 +123,14 @@ class AsyncTransport(httpx.AsyncBaseTransport):
         return httpx.Response(got.status, headers=got.headers, stream=stream, extensions=got.extensions)
 
     async def aclose(self) -> None:
-        """Close every connection that is not in use; the others follow when they are given back."""
+        """Close every connection that is not in use; the others, and those of later calls, follow after their call."""
         self.is_closed = True
-        for connection in self._kept.dropped():
-            await connection.aclose()
+        await _async_shut(*self._kept.dropped())
 
     async def _sent(self, request: httpcore.Request) -> tuple[httpcore.Response, _AsyncStream]:
         connect_timeout = request.extensions["timeout"]["connect"]
         with mapped():
-            await _async_take(self._slots, connect_timeout)
+            await async_take(self._slots, connect_timeout)
             backend, connection = None, None
             try:
                 origin = _origin(request.url)
@@ -145,18 +145,20 @@ class AsyncTransport(httpx.AsyncBaseTransport):
             except BaseException:
                 # Whatever it was: this connection serves nobody any more.
                 try:
-                    await _async_shut(connection, backend)
+                    await _async_shut(connection, backend.stream if backend else None)
                 finally:
-                    _give(self._slots)
+                    give(self._slots)
                 raise
+            self._kept.lent.add(connection)
             return got, _AsyncStream(self, origin, connection, got)
 
     async def _given_back(self, origin: Origin, connection: httpcore.AsyncHTTPConnection) -> None:
         try:
-            for other in self._kept.given_back(origin, connection, is_closed=self.is_closed):
-                await _async_shut(other)
+            old = self._kept.given_back(origin, connection)
+            old += self._kept.dropped() if self.is_closed else []  # closed perhaps since just now
+            await _async_shut(*old)
         finally:
-            _give(self._slots)
+            give(self._slots)
 
 
 class _Stream(httpx.SyncByteStream):
@@ -216,6 +218,8 @@ class _Kept:
         self.seconds = limits.keepalive_expiry
         self._most = limits.max_keepalive_connections
         self._rows: dict[Origin, collections.deque[tuple[float, Any]]] = {}
+        # Those in use: if a stream and its socket were garbage together, the socket might be finalised first, and warn.
+        self.lent: set[Any] = set()
 
     def taken(self, origin: Origin) -> Any:
         """The connection that was used last; None if there is none. Any thread may ask at any moment."""
@@ -224,9 +228,10 @@ class _Kept:
         except (KeyError, IndexError):
             return None
 
-    def given_back(self, origin: Origin, connection: Any, *, is_closed: bool) -> list[Any]:
+    def given_back(self, origin: Origin, connection: Any) -> list[Any]:
         """Keep a connection that can be used again. Those that have to be closed instead come back."""
-        if is_closed or not connection.is_idle() or _holds_more(connection):
+        self.lent.discard(connection)
+        if not connection.is_idle() or _holds_more(connection):
             return [connection]
         row, now = self._rows.setdefault(origin, collections.deque()), time.monotonic()
         row.append((now, connection))
@@ -240,8 +245,12 @@ class _Kept:
 
     def dropped(self) -> list[Any]:
         """All of them, which are kept no more."""
-        rows, self._rows = self._rows, {}
-        return [connection for row in rows.values() for _, connection in row]
+        dropped: list[Any] = []
+        for row in list(self._rows.values()):
+            with contextlib.suppress(IndexError):
+                while True:
+                    dropped.append(row.popleft()[1])
+        return dropped
 
 
 def _holds_more(connection: Any) -> bool:
@@ -251,66 +260,23 @@ def _holds_more(connection: Any) -> bool:
     return http is not None and http.trailing_data[0] != b""
 
 
-def _shut(connection: httpcore.HTTPConnection | None, backend: Backend | None = None) -> None:
-    """Close a connection, and its stream where it has not got hold of that yet."""
-    for each in (connection, backend.stream if backend else None):
-        if each is not None:
-            each.close()
+def _shut(*streams: Any) -> None:
+    """Close connections, and the streams of those that have not got hold of them yet."""
+    with contextlib.ExitStack() as stack:
+        for each in filter(None, streams):
+            stack.callback(each.close)
 
 
-async def _async_shut(connection: httpcore.AsyncHTTPConnection | None, backend: AsyncBackend | None = None) -> None:
+async def _async_shut(*streams: Any) -> None:
     """The same; a call that is cancelled does not cancel this, too."""
 
     async def close() -> None:
-        for each in (connection, backend.stream if backend else None):
-            if each is not None:
-                await each.aclose()
+        async with contextlib.AsyncExitStack() as stack:
+            for each in filter(None, streams):
+                stack.push_async_callback(each.aclose)
 
-    await asyncio.shield(close())
-
-
-def _slots(limits: httpx.Limits) -> queue.SimpleQueue[None] | None:
-    # A queue, as its `put` is the one way back that the garbage collector may take at any moment.
-    if limits.max_connections is None:
-        return None
-    slots: queue.SimpleQueue[None] = queue.SimpleQueue()
-    for _ in range(limits.max_connections):
-        slots.put(None)
-    return slots
-
-
-def _async_slots(limits: httpx.Limits) -> asyncio.Queue[None] | None:
-    if limits.max_connections is None:
-        return None
-    slots: asyncio.Queue[None] = asyncio.Queue()
-    for _ in range(limits.max_connections):
-        slots.put_nowait(None)
-    return slots
-
-
-def _take(slots: queue.SimpleQueue[None] | None, seconds: float | None) -> None:
-    if slots is not None:
-        try:
-            slots.get(timeout=seconds)
-        except queue.Empty:
-            raise httpx.PoolTimeout("every connection is in use") from None
-
-
-async def _async_take(slots: asyncio.Queue[None] | None, seconds: float | None) -> None:
-    if slots is not None:
-        try:
-            slots.get_nowait()
-        except asyncio.QueueEmpty:
-            try:
-                async with asyncio.timeout(seconds):
-                    await slots.get()
-            except TimeoutError:
-                raise httpx.PoolTimeout("every connection is in use") from None
-
-
-def _give(slots: queue.SimpleQueue[None] | asyncio.Queue[None] | None) -> None:
-    if slots is not None:
-        slots.put_nowait(None)
+    if streams:
+        await asyncio.shield(close())
 
 
 def _origin(url: httpcore.URL) -> Origin:

@@ -41,6 +41,8 @@ FLOORS = [
         "settings",
         "fetch",
         "deadlines",
+        "endings",
+        "slots",
     },
     {"calls"},
     {"answers", "transports"},

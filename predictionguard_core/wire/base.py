@@ -51,11 +51,13 @@ class Request(Sent):
     """A whole request. A bad option is a `ConfigurationError`, a bad message a `ContentError` with its place."""
 
     def __init__(self, **fields: Any) -> None:
+        refused = None
         try:
             super().__init__(**fields)
         except ValidationError as error:
-            # `from None`: pydantic's own text would be echoed in every traceback, and says nothing more.
-            raise refusal(error, type(self).model_fields) from None
+            refused = refusal(error, type(self).model_fields)
+        if refused is not None:  # raised here, so that pydantic's error, which shows what was given, is not behind it
+            raise refused
 
 
 class Received(BaseModel):
@@ -145,9 +147,12 @@ def unknown(name: str, known: Iterable[str]) -> str:
 
 def _most_telling(error: ValidationError) -> tuple[ErrorDetails, str]:
     # Where a value may be one of several things, the complaint that got furthest is about the one that was meant.
-    details = error.errors(include_input=False, include_url=False, include_context=False)
+    details = error.errors(include_input=False, include_url=False)
     detail = max(details, key=lambda each: len(each["loc"]))
     where = ".".join(str(step) for step in detail["loc"] if "[" not in str(step) and step not in _PLAIN)
     said = _SAID.get(detail["type"], detail["msg"])
+    tag = str(detail.get("ctx", {}).get("tag", ""))
+    if len(tag) > _LONGEST_NAME:  # a picture may have come to stand where a name is meant
+        said = said.replace(tag, f"{tag[:_LONGEST_NAME]}…")
     text = f"{where}: {said}" if where else said
     return detail, text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}…"

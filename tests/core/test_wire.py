@@ -168,7 +168,7 @@ class TestOptions:
         with pytest.raises(ConfigurationError) as caught:
             request(stop={"secret": "s3cr3t"}, temperature="s3cr3t")
         assert "s3cr3t" not in str(caught.value) + repr(caught.value)
-        assert caught.value.__suppress_context__
+        assert caught.value.__cause__ is caught.value.__context__ is None
 
     @pytest.mark.parametrize("checks", [InputChecks, OutputChecks])
     def test_checks_refuse_unknown_fields_by_themselves(self, checks: Any) -> None:

@@ -1,0 +1,106 @@
+"""The echo, and what this process has open to it."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import http.client
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from predictionguard_core import Client
+
+_SETTLED = 30.0
+"""Seconds after which what is still open is open for good. Generous: a machine may be slow."""
+
+
+class Echo:
+    """`echo.py`, running."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}"
+
+    def _told(self, path: str) -> Any:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=_SETTLED)
+        try:
+            connection.request("GET", path)
+            return json.loads(connection.getresponse().read())
+        finally:
+            connection.close()
+
+    @property
+    def open(self) -> int:
+        """How many connections the server has open, from anywhere."""
+        return int(self._told("/open"))
+
+    def seen(self) -> list[dict[str, Any]]:
+        """The requests since this was last asked: `connection`, `marker`, `path`."""
+        seen: list[dict[str, Any]] = self._told("/seen")
+        return seen
+
+    def sockets(self) -> int:
+        """How many sockets of this process are connected to the server."""
+        return sum(_peer(number) == self.port for number, what in descriptors().items() if what.startswith("socket:"))
+
+    def settles(self, most: int = 0) -> None:
+        """Wait until no more than so many connections are open, here and there."""
+        eventually(lambda: self.sockets() <= most and self.open <= most)
+
+
+def descriptors() -> dict[int, str]:
+    """What each descriptor of this process is."""
+    found = {}
+    for each in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):  # the one that the listing itself had open
+            found[int(each)] = os.readlink(f"/proc/self/fd/{each}")
+    return found
+
+
+def _peer(descriptor: int) -> int | None:
+    """The port at the other end of a connection."""
+    with contextlib.suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as other:
+        name = other.getpeername()
+        return int(name[1]) if isinstance(name, tuple) else None
+    return None
+
+
+def eventually(holds: Callable[[], bool]) -> None:
+    """Wait for something that takes a moment."""
+    end = time.monotonic() + _SETTLED
+    while not holds():
+        assert time.monotonic() < end, "it did not come to that"
+        time.sleep(0.01)
+
+
+@pytest.fixture(scope="session")
+def _server() -> Iterator[Echo]:
+    command = [sys.executable, str(Path(__file__).with_name("echo.py"))]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin
+        assert process.stdout
+        yield Echo(int(process.stdout.readline()))
+        process.stdin.close()
+
+
+@pytest.fixture
+def echo(_server: Echo) -> Iterator[Echo]:
+    """The echo, to which nothing is open: nor shall anything be after the test, once the last user has closed."""
+    yield _server
+    with Client("the-last-user"):
+        pass
+    if _server.sockets():
+        gc.collect()
+        with Client("the-last-user"):
+            pass
+    _server.settles()
+    _server.seen()

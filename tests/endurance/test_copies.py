@@ -1,0 +1,116 @@
+"""Copies of every kind, made while connections are open and a stream runs: they work, and leave the first alone."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import pickle
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import cloudpickle
+import httpx
+import pytest
+
+from tests.endurance.conftest import Echo
+from tests.endurance.kinds import ASYNC_STREAMS, KEY, KINDS, STREAMS, Kind
+
+WAYS: dict[str, Callable[[Any], Any]] = {
+    "copy": copy.copy,
+    "deepcopy": copy.deepcopy,
+    "pickle": lambda model: pickle.loads(pickle.dumps(model)),
+    "cloudpickle": lambda model: cloudpickle.loads(cloudpickle.dumps(model)),
+    "a closure": lambda model: cloudpickle.loads(cloudpickle.dumps(lambda: model))(),
+    "twice": lambda model: pickle.loads(pickle.dumps(copy.deepcopy(pickle.loads(pickle.dumps(model))))),
+}
+EACH_WAY = pytest.mark.parametrize("way", WAYS)
+
+
+@pytest.fixture(autouse=True)
+def _a_worker_has_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREDICTIONGUARD_API_KEY", KEY)
+
+
+def asked(kind: Kind, model: Any, number: int) -> set[int]:
+    answers = set()
+    if kind.ask:
+        answers.add(kind.ask(model, number))
+    if kind.aask:
+        answers.add(asyncio.run(_awaited(kind.aask(model, number))))
+    return answers
+
+
+async def _awaited(work: Any) -> Any:
+    return await work
+
+
+@EACH_WAY
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_while_connections_are_open(kind: Kind, way: str, echo: Echo) -> None:
+    model = kind.make(echo.url)
+    assert asked(kind, model, 1) == {1}
+    twin = WAYS[way](model)
+    assert type(twin) is type(model)
+    assert twin is not model
+    with ThreadPoolExecutor(2) as threads:
+        one, other = threads.submit(asked, kind, model, 2), threads.submit(asked, kind, twin, 3)
+        assert (one.result(), other.result()) == ({2}, {3})
+    if hasattr(twin, "close"):
+        twin.close()
+    assert asked(kind, model, 4) == {4}
+    assert asked(kind, twin, 5) == {5}
+
+
+@EACH_WAY
+@pytest.mark.parametrize("kind", STREAMS, ids=str)
+def test_while_a_stream_runs(kind: Kind, way: str, echo: Echo) -> None:
+    assert kind.stream
+    model = kind.make(f"{echo.url}/slow")
+    chunks = iter(kind.stream(model, 123456))
+    heard = next(chunks)
+    twin = WAYS[way](model)
+    assert "".join(kind.stream(twin, 77)) == "77"
+    if hasattr(twin, "close"):
+        twin.close()
+    assert heard + "".join(chunks) == "123456"
+
+
+@EACH_WAY
+@pytest.mark.parametrize("kind", ASYNC_STREAMS, ids=str)
+def test_while_an_asynchronous_stream_runs(kind: Kind, way: str, echo: Echo) -> None:
+    async def ask() -> str:
+        assert kind.astream
+        model = kind.make(f"{echo.url}/slow")
+        chunks = aiter(kind.astream(model, 123456))
+        heard = await anext(chunks)
+        twin = WAYS[way](model)
+        assert "".join([each async for each in kind.astream(twin, 77)]) == "77"
+        if hasattr(twin, "aclose"):
+            await twin.aclose()
+        return heard + "".join([each async for each in chunks])
+
+    assert asyncio.run(ask()) == "123456"
+
+
+@EACH_WAY
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_a_client_of_ones_own_goes_into_a_copy_and_stays_out_of_a_pickle(kind: Kind, way: str, echo: Echo) -> None:
+    used: list[str] = []
+
+    async def note(request: httpx.Request) -> None:
+        used.append("async")
+
+    async def ask_both(own: httpx.Client) -> None:
+        async with httpx.AsyncClient(event_hooks={"request": [note]}) as async_own:
+            given = {name: each for name, each in zip(kind.own, (own, async_own), strict=True) if name}
+            twin = WAYS[way](kind.make(echo.url, **given))
+            if kind.aask:
+                assert await kind.aask(twin, 6) == 6
+            if kind.ask:
+                assert await asyncio.to_thread(kind.ask, twin, 7) == 7
+
+    with httpx.Client(event_hooks={"request": [lambda _: used.append("sync")]}) as own:
+        asyncio.run(ask_both(own))
+    goes_along = {colour for colour, ask in (("sync", kind.ask), ("async", kind.aask)) if ask}
+    assert set(used) == (goes_along if way in ("copy", "deepcopy") else set())
