@@ -1,7 +1,6 @@
 """Prediction Guard for LangChain."""
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 try:
     import langchain_core  # noqa: F401
@@ -11,6 +10,7 @@ except ModuleNotFoundError as error:
 
 from langchain_predictionguard import errors
 from langchain_predictionguard.errors import *  # noqa: F403
+from predictionguard_core import lazy
 from predictionguard_core.version import __version__
 
 if TYPE_CHECKING:
@@ -44,11 +44,7 @@ _LATER = {
     "OutputChecks": "predictionguard_core.wire",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _LATER:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_LATER[name]), name)
+__getattr__ = lazy.attributes(__name__, _LATER)
 
 
 def __dir__() -> list[str]:

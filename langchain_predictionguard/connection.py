@@ -12,14 +12,13 @@ from pydantic import (
     Field,
     PrivateAttr,
     SecretStr,
-    ValidationError,
     model_validator,
 )
 
 from langchain_predictionguard import errors, later
 from predictionguard_core import settings
 from predictionguard_core.policy import ImagePolicy
-from predictionguard_core.wire.base import refusal
+from predictionguard_core.wire.base import checked
 
 if TYPE_CHECKING:
     import httpx
@@ -67,13 +66,7 @@ class Connected(BaseModel):
             if model is not None:
                 options["model"] = model
             with errors.mapped():
-                refused = None
-                try:
-                    super().__init__(**options)
-                except ValidationError as error:
-                    refused = refusal(error, type(self).model_fields)
-                if refused is not None:  # raised here, so that pydantic's error, which shows the key, is not behind it
-                    raise refused
+                checked(super().__init__, options, type(self).model_fields)
 
     @model_validator(mode="after")
     def _settle(self) -> Self:

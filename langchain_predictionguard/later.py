@@ -5,8 +5,9 @@ Importing this package shall cost little over LangChain's own base class.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from predictionguard_core import lazy
 
 if TYPE_CHECKING:
     from langchain_predictionguard import blocks as blocks
@@ -25,14 +26,9 @@ _MODULES = {
     "wire": "predictionguard_core.wire",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return globals().setdefault(name, importlib.import_module(_MODULES[name]))
+__getattr__ = lazy.modules(__name__, _MODULES)
 
 
 def load() -> None:
     """Load what every call needs, so that none has to, least of all on an event loop."""
-    for name in ("blocks", "messages", "client", "wire"):
-        __getattr__(name)
+    lazy.load(__name__, ("blocks", "messages", "client", "wire"))

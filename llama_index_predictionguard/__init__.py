@@ -1,7 +1,6 @@
 """Prediction Guard for LlamaIndex."""
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 try:
     from llama_index.core.base.llms.types import ToolCallBlock  # noqa: F401 - the youngest name that is needed
@@ -11,7 +10,7 @@ except ImportError as error:
         'pip install "predictionguard-integrations[llama-index]"'
     ) from error
 
-from predictionguard_core import errors
+from predictionguard_core import errors, lazy
 from predictionguard_core.errors import *  # noqa: F403
 from predictionguard_core.version import __version__
 
@@ -46,11 +45,7 @@ _LATER = {
     "OutputChecks": "predictionguard_core.wire",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _LATER:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_LATER[name]), name)
+__getattr__ = lazy.attributes(__name__, _LATER)
 
 
 def __dir__() -> list[str]:

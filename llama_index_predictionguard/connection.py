@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 from llama_index.core.schema import BaseComponent
-from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, ValidationError, field_serializer
+from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, field_serializer
 
 from llama_index_predictionguard import later
 from predictionguard_core import settings
 from predictionguard_core.errors import ConfigurationError
 from predictionguard_core.policy import ImagePolicy
-from predictionguard_core.wire.base import refusal
+from predictionguard_core.wire.base import checked
 from predictionguard_core.wire.base import unknown as no_such
 
 if TYPE_CHECKING:
@@ -58,13 +58,7 @@ class Connected(BaseComponent):
         unknown = sorted(fields.keys() - type(self).model_fields.keys())
         if unknown:
             raise ConfigurationError(no_such(unknown[0], type(self).model_fields))
-        refused = None
-        try:
-            super().__init__(**fields)
-        except ValidationError as error:
-            refused = refusal(error, type(self).model_fields)
-        if refused is not None:  # raised here, so that pydantic's own error, which shows the key, is not behind it
-            raise refused
+        checked(super().__init__, fields, type(self).model_fields)
         resolved = settings.resolve(self.api_key, self.base_url, timeout=self.timeout, max_retries=self.max_retries)
         self.api_key, self.base_url = resolved.api_key, resolved.base_url
         self.timeout, self.max_retries = resolved.timeout, resolved.max_retries

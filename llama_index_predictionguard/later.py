@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from predictionguard_core import lazy
 
 if TYPE_CHECKING:
     from llama_index_predictionguard import messages as messages
@@ -18,14 +19,9 @@ _MODULES = {
     "wire": "predictionguard_core.wire",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return globals().setdefault(name, importlib.import_module(_MODULES[name]))
+__getattr__ = lazy.modules(__name__, _MODULES)
 
 
 def load() -> None:
     """Load what every call needs, so that none has to, least of all on an event loop."""
-    for name in _MODULES:
-        __getattr__(name)
+    lazy.load(__name__, _MODULES)

@@ -1,10 +1,9 @@
 """Prediction Guard's vision endpoint, without a framework: the core that both integrations share."""
 
-import importlib
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from predictionguard_core import errors
+from predictionguard_core import errors, lazy
 from predictionguard_core.errors import *  # noqa: F403
 from predictionguard_core.version import __version__
 
@@ -44,11 +43,7 @@ _LATER = {
     "OutputChecks": "wire",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _LATER:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_LATER[name]}"), name)
+__getattr__ = lazy.attributes(__name__, {name: f"{__name__}.{room}" for name, room in _LATER.items()})
 
 
 def __dir__() -> list[str]:

@@ -6,8 +6,9 @@ Importing an adapter, and making a model, shall cost little over the framework.
 from __future__ import annotations
 
 import asyncio
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from predictionguard_core import lazy
 
 if TYPE_CHECKING:
     from predictionguard_core import downloads as downloads
@@ -16,17 +17,12 @@ if TYPE_CHECKING:
 
 _ROOMS = ("guards", "pools", "downloads")
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _ROOMS:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return globals().setdefault(name, importlib.import_module(f"predictionguard_core.{name}"))
+__getattr__ = lazy.modules(__name__, {name: f"predictionguard_core.{name}" for name in _ROOMS})
 
 
 def load() -> None:
     """Load them all."""
-    for name in _ROOMS:
-        __getattr__(name)
+    lazy.load(__name__, _ROOMS)
 
 
 async def async_load() -> None:

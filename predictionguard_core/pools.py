@@ -23,9 +23,7 @@ import httpx
 
 from predictionguard_core import deadlines
 from predictionguard_core.calls import AsyncReply, Borrowed, Reply
-from predictionguard_core.errors import (
-    ConfigurationError,
-)
+from predictionguard_core.errors import ConfigurationError
 from predictionguard_core.steps import Call
 from predictionguard_core.transports import AsyncTransport, Transport, async_transport, transport
 from predictionguard_core.wire import Body

@@ -23,7 +23,7 @@ LONGEST_FILE = 320
 
 # A module imports from floors below its own; beside it stands only what `NEIGHBOURS` allows.
 FLOORS = [
-    {"errors", "version", "catalogue", "quick"},
+    {"errors", "version", "catalogue", "lazy", "quick"},
     {"statuses", "policy"},
     {"wire"},
     {"steps"},

@@ -1,7 +1,8 @@
 """The JSON of each endpoint. What we send refuses unknown fields, what we receive ignores them."""
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from predictionguard_core import lazy
 
 if TYPE_CHECKING:
     from predictionguard_core.wire.base import refusal
@@ -102,7 +103,7 @@ __all__ = [
 
 # Imported by who asks for it: an adapter needs the checks' fields, and nothing else before its first model is made.
 _LATER = {
-    name: module
+    name: f"{__name__}.{module}"
     for module, names in {
         "base": ("refusal",),
         "body": ("Body", "chat_body", "completion_body", "embedding_body", "rerank_body"),
@@ -145,9 +146,4 @@ _LATER = {
     for name in names
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _LATER:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = getattr(importlib.import_module(f"{__name__}.{_LATER[name]}"), name)
-    return globals().setdefault(name, found)
+__getattr__ = lazy.attributes(__name__, _LATER)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -51,13 +51,7 @@ class Request(Sent):
     """A whole request. A bad option is a `ConfigurationError`, a bad message a `ContentError` with its place."""
 
     def __init__(self, **fields: Any) -> None:
-        refused = None
-        try:
-            super().__init__(**fields)
-        except ValidationError as error:
-            refused = refusal(error, type(self).model_fields)
-        if refused is not None:  # raised here, so that pydantic's error, which shows what was given, is not behind it
-            raise refused
+        checked(super().__init__, fields, type(self).model_fields)
 
 
 class Received(BaseModel):
@@ -113,6 +107,17 @@ def check_extra(extra: dict[str, Any] | None, own: Iterable[str]) -> None:
 def with_text_keys(value: Any) -> Any:
     """Token ids may be numbers where JSON will have text."""
     return {str(key): each for key, each in value.items()} if isinstance(value, dict) else value
+
+
+def checked(init: Callable[..., None], fields: dict[str, Any], known: Iterable[str]) -> None:
+    """Call `init` with these fields; pydantic's refusal becomes ours."""
+    refused = None
+    try:
+        init(**fields)
+    except ValidationError as error:
+        refused = refusal(error, known)
+    if refused is not None:  # raised here, so that pydantic's own error, which shows what was given, is not behind it
+        raise refused
 
 
 def refusal(error: ValidationError, known: Iterable[str] = ()) -> ConfigurationError | ContentError:

@@ -18,7 +18,6 @@ NAMES = {
     "aclosing": "closing",
     "asynccontextmanager": "contextmanager",
     "aclose": "close",
-    "aread": "read",
     "aiter": "iter",
     "handle_async_request": "handle_request",
     "__aiter__": "__iter__",
@@ -83,10 +82,6 @@ class Uncoloured(ast.NodeTransformer):
         node.name = NAMES.get(node.name, node.name)
         if ast.get_docstring(node) is not None:
             node.body = node.body[1:]
-        return self.generic_visit(node)
-
-    def visit_comprehension(self, node: ast.comprehension) -> Any:
-        node.is_async = 0
         return self.generic_visit(node)
 
     def visit_Await(self, node: ast.Await) -> Any:
