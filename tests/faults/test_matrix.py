@@ -41,8 +41,12 @@ def _script(does: Any, way: Way) -> Any:
     return way.good if does is GOOD else does() if callable(does) else does
 
 
-def check(fault: Fault, way: Way, met: Met, server: FaultServer) -> None:
-    """What the row promises."""
+def check(fault: Fault, way: Way, met: Met, server: FaultServer, *, crowded: bool = False) -> None:
+    """What the row promises.
+
+    `crowded`: calls wait for each other while they connect, so that one may be late and connect anew. That is a retry
+    as it is promised: a connection that was given up before a request went out on it is not counted.
+    """
     if isinstance(fault.comes_to, str):
         assert (met.error, met.text) == (None, way.text if fault.comes_to == table.TEXT else fault.comes_to)
     else:
@@ -52,7 +56,9 @@ def check(fault: Fault, way: Way, met: Met, server: FaultServer) -> None:
         assert met.text == (fault.heard if way.streams else "")
         assert KEY not in f"{met.error!r} {met.error} {met.error.__cause__!r} {met.error.__context__!r}"
     assert len(server.requests) == fault.requests <= 3
-    assert len(server.connections) == (fault.requests if fault.connections is None else fault.connections)
+    connections = [each for each in server.connections if each.requests or not (crowded and fault.connections is None)]
+    assert len(connections) == (fault.requests if fault.connections is None else fault.connections)
+    assert len(server.connections) <= 3
     assert len({request.body for request in server.requests}) <= 1
     assert (met.sockets, met.tasks) == (0, 0)
     assert met.seconds < LONGEST
@@ -124,15 +130,14 @@ SIDE_BY_SIDE = [
 def test_a_server_that_is_slow(fault: Fault, ways: list[Way]) -> None:
     def one(way: Way) -> tuple[Way, Met, FaultServer]:
         with served(fault, way) as (url, server):
-            met = meet(way, url, server, alone=False, timeout=0.7)
+            met = meet(way, url, server, alone=False, timeout=1.0)
             return way, met, server
 
-    # Not all siblings at once: where they wait for each other to connect, they try again.
     with ThreadPoolExecutor(13) as threads:
         for way, met, server in threads.map(one, ways):
-            check(fault, way, met, server)
+            check(fault, way, met, server, crowded=True)
             if fault.comes_to is APITimeoutError:
-                assert met.seconds >= 0.6
+                assert met.seconds >= 0.9
 
 
 @pytest.mark.parametrize("way", CHAT, ids=lambda way: way.name)
