@@ -2,6 +2,8 @@
 
 LlamaIndex hands the arguments of a call to whoever watches it. Here they are replaced, outside of its decorators, by
 copies in which a mark such as `<image/jpeg 451x300 sha256:…>` stands where the bytes were. Paths and addresses stay.
+
+Where nobody watches, an LLM's calls go past its decorators: an event for each chunk costs more than the chunk.
 """
 
 from __future__ import annotations
@@ -39,13 +41,19 @@ _NESTED = ("content", "cited_content")
 
 
 def chat_call(method: F) -> F:
-    """LlamaIndex's `llm_chat_callback()`, which says nothing of the method's type."""
-    return cast("F", llm_chat_callback()(method))
+    """LlamaIndex's `llm_chat_callback()`, which says nothing of the method's type. `marked` knows the bare method."""
+    return _told(method, llm_chat_callback())
 
 
 def completion_call(method: F) -> F:
-    """LlamaIndex's `llm_completion_callback()`, which says nothing of the method's type."""
-    return cast("F", llm_completion_callback()(method))
+    """LlamaIndex's `llm_completion_callback()`, in the same way."""
+    return _told(method, llm_completion_callback())
+
+
+def _told(method: F, callback: Callable[[F], Any]) -> F:
+    told = callback(method)
+    told.bare = method
+    return cast("F", told)
 
 
 def mark(given: Any) -> str:
@@ -174,7 +182,10 @@ def given(shown: Any) -> Any:
 
 
 def marked(cls: C) -> C:
-    """A decorator of classes: the eight calls of an LLM show marks for pictures to whoever watches."""
+    """A decorator of classes: the eight calls of an LLM show marks for pictures to whoever watches.
+
+    Who begins to watch while a call runs is told of the next one.
+    """
     for name in _CALLS:
         setattr(cls, name, _marking(cls.__dict__[name]))
         setattr(cls, f"a{name}", _amarking(cls.__dict__[f"a{name}"]))
@@ -182,9 +193,13 @@ def marked(cls: C) -> C:
 
 
 def _marking(method: Any) -> Any:
+    unwatched = _unwatched(method)
+
     @functools.wraps(method)
     def outer(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if _is_watched(self) and _shows_pictures(args, kwargs):
+        if not _is_watched(self):
+            return unwatched(self)(*args, **kwargs)
+        if _shows_pictures(args, kwargs):
             args, kwargs = _arguments(args, kwargs, mark)
         return method.__get__(self, type(self))(*args, **kwargs)
 
@@ -192,13 +207,28 @@ def _marking(method: Any) -> Any:
 
 
 def _amarking(method: Any) -> Any:
+    unwatched = _unwatched(method)
+
     @functools.wraps(method)
     async def outer(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if _is_watched(self) and _shows_pictures(args, kwargs):
+        if not _is_watched(self):
+            return await unwatched(self)(*args, **kwargs)
+        if _shows_pictures(args, kwargs):
             args, kwargs = await asyncio.to_thread(_arguments, args, kwargs, mark)  # hashing takes its time
         return await method.__get__(self, type(self))(*args, **kwargs)
 
     return outer
+
+
+def _unwatched(method: Any) -> Callable[[Any], Any]:
+    bare = getattr(method, "bare", method)
+
+    def bound(model: Any) -> Any:
+        # LlamaIndex's decorator also waits for the rate limiter.
+        chosen = method if getattr(model, "rate_limiter", None) is not None else bare
+        return chosen.__get__(model, type(model))
+
+    return bound
 
 
 def _shows_pictures(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
@@ -206,8 +236,8 @@ def _shows_pictures(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
 
 
 def _is_watched(model: Any) -> bool:
-    # A hash of every picture is much work for nobody: LlamaIndex's own handlers, when none is added, do nothing.
-    if model.callback_manager.handlers:
+    # LlamaIndex's own handlers, when none is added, do nothing.
+    if getattr(model.callback_manager, "handlers", None):
         return True
     for dispatcher in root_manager.dispatchers.values():
         for handlers in (dispatcher.event_handlers, dispatcher.span_handlers):

@@ -1,0 +1,74 @@
+"""Calls that nobody watches go past LlamaIndex's decorators: what they answer, and what is still kept to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from llama_index.core.instrumentation import get_dispatcher
+from llama_index.core.llms import ChatMessage
+
+from llama_index_predictionguard import PredictionGuard, traces
+from tests.llama_index.conftest import Watch
+
+ASK = "What is this?"
+HELLO = [ChatMessage(role="user", content="hello")]
+
+
+class Turnstile:
+    """Lets everybody through, and counts them."""
+
+    def __init__(self) -> None:
+        self.passed = 0
+
+    def acquire(self) -> None:
+        self.passed += 1
+
+    async def async_acquire(self) -> None:
+        self.passed += 1
+
+
+async def asked(llm: Any, call: str) -> list[str]:
+    """What one of the eight calls answers, in as many pieces as it came in."""
+    found = getattr(llm, call)([ChatMessage(role="user", content=ASK)] if call.endswith("chat") else ASK)
+    found = await found if call.startswith("a") else found
+    if "stream" not in call:
+        return [str(found)]
+    return [each.delta async for each in found] if call.startswith("a") else [each.delta for each in found]
+
+
+@pytest.mark.parametrize("is_watched", [True, False], ids=["watched", "unwatched"])
+@pytest.mark.parametrize("call", [f"{a}{name}" for a in ("", "a") for name in traces._CALLS])
+async def test_each_call_answers_the_same_whether_or_not_somebody_watches(
+    is_watched: bool, call: str, make: Any, request: pytest.FixtureRequest
+) -> None:
+    unwatched = await asked(make(), call)
+    turnstile = Turnstile()
+    watch = request.getfixturevalue("watch") if is_watched else None
+    assert await asked(make(rate_limiter=turnstile), call) == unwatched
+    assert turnstile.passed == 1
+    if watch is not None:
+        kind = "Chat" if call.endswith("chat") else "Completion"
+        assert len(watch.named(f"LLM{kind}InProgressEvent")) == (len(unwatched) if "stream" in call else 0)
+        assert len(watch.named(f"LLM{kind}EndEvent")) == 1
+
+
+@pytest.mark.parametrize("where", ["root", "llama_index.core.llms.callbacks"])
+def test_a_watcher_is_told_wherever_it_stands(where: str, llm: PredictionGuard) -> None:
+    at, watch = get_dispatcher(where), Watch()
+    before, at.event_handlers = list(at.event_handlers), [*at.event_handlers, watch]
+    try:
+        llm.chat(HELLO)
+    finally:
+        at.event_handlers = before
+    assert [event.class_name() for event in watch.events if "LLMChat" in event.class_name()] == [
+        "LLMChatStartEvent",
+        "LLMChatEndEvent",
+    ]
+
+
+def test_no_event_is_made_where_nobody_watches(llm: PredictionGuard, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[Any] = []
+    monkeypatch.setattr(get_dispatcher("llama_index.core.llms.callbacks").__class__, "event", told.append)
+    assert len(list(llm.stream_chat(HELLO))) > 1
+    assert told == []
