@@ -205,11 +205,14 @@ class ChunkReader:
         check_status(chunk, self._request_id)
         if not self._has_begun:
             self._has_begun = True
-            last.id, last.created, last.model = chunk.id, chunk.created, chunk.model
+            last.id = chunk.id
         chunk.id = last.id
+        last.created, last.model = last.created or chunk.created, last.model or chunk.model
         if chunk.usage is not None:
             # Some servers count on every chunk: the last count is the whole one.
-            last.usage, chunk.usage = chunk.usage, None
+            if chunk.usage.total_tokens or last.usage is None:
+                last.usage = chunk.usage
+            chunk.usage = None
         chunk.choices = [choice for choice in chunk.choices if self._adds(choice)]
         return chunk
 
@@ -236,7 +239,7 @@ class ChunkReader:
             decoded = from_json(event)
         except ValueError:
             decoded = event.decode("utf-8", "replace")
-        if isinstance(decoded, dict) and decoded.get("error") is not None:
+        if isinstance(decoded, dict) and decoded.get("error"):
             raise from_reply(decoded["error"], self._request_id)
         if self._events.name == b"error":
             raise from_reply(decoded, self._request_id)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import random
 import time
+from typing import TypeVar
 from urllib.parse import quote
 
 from predictionguard_core.errors import (
@@ -19,7 +20,7 @@ from predictionguard_core.errors import (
 )
 from predictionguard_core.intake import inputs_ready, with_images_ready
 from predictionguard_core.policy import ImagePolicy
-from predictionguard_core.statuses import from_response
+from predictionguard_core.statuses import error_within, from_reply, from_response
 from predictionguard_core.steps import Answer, Flow, Send, Wait
 from predictionguard_core.wire import (
     CAPABILITIES,
@@ -42,6 +43,9 @@ from predictionguard_core.wire import (
     has_image,
     rerank_body,
 )
+from predictionguard_core.wire.base import Received
+
+R = TypeVar("R", bound=Received)
 
 _log = logging.getLogger("predictionguard_core")
 
@@ -91,7 +95,7 @@ def embed(request: EmbeddingRequest, policy: ImagePolicy, max_retries: int) -> F
         inputs = yield from inputs_ready(request.input[start : start + size], start, policy)
         batch = request.model_copy(update={"input": inputs})
         answer = yield from _sent(Send("POST", "/embeddings", embedding_body(batch), request.model), max_retries)
-        data = sorted(EmbeddingList.parse(answer.body).data, key=lambda each: each.index)
+        data = sorted(_read(EmbeddingList, answer).data, key=lambda each: each.index)
         _check_indices([each.index for each in data], len(inputs), "vectors")
         vectors += [each.embedding for each in data]
     return vectors
@@ -102,7 +106,7 @@ def rerank(request: RerankRequest, max_retries: int) -> Flow[list[Ranked]]:
     if not request.documents:
         return []
     answer = yield from _sent(Send("POST", "/rerank", rerank_body(request), request.model), max_retries)
-    results = Ranking.parse(answer.body).results
+    results = _read(Ranking, answer).results
     _check_indices(sorted(each.index for each in results), len(request.documents), "judgements")
     return sorted(results, key=lambda each: -each.relevance_score)
 
@@ -113,14 +117,25 @@ def models(capability: str | None, max_retries: int) -> Flow[list[Model]]:
         raise ConfigurationError(f"capability: {capability!r} is none of {', '.join(CAPABILITIES)}")
     path = "/models" if capability is None else f"/models/{quote(capability)}"
     answer = yield from _sent(Send("GET", path), max_retries)
-    return ModelList.parse(answer.body).data
+    return _read(ModelList, answer).data
 
 
 def read_completion(answer: Answer) -> ChatCompletion:
     """Read a plain answer. Raises `InvalidResponseError`, or the error that a choice's status stands for."""
-    completion = ChatCompletion.parse(answer.body)
-    check_status(completion, answer.headers.get(_REQUEST_ID))
+    completion = _read(ChatCompletion, answer)
+    check_status(completion, request_id(answer))
     return completion
+
+
+def _read(kind: type[R], answer: Answer) -> R:
+    try:
+        return kind.parse(answer.body)
+    except InvalidResponseError:
+        # Perhaps an error that came with the status of a success.
+        told = error_within(answer.body)
+        if told is None:
+            raise
+    raise from_reply(told, request_id(answer))
 
 
 def request_id(answer: Answer) -> str | None:

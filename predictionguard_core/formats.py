@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from predictionguard_core import tails
 from predictionguard_core.errors import ImageFormatError
 
 ReadAt = Callable[[int, int], bytes]
@@ -39,7 +40,8 @@ class Header:
     `width` and `height` are pixels as stored, before any turning: at least 1 in the `SENDABLE` types, 0 where a type's
     header isn't read (SVG, PDF, ...) or does not say. `orientation` is EXIF's, 1 to 8, and 1 where it is absent or bad.
     `animated`: APNG, animated WebP, or a GIF that loops or times its first frame. `has_metadata`: EXIF, XMP, a comment
-    or the like stands before the picture data (in WebP: anywhere); False is no promise that none follows.
+    or the like stands before the picture data (in WebP: anywhere); False is no promise that none follows. `is_whole` is
+    False for a file of the `SENDABLE` types that ends before its picture does (of a GIF, before its first frame).
     """
 
     media_type: str
@@ -48,6 +50,7 @@ class Header:
     orientation: int = 1
     animated: bool = False
     has_metadata: bool = False
+    is_whole: bool = True
 
     @property
     def pixels(self) -> int:
@@ -151,7 +154,8 @@ def _jpeg(source: Source) -> Header:
             offset += 2 + length
     if size is None:
         raise source.corrupt("it has no frame header")
-    return Header(source.media_type, *size, orientation=exif or 1, has_metadata=has_metadata)
+    is_whole = tails.stands_behind(source, b"\xff\xd9", offset)  # within a scan's data it can't stand
+    return Header(source.media_type, *size, orientation=exif or 1, has_metadata=has_metadata, is_whole=is_whole)
 
 
 def _png(source: Source) -> Header:
@@ -173,29 +177,32 @@ def _png(source: Source) -> Header:
         animated = animated or kind == b"acTL"
         has_metadata = has_metadata or bool(kind[0] & 0x20 and kind not in PNG_KEPT | PNG_FRAMES)
         offset += 12 + length
-    return Header(source.media_type, width, height, orientation, animated, has_metadata)
+    is_whole = tails.stands_behind(source, b"IEND\xaeB`\x82", offset)
+    return Header(source.media_type, width, height, orientation, animated, has_metadata, is_whole)
 
 
 def _webp(source: Source) -> Header:
     """RFC 9649, 2.4 to 2.7; the lossy size is RFC 6386's, 9.1."""
     head = source.take(12, 18)
+    end = 8 + int.from_bytes(source.take(4, 4), "little")
+    is_whole, end = end <= source.length, min(end, source.length)
     kind = head[:4]
     if kind == b"VP8 ":
         if head[11:14] != b"\x9d\x01\x2a":
             raise source.corrupt("its frame header is malformed")
         width, height = (int.from_bytes(head[i : i + 2], "little") & 0x3FFF for i in (14, 16))
-        return Header(source.media_type, width, height)
+        return Header(source.media_type, width, height, is_whole=is_whole)
     if kind == b"VP8L":
         if head[8] != 0x2F:
             raise source.corrupt("its frame header is malformed")
         bits = int.from_bytes(head[9:13], "little")
-        return Header(source.media_type, (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1)
+        return Header(source.media_type, (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1, is_whole=is_whole)
     if kind != b"VP8X":
         raise source.corrupt("it does not begin with a picture chunk")
     flags = head[8]
     width, height = (int.from_bytes(head[i : i + 3], "little") + 1 for i in (12, 15))
     orientation = 1
-    offset, end = 12, min(8 + int.from_bytes(source.take(4, 4), "little"), source.length)
+    offset = 12
     while flags & 0x08 and offset + 8 <= end:
         chunk = source.take(offset, 8)
         length = int.from_bytes(chunk[4:], "little")
@@ -203,7 +210,7 @@ def _webp(source: Source) -> Header:
             orientation = _orientation(source, offset + 8, min(length, end - offset - 8))
             break
         offset += 8 + length + (length & 1)
-    return Header(source.media_type, width, height, orientation, bool(flags & 0x02), bool(flags & 0x0C))
+    return Header(source.media_type, width, height, orientation, bool(flags & 0x02), bool(flags & 0x0C), is_whole)
 
 
 def _gif(source: Source) -> Header:
@@ -232,8 +239,11 @@ def _gif(source: Source) -> Header:
     left, top, wide, high = (int.from_bytes(source.take(offset + i, 2), "little") for i in (1, 3, 5, 7))
     if not (wide and high):
         raise source.corrupt("its first frame is empty")
+    flags = int.from_bytes(source.peek(offset + 9, 1))
+    # The frame's own colours, if it has any, and the code size come before its data.
+    is_whole = tails.blocks_end(source, offset + 11 + (3 << (flags & 7) + 1 if flags & 0x80 else 0))
     width, height = max(width, left + wide), max(height, top + high)
-    return Header(source.media_type, width, height, animated=animated, has_metadata=has_metadata)
+    return Header(source.media_type, width, height, animated=animated, has_metadata=has_metadata, is_whole=is_whole)
 
 
 def _bmp(source: Source) -> Header:

@@ -20,11 +20,10 @@ from predictionguard_core.errors import (
     ImageBlockedError,
     ImageError,
     ImageFormatError,
-    ImageTooLargeError,
     UnsupportedContentError,
 )
 from predictionguard_core.payloads import SLICE, Encoded, Payload, Raw, is_clean, mended
-from predictionguard_core.policy import ImagePolicy
+from predictionguard_core.policy import ImagePolicy, check_bytes, check_pixels
 
 _HEAD = 64
 _LONGEST_HEAD = 8192
@@ -49,9 +48,14 @@ class Remote:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Job:
-    """Pictures that take a file or a decoder: call `work` where it may take its time. Only a PDF becomes several."""
+    """Pictures that take a file or a decoder: call `work` where it may take its time. Only a PDF becomes several.
+
+    `size` tells (width, height) in pixels, as they will be; None where that takes as much as the work does. Raises what
+    `work` would raise for a header that is no picture's.
+    """
 
     work: Callable[[], list[Image]]
+    size: Callable[[], tuple[int, int] | None] = lambda: None
 
 
 class Image:
@@ -139,6 +143,11 @@ def begin(source: Any, policy: ImagePolicy) -> Image | Remote | Job:
     )
 
 
+def size_of(found: Image | Remote | Job) -> tuple[int, int] | None:
+    """Width and height in pixels, as the picture goes out; None if it takes a file, a download or a PDF to tell."""
+    return found.size if isinstance(found, Image) else found.size() if isinstance(found, Job) else None
+
+
 def load(source: Any, policy: ImagePolicy | None = None) -> Image:
     """Read a picture from anything but the network. Raises an `ImageError`."""
     policy = policy or ImagePolicy()
@@ -195,7 +204,7 @@ def _from_data_uri(text: str, policy: ImagePolicy) -> Image | Job:
         raise ImageFormatError("the data URI has no comma between its type and its data")
     if text[:comma].rstrip().lower().endswith(";base64"):
         return _from_base64(text, comma + 1, policy)
-    _check_bytes((len(text) - comma) // 3, policy)
+    check_bytes((len(text) - comma) // 3, policy)
     return Job(lambda: _from_bytes(urllib.parse.unquote_to_bytes(text[comma + 1 :]), policy))
 
 
@@ -215,13 +224,17 @@ def _from_base64(text: str | bytes, start: int, policy: ImagePolicy) -> Image | 
     length = len(text) - start
     # Four characters are three bytes at most; with line breaks or percent signs among them, fewer.
     most = length // 4 * 3 - 2
-    _check_bytes(most if most <= policy.max_bytes or is_clean(text, start) else length // 4, policy)
+    check_bytes(most if most <= policy.max_bytes or is_clean(text, start) else length // 4, policy)
+    later = Job(
+        lambda: _settled(_from_payload(_encoded(text, start), policy)),
+        lambda: size_of(_from_payload(_encoded(text, start), policy)),
+    )
     if length > _AT_ONCE:
-        return Job(lambda: _settled(_from_payload(_encoded(text, start), policy)))
+        return later
     try:
         return _from_payload(Encoded(text, start), policy)
     except ImageFormatError:
-        return Job(lambda: _settled(_from_payload(_encoded(text, start), policy)))
+        return later
 
 
 def _encoded(text: str | bytes, start: int) -> Encoded:
@@ -234,18 +247,21 @@ def _encoded(text: str | bytes, start: int) -> Encoded:
 def _from_payload(payload: Payload, policy: ImagePolicy) -> Image | Job:
     if not payload.length:
         raise ImageFormatError("the picture is empty")
-    _check_bytes(payload.length, policy)
+    check_bytes(payload.length, policy)
     header = headers.read(payload.at, payload.length)
     if header.media_type == "application/pdf":
         return Job(lambda: _pages(payload, policy))
-    _check_pixels(header, policy)
+    check_pixels(header.width, header.height, policy)
+    if not header.is_whole:
+        raise ImageFormatError(f"the picture ({header.media_type}) is corrupt or not fully there: it was cut short")
     turned = policy.upright and header.orientation != 1
     shrunk = policy.max_edge is not None and max(header.width, header.height) > policy.max_edge
     converted = header.media_type not in headers.SENDABLE
+    size = pixels.size_after(header, upright=policy.upright, max_edge=policy.max_edge)
     if turned or shrunk or converted:
-        return Job(lambda: [_reworked(payload, header, policy)])
+        return Job(lambda: [_reworked(payload, header, policy)], lambda: size)
     if policy.strip_metadata:
-        return Job(lambda: [_stripped(payload.at(0, payload.length), header)])
+        return Job(lambda: [_stripped(payload.at(0, payload.length), header)], lambda: size)
     return Image(payload, header)
 
 
@@ -269,26 +285,6 @@ def _reworked(payload: Payload, header: headers.Header, policy: ImagePolicy) -> 
 
 def _stripped(data: bytes, header: headers.Header) -> Image:
     return Image(Raw(headers.strip(data, header)), header)
-
-
-def _check_bytes(count: int, policy: ImagePolicy) -> None:
-    if count > policy.max_bytes:
-        raise ImageTooLargeError(
-            f"the picture has {count:,} bytes, the policy allows {policy.max_bytes:,} (ImagePolicy.max_bytes)"
-        )
-
-
-def _check_pixels(header: headers.Header, policy: ImagePolicy) -> None:
-    if header.width * header.height > policy.max_pixels:
-        raise ImageTooLargeError(
-            f"the picture has {header.width}×{header.height} = {header.width * header.height:,} pixels, the policy "
-            f"allows {policy.max_pixels:,} (ImagePolicy.max_pixels)"
-        )
-    if header.pixels and min(header.width, header.height) < policy.min_edge:
-        raise ImageFormatError(
-            f"the picture has {header.width}×{header.height} pixels, the policy asks for edges of at least "
-            f"{policy.min_edge} (ImagePolicy.min_edge)"
-        )
 
 
 def _read(file: IO[bytes], max_bytes: int) -> bytes:

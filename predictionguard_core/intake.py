@@ -20,7 +20,8 @@ def with_images_ready(request: ChatRequest, policy: ImagePolicy) -> Flow[ChatReq
     if not parts:
         return request
     ready = yield from _images_ready([(part.image_url.url, place) for part, place in parts], policy)
-    _check_count(sum(map(len, ready)), policy)
+    # A PDF has become several.
+    _check_count([place for (_, place), pictures in zip(parts, ready, strict=True) for _ in pictures], policy)
     return _rebuilt(request, iter(ready))
 
 
@@ -45,17 +46,18 @@ def _one(found: list[Image], index: int) -> Image:
         raise error.at(None, index) from None
 
 
-def _check_count(count: int, policy: ImagePolicy) -> None:
-    if count > policy.max_images:
+def _check_count(places: Sequence[Place], policy: ImagePolicy) -> None:
+    # `places` of all pictures: the first that is one too many is named.
+    if len(places) > policy.max_images:
         raise ImageTooLargeError(
-            f"the request holds {count} pictures, the policy allows {policy.max_images} (ImagePolicy.max_images)"
-        )
+            f"the request holds {len(places)} pictures, the policy allows {policy.max_images} (ImagePolicy.max_images)"
+        ).at(*places[policy.max_images])
 
 
 def _images_ready(sources: Sequence[tuple[Any, Place]], policy: ImagePolicy) -> Flow[list[list[Image]]]:
     """The pictures of each source, in order: one, or the pages of a PDF."""
-    _check_count(len(sources), policy)
     places = [place for _, place in sources]
+    _check_count(places, policy)
     found = [_begun(source, place, policy) for source, place in sources]
     remote = [index for index, each in enumerate(found) if isinstance(each, Remote)]
     if remote:

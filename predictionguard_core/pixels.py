@@ -19,7 +19,7 @@ from predictionguard_core.formats import SENDABLE, Header
 if TYPE_CHECKING:
     from PIL import Image, ImageFile
 
-__all__ = ["CONVERTIBLE", "available", "rework"]
+__all__ = ["CONVERTIBLE", "available", "rework", "size_after"]
 
 CONVERTIBLE = frozenset({"image/bmp", "image/tiff", "image/heic", "image/avif"})
 """The types that `rework` brings into one of the `SENDABLE` ones."""
@@ -90,6 +90,13 @@ def rework(data: bytes, header: Header, *, upright: bool, max_edge: int | None, 
         # Decoders raise whatever they like (OSError, SyntaxError, struct.error, MemoryError, ...) and quote the file.
         failure = _failure(error, header)
     raise failure
+
+
+def size_after(header: Header, *, upright: bool, max_edge: int | None) -> tuple[int, int]:
+    """Width and height in pixels that `rework` gives this picture; (0, 0) where the header doesn't say."""
+    width, height = _fitted((header.width, header.height), max_edge) or (header.width, header.height)
+    turned = upright or header.media_type not in SENDABLE  # the others' decoders turn them
+    return (height, width) if turned and header.orientation >= 5 else (width, height)
 
 
 def _failure(error: Exception, header: Header) -> ImageError:

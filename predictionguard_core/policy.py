@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ConfigDict
 
-from predictionguard_core.errors import ConfigurationError
+from predictionguard_core.errors import ConfigurationError, ImageFormatError, ImageTooLargeError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -109,3 +109,25 @@ def _host(text: str) -> str:
     except (httpx.InvalidURL, ValueError):
         raise ConfigurationError(f"ImagePolicy.allowed_hosts: {text!r} is no host") from None
     return f".{encoded}" if bare.startswith(".") else encoded
+
+
+def check_bytes(count: int, policy: ImagePolicy) -> None:
+    """Raise `ImageTooLargeError` for a picture of more bytes than the policy allows."""
+    if count > policy.max_bytes:
+        raise ImageTooLargeError(
+            f"the picture has {count:,} bytes, the policy allows {policy.max_bytes:,} (ImagePolicy.max_bytes)"
+        )
+
+
+def check_pixels(width: int, height: int, policy: ImagePolicy) -> None:
+    """Raise `ImageTooLargeError` for too many pixels, `ImageFormatError` for too short an edge; 0 is not known."""
+    if width * height > policy.max_pixels:
+        raise ImageTooLargeError(
+            f"the picture has {width}×{height} = {width * height:,} pixels, the policy "
+            f"allows {policy.max_pixels:,} (ImagePolicy.max_pixels)"
+        )
+    if width and height and min(width, height) < policy.min_edge:
+        raise ImageFormatError(
+            f"the picture has {width}×{height} pixels, the policy asks for edges of at least "
+            f"{policy.min_edge} (ImagePolicy.min_edge)"
+        )

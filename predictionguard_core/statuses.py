@@ -77,6 +77,15 @@ def from_reply(error: Any, request_id: str | None = None) -> APIStatusError:
     return _class_of(status_code, text, code)(text, status_code=status_code, request_id=request_id)
 
 
+def error_within(body: bytes) -> Any:
+    """What stands under `error` in a reply; None if nothing does."""
+    try:
+        decoded = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return (decoded.get("error") or None) if isinstance(decoded, dict) else None
+
+
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds to wait by the `Retry-After` header, given as seconds or as a date (RFC 9110, 10.2.3); None if absent."""
     value = headers.get("retry-after", "").strip()

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 
 from predictionguard_core.errors import ContentError
-from predictionguard_core.images import Image, begin
+from predictionguard_core.images import begin, size_of
 from predictionguard_core.policy import ImagePolicy
 from predictionguard_core.wire import ImagePart, Message, TextPart
 
@@ -19,7 +19,7 @@ PER_MESSAGE = 4
 """What surrounds a message: its role and where it begins and ends."""
 
 UNSEEN = 1026
-"""A picture whose size can't be told without a file or the network: as many as one of 896 by 896 pixels."""
+"""A picture whose size takes a file, a download or a drawn page to tell: as many as one of 896 by 896 pixels."""
 
 _TILE = 28
 _FEWEST, _MOST = 4, 16_384
@@ -54,7 +54,7 @@ def _of_part(part: TextPart | ImagePart, policy: ImagePolicy) -> int:
     if isinstance(part, TextPart):
         return of_text(part.text)
     try:
-        found = begin(part.image_url.url, policy)
+        size = size_of(begin(part.image_url.url, policy))
     except ContentError as error:
         raise error.at(*part.place) from None
-    return of_image(*found.size) if isinstance(found, Image) else UNSEEN
+    return of_image(*size) if size and all(size) else UNSEEN

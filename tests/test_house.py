@@ -28,6 +28,7 @@ FLOORS = [
     {"wire"},
     {"steps"},
     {
+        "tails",
         "formats",
         "metadata",
         "headers",
@@ -58,6 +59,7 @@ FLOORS = [
 ]
 NEIGHBOURS = {
     "wire": {"wire"},
+    "formats": {"tails"},
     "metadata": {"formats"},
     "headers": {"formats", "metadata"},
     "pixels": {"formats", "metadata"},

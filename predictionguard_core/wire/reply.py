@@ -44,18 +44,30 @@ def _text(value: Any) -> str | None:
     return value if isinstance(value, str) or value is None else str(value)
 
 
+def _index(value: Any) -> int | None:
+    if isinstance(value, str):
+        return int(value) if value.isdecimal() and len(value) < 10 else None
+    return value if isinstance(value, int) else None
+
+
+def _only(*kinds: type) -> BeforeValidator:
+    return BeforeValidator(lambda value: value if isinstance(value, kinds) else None)
+
+
 # What is beside the answer is read if it can be: it costs nobody the answer.
 _Count = Annotated[int, BeforeValidator(_number)]
+_Detail = Annotated[int | None, BeforeValidator(lambda value: None if value is None else _number(value))]
 _Name = Annotated[str | None, BeforeValidator(_text)]
-_Loose = Annotated[float | None, BeforeValidator(lambda value: value if isinstance(value, int | float) else None)]
+_Text = Annotated[str | None, _only(str)]
+_Loose = Annotated[float | None, _only(int, float)]
 
 
 class PromptTokensDetails(Received):
-    cached_tokens: int | None = None
+    cached_tokens: _Detail = None
 
 
 class CompletionTokensDetails(Received):
-    reasoning_tokens: int | None = None
+    reasoning_tokens: _Detail = None
 
 
 class Usage(Received):
@@ -64,18 +76,21 @@ class Usage(Received):
     prompt_tokens: _Count = 0
     completion_tokens: _Count = 0
     total_tokens: _Count = 0
-    prompt_tokens_details: PromptTokensDetails | None = None
-    completion_tokens_details: CompletionTokensDetails | None = None
+    prompt_tokens_details: Annotated[PromptTokensDetails | None, _only(dict, PromptTokensDetails)] = None
+    completion_tokens_details: Annotated[CompletionTokensDetails | None, _only(dict, CompletionTokensDetails)] = None
 
     def model_post_init(self, context: Any, /) -> None:
         if not self.total_tokens:
             self.total_tokens = self.prompt_tokens + self.completion_tokens
 
 
+_Usage = Annotated[Usage | None, _only(dict, Usage)]
+
+
 class FunctionCallDelta(Received):
     """A function call or a fragment of one. `arguments` is JSON text, or a piece of it; None where it is not given."""
 
-    name: str | None = None
+    name: _Name = None
     arguments: str | None = None
 
     @model_validator(mode="before")
@@ -90,25 +105,29 @@ class FunctionCallDelta(Received):
 class ToolCallDelta(Received):
     """A tool call or a fragment of one. Fragments of one call share an `index`."""
 
-    index: int | None = None
-    id: str | None = None
-    type: str | None = None
+    index: Annotated[int | None, BeforeValidator(_index)] = None
+    id: _Name = None
+    type: _Text = None
     function: Annotated[FunctionCallDelta, _or({})] = Field(default_factory=FunctionCallDelta)
 
 
 class Delta(Received):
     """A message, or what a chunk adds to it. `content` and `reasoning` are text; None where there is none."""
 
-    role: str | None = None
+    role: _Text = None
     content: Annotated[str | None, BeforeValidator(_joined)] = None
-    reasoning: str | None = Field(default=None, validation_alias=AliasChoices("reasoning", "reasoning_content"))
+    reasoning: _Text = Field(default=None, validation_alias=AliasChoices("reasoning", "reasoning_content"))
     tool_calls: Annotated[list[ToolCallDelta] | None, BeforeValidator(_calls)] = None
+
+
+_SAYING = ("content", "tool_calls", "reasoning", "reasoning_content")
 
 
 class _Choice(Received):
     index: _Count = 0
-    finish_reason: str | None = None
-    status: str | None = None
+    # Empty where a server can't leave it out.
+    finish_reason: Annotated[str | None, BeforeValidator(lambda value: _text(value) or None)] = None
+    status: _Text = None
 
 
 class Choice(_Choice):
@@ -119,7 +138,7 @@ class Choice(_Choice):
     @model_validator(mode="before")
     @classmethod
     def _message_from_text(cls, data: Any) -> Any:
-        if isinstance(data, dict) and data.get("message") is None:
+        if isinstance(data, dict) and not _says_something(data.get("message")):
             text = data.get("text")
             if isinstance(text, str) or _failed(data.get("status")):
                 return {**data, "message": {"role": "assistant", "content": text}}
@@ -130,14 +149,15 @@ class ChunkChoice(_Choice):
     """What a chunk adds to one answer. `generated_text`, on the last one, repeats the whole text."""
 
     delta: Delta = Field(default_factory=Delta)
-    generated_text: str | None = None
+    generated_text: _Text = None
 
     @model_validator(mode="before")
     @classmethod
     def _delta_from_text(cls, data: Any) -> Any:
-        # As text completions stream.
+        # As text completions stream, and servers that put a whole answer where its chunk should be.
         if isinstance(data, dict) and data.get("delta") is None:
-            return {**data, "delta": {"content": data.get("text")}}
+            message = data.get("message")
+            return {**data, "delta": message if isinstance(message, dict) else {"content": data.get("text")}}
         return data
 
 
@@ -151,7 +171,7 @@ class ChatChunk(Received):
     created: _Loose = None
     model: _Name = None
     choices: Annotated[list[ChunkChoice], BeforeValidator(as_list), _or([])] = Field(default_factory=list)
-    usage: Usage | None = None
+    usage: _Usage = None
     is_last: bool = False
 
 
@@ -181,7 +201,7 @@ class ChatCompletion(Received):
     created: _Loose = None
     model: _Name = None
     choices: Annotated[list[Choice], BeforeValidator(as_list)] = Field(min_length=1)
-    usage: Usage | None = None
+    usage: _Usage = None
 
     @property
     def message(self) -> Delta:
@@ -221,6 +241,10 @@ def check_status(reply: ChatCompletion | ChatChunk, request_id: str | None = Non
     for choice in reply.choices:
         if _failed(choice.status):
             raise statuses.from_reply(choice.status, request_id)
+
+
+def _says_something(message: Any) -> bool:
+    return message is not None and (not isinstance(message, dict) or any(map(message.get, _SAYING)))
 
 
 def _failed(status: Any) -> bool:

@@ -183,6 +183,12 @@ WHOLE = [
     ("an empty event", [text("a"), {}, text("b"), STOP, DONE]),
     ('"error" in a text', [text("a"), text("b"), chunk({"reasoning": '"error"'}), STOP, DONE]),
     ("error: null", [{**text("a"), "error": None}, text("b"), STOP, DONE]),
+    ("error: empty", [{**text("a"), "error": ""}, text("b"), {**STOP, "error": {}}, DONE]),
+    ("reason empty until the end", [text("a", finish_reason=""), text("b", finish_reason=""), STOP, DONE]),
+    ("message in place of delta", [text("a"), {"choices": [{"index": 0, "message": {"content": "b"}}]}, STOP, DONE]),
+    ("empty usage behind the usage", [text("a"), text("b"), STOP, usage(9), {"choices": [], "usage": {}}, DONE]),
+    ("unreadable usage", [{**text("a"), "usage": []}, text("b"), STOP, usage(9, usage_notes=1), DONE]),
+    ("unreadable extras", [text("a"), chunk({"content": "b", "reasoning": {}}, status=200), STOP, DONE]),
 ]
 
 
@@ -225,6 +231,10 @@ class TestWholeStreams:
     def test_an_old_completion_streams_its_text(self) -> None:
         assert words(read({"choices": [{"index": 0, "text": "a"}]}, {"choices": [{"text": "b"}]}, STOP, DONE)) == "ab"
 
+    def test_a_model_that_is_named_late_is_known_at_the_end(self) -> None:
+        first = {"id": "c-1", "choices": [{"index": 0, "delta": {"role": "assistant"}}]}
+        assert read(first, text("a"), STOP, DONE)[-1].model == "m"
+
     def test_the_server_does_not_decide_what_is_last(self) -> None:
         chunks = read({**text("a"), "is_last": True}, text("b"), STOP, DONE)
         assert [each.is_last for each in chunks] == [False] * (len(chunks) - 1) + [True]
@@ -259,6 +269,7 @@ class TestBrokenStreams:
             [],
             [text("a")],
             [text("a"), usage(3)],
+            [text("a"), chunk(finish_reason="")],
             [text("a"), b"data: {"[:4]],
             [b": only a comment\n\n"],
             [b"<html>502</html>"],
@@ -362,6 +373,8 @@ CALLS = [
         FG,
     ),
     ("index as text", [[call("0", "a", "f", "12")], [call("1", "b", "g", "34")]], FG),
+    ("index in words", [[call("first", "a", "f", "12")], [call("second", "b", "g", "34")]], FG),
+    ("index of no kind", [[call([0], "a", "f", "12")], [call({}, "b", "g", "34")]], FG),
     ("index from 1", [[call(1, "a", "f", "12")], [call(2, "b", "g", "34")]], FG),
     ("whole calls in one chunk", [[call(0, "a", "f", "12"), call(1, "b", "g", "34")]], FG),
     ("whole calls, all under index 0", [[call(0, "a", "f", "12"), call(0, "b", "g", "34")]], FG),

@@ -332,6 +332,7 @@ class TestPictures:
         assert (steps, type(error)) == ([], ImageTooLargeError)
         assert "3 pictures" in str(error)
         assert "allows 2" in str(error)
+        assert (error.message_index, error.block_index) == (0, 3)
 
 
 def placed(source: Any, place: tuple[int | None, int | None]) -> ImagePart:
@@ -487,3 +488,28 @@ class TestRerank:
 def test_a_failure_of_the_server_is_kept_as_it_was() -> None:
     _, error = chat(*[refused(503, "busy", x_request_id="r-1", retry_after="0")] * 3)
     assert (type(error), error.message, error.request_id) == (ServerError, "busy", "r-1")
+
+
+@pytest.mark.parametrize(
+    ("told", "kind", "text"),
+    [
+        ({"error": "pii detected"}, PIIDetectedError, "pii detected"),
+        ({"error": {"message": "slow down", "code": 429}}, RateLimitError, "slow down"),
+        ({"error": "out of memory", "choices": [], "data": None}, APIStatusError, "out of memory"),
+        ({"error": ""}, InvalidResponseError, "not the promised JSON"),
+        (["error"], InvalidResponseError, "not the promised JSON"),
+    ],
+)
+def test_an_error_with_the_status_of_a_success_is_that_error(told: Any, kind: type, text: str) -> None:
+    flows = [
+        exchange.chat(ASKED, ImagePolicy(), 2),
+        exchange.complete(CompletionRequest(model="m", prompt="p"), 2),
+        exchange.embed(EmbeddingRequest(model="m", input=["a"]), ImagePolicy(), 2),
+        exchange.rerank(RerankRequest(model="m", query="q", documents=["d"]), 2),
+        exchange.models(None, 2),
+    ]
+    for flow in flows:
+        steps, error = drive(flow, answered(told, x_request_id="r-9"))
+        assert (type(error), len(steps)) == (kind, 1)
+        assert text in str(error)
+        assert getattr(error, "request_id", "r-9") == "r-9"

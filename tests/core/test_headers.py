@@ -91,6 +91,39 @@ def test_type_size_and_turn(name: str) -> None:
     assert header.has_metadata == ("metadata" in traits or name == "gif animated")
 
 
+@pytest.mark.parametrize("name", SENDABLE)
+def test_whole_wherever_it_is_cut(name: str) -> None:
+    data = SENDABLE[name]
+    assert read(data).is_whole
+    assert read(data + bytes(70_000)).is_whole  # as cameras do
+    marks = {"jpeg": 2, "png": 12, "webp": 1, "gif": len(data) // 2 if "animated" in name else 2}
+    for end in {len(data) - marks[name.split()[0]], len(data) * 3 // 4, len(data) * 2 // 3}:
+        with contextlib.suppress(ImageFormatError):  # cut in its header
+            assert not read(data[:end]).is_whole
+
+
+def test_the_end_of_a_thumbnail_is_not_the_pictures() -> None:
+    block = Image.Exif()
+    block[0x010E] = "x" * 40
+    small = saved("JPEG", picture(size=(8, 8)))
+    data = saved("JPEG", exif=b"Exif\0\0" + bytes(block.tobytes())[6:] + small)
+    assert data.count(b"\xff\xd9") > 1
+    assert read(data).is_whole
+    assert not read(data[:-40]).is_whole
+
+
+def test_an_end_far_from_the_end_is_found_in_few_reads() -> None:
+    data, asked = SENDABLE["jpeg"] + bytes(9 << 20), 0
+
+    def at(offset: int, count: int) -> bytes:
+        nonlocal asked
+        asked += 1
+        return data[offset : offset + count]
+
+    assert headers.read(at, len(data)).is_whole
+    assert asked < 40
+
+
 @pytest.mark.parametrize("media_type", OTHERS)
 def test_types_that_must_be_converted(media_type: str) -> None:
     assert read(OTHERS[media_type]) == headers.Header(media_type, 37, 23)

@@ -361,3 +361,18 @@ class TestMemory:
     def test_the_pieces_are_small(self) -> None:
         image = images.load(data_uri(png(5, 4, padding=MEBIBYTE)))
         assert max(map(len, image.pieces())) <= 96 * 1024
+
+
+JPEG_CUT = b"\xff\xd8\xff\xc0\0\x11\x08\0\x09\0\x09\x03" + bytes(9) + b"\xff\xda\0\x0c" + bytes(900)
+
+
+@pytest.mark.parametrize("cut", [PICTURES[0][:-20], GIF[:-2], JPEG_CUT], ids=["PNG", "GIF", "JPEG"])
+@pytest.mark.parametrize("form", [bytes, b64, data_uri, io.BytesIO], ids=["bytes", "base64", "data URI", "file"])
+def test_a_picture_that_was_cut_is_refused(cut: bytes, form: Callable[[bytes], Any]) -> None:
+    with pytest.raises(ImageFormatError, match="not fully there"):
+        Image.open(form(cut))
+
+
+def test_limits_are_looked_at_before_the_end_is() -> None:
+    with pytest.raises(ImageTooLargeError, match="pixels"):
+        Image.open(PICTURES[0][:-20], ImagePolicy(max_pixels=9))

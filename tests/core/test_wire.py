@@ -386,6 +386,11 @@ class TestReply:
             ({"object": "chat_completion", "new": 1, "choices": [{"message": {"content": "x", "new": 1}}]}, "x", None),
             (one(message={"role": "assistant", "content": None, "tool_calls": [CALL]}), None, None),
             (one(message={"content": "x"}, status="success"), "x", None),
+            (one(message={"content": "x"}, status=200, finish_reason=""), "x", None),
+            (one(message={"role": "assistant", "content": ""}, text="t"), "t", None),
+            (one(message={}, text="t"), "t", None),
+            (one(message={"content": "x", "role": 1, "reasoning": {}}, text="t"), "x", None),
+            ({**one(message={"content": "x"}), "usage": []}, "x", None),
         ],
     )
     def test_every_known_shape(self, reply: dict[str, Any], content: str | None, finish: str | None) -> None:
@@ -396,6 +401,12 @@ class TestReply:
     def test_the_metadata(self) -> None:
         found = parsed(one(text="x"))
         assert (found.id, found.created, found.model, found.usage) == ("chat-1", 1727889823, "m", None)
+
+    @pytest.mark.parametrize("index", [0, "0", "first", None, [], 1.5])
+    def test_whatever_stands_as_a_calls_index(self, index: Any) -> None:
+        found = parsed(one(message={"content": "x", "tool_calls": [{**CALL, "index": index, "id": 7, "type": 1}]}))
+        (call,) = found.message.tool_calls or []
+        assert (found.message.content, call.id, call.function.name) == ("x", "7", "f")
 
     def test_reasoning(self) -> None:
         assert parsed(one(message={"content": "x", "reasoning": "hm"})).message.reasoning == "hm"
@@ -432,6 +443,13 @@ class TestReply:
         assert usage.prompt_tokens_details.cached_tokens == 2
         assert usage.completion_tokens_details is not None
         assert usage.completion_tokens_details.reasoning_tokens == 1
+
+    @pytest.mark.parametrize("details", [[], "none", 5, {"cached_tokens": "many", "reasoning_tokens": []}])
+    def test_details_that_can_not_be_read_cost_nobody_the_counts(self, details: Any) -> None:
+        told = {"prompt_tokens": 3, "prompt_tokens_details": details, "completion_tokens_details": details}
+        usage = parsed({**one(text="x"), "usage": told}).usage
+        assert usage is not None
+        assert usage.prompt_tokens == 3
 
     @pytest.mark.parametrize(
         ("choice", "kind"),

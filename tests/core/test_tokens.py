@@ -1,0 +1,68 @@
+"""Pictures count by the size in which they go out, whatever has to be done to them first."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from predictionguard_core import tokens
+from predictionguard_core.errors import ImageFormatError
+from predictionguard_core.policy import ImagePolicy
+from predictionguard_core.wire import Message
+from tests.core.pictures import b64, data_uri, image_part, png
+
+Pillow = pytest.importorskip("PIL.Image")
+
+
+def saved(kind: str, size: tuple[int, int] = (560, 280), orientation: int = 1) -> bytes:
+    file, exif = io.BytesIO(), Pillow.Exif()
+    exif[0x0112] = orientation
+    Pillow.new("RGB", size).save(file, kind, **({} if kind == "BMP" else {"exif": exif}))
+    return file.getvalue()
+
+
+def count(source: Any, **policy: Any) -> int:
+    message = Message(role="user", content=[image_part(source)])
+    return tokens.of_messages([message], ImagePolicy(**policy)) - tokens.PER_MESSAGE
+
+
+JPEG = saved("JPEG")
+LARGE = png(2000, 2000, padding=4 << 20)
+
+
+@pytest.mark.parametrize(
+    ("source", "policy", "size"),
+    [
+        (JPEG, {}, (560, 280)),
+        (saved("JPEG", orientation=6), {}, (280, 560)),
+        (saved("JPEG", orientation=6), {"upright": False}, (560, 280)),
+        (JPEG, {"strip_metadata": True}, (560, 280)),
+        (JPEG, {"max_edge": 140}, (140, 70)),
+        (saved("JPEG", (600, 300), orientation=8), {"max_edge": 140}, (70, 140)),
+        (saved("BMP"), {}, (560, 280)),
+        (LARGE, {}, (2000, 2000)),
+        (b64(LARGE), {}, (2000, 2000)),
+        (data_uri(LARGE), {"max_edge": 1000}, (1000, 1000)),
+        (b64(JPEG).replace("/", "_"), {}, (560, 280)),
+    ],
+    ids=range(11),
+)
+def test_a_picture_counts_by_its_size(source: Any, policy: dict[str, Any], size: tuple[int, int]) -> None:
+    assert count(source, **policy) == tokens.of_image(*size)
+
+
+@pytest.mark.parametrize("source", [Path("photo.jpg"), "https://example.com/a.png", io.BytesIO(JPEG), b"%PDF-1.7\n"])
+def test_what_takes_a_file_or_the_network_counts_as_unseen(source: Any) -> None:
+    assert count(source) == tokens.UNSEEN
+
+
+def test_a_damaged_picture_is_named_with_its_place() -> None:
+    damaged = b64(LARGE)
+    message = Message(role="user", content=[image_part(JPEG), image_part(damaged[:-9] + "!!!!!" + damaged[-4:])])
+    message.content[1].place = (3, 1)  # type: ignore[union-attr]
+    with pytest.raises(ImageFormatError) as caught:
+        tokens.of_messages([message], ImagePolicy())
+    assert (caught.value.message_index, caught.value.block_index) == (3, 1)
