@@ -11,7 +11,17 @@ if TYPE_CHECKING:
     from predictionguard_core.client import AsyncClient, Client
     from predictionguard_core.images import Image
     from predictionguard_core.policy import ImagePolicy
-    from predictionguard_core.wire import ChatChunk, ChatCompletion, ChatRequest, InputChecks, OutputChecks
+    from predictionguard_core.wire import (
+        ChatChunk,
+        ChatCompletion,
+        ChatRequest,
+        CompletionRequest,
+        EmbeddingInput,
+        EmbeddingRequest,
+        InputChecks,
+        OutputChecks,
+        RerankRequest,
+    )
 
 # Quiet, until an application asks for the line a request that is there at DEBUG.
 logging.getLogger(__name__).addHandler(logging.NullHandler())
@@ -22,10 +32,14 @@ __all__ = [
     "ChatCompletion",
     "ChatRequest",
     "Client",
+    "CompletionRequest",
+    "EmbeddingInput",
+    "EmbeddingRequest",
     "Image",
     "ImagePolicy",
     "InputChecks",
     "OutputChecks",
+    "RerankRequest",
     "__version__",
 ]
 __all__ += errors.__all__  # a form that type checkers read
@@ -39,8 +53,12 @@ _LATER = {
     "ChatChunk": "wire",
     "ChatCompletion": "wire",
     "ChatRequest": "wire",
+    "CompletionRequest": "wire",
+    "EmbeddingInput": "wire",
+    "EmbeddingRequest": "wire",
     "InputChecks": "wire",
     "OutputChecks": "wire",
+    "RerankRequest": "wire",
 }
 
 __getattr__ = lazy.attributes(__name__, {name: f"{__name__}.{room}" for name, room in _LATER.items()})

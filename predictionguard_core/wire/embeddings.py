@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeGuard
+from typing import Annotated, Any, Literal, TypeGuard
 
-from pydantic import Field, FieldSerializationInfo, field_serializer
+from pydantic import BeforeValidator, Field, FieldSerializationInfo, field_serializer
 
 from predictionguard_core.errors import ContentError
 from predictionguard_core.wire.base import Received, Request
 from predictionguard_core.wire.chat import SPLICE, hidden
-from predictionguard_core.wire.reply import Usage
+from predictionguard_core.wire.reply import ReadableUsage
 
 MAX_INPUTS = 30
 """Inputs in one request. The specification names no limit; this is what the service's official client kept to."""
@@ -35,11 +35,15 @@ def has_image(given: object) -> TypeGuard[EmbeddingInput]:
     return isinstance(given, EmbeddingInput) and given.image is not None
 
 
+def _several(given: Any) -> Any:
+    return [given] if isinstance(given, str | EmbeddingInput) else given
+
+
 class EmbeddingRequest(Request):
-    """Texts or pictures to turn into vectors. `truncate` and `truncation_direction` are for models of text only."""
+    """Texts or pictures, or one of either, to turn into vectors. `truncate` and its direction are for texts only."""
 
     model: str = Field(min_length=1)
-    input: list[str] | list[EmbeddingInput]
+    input: Annotated[list[str] | list[EmbeddingInput], BeforeValidator(_several)]
     truncate: bool | None = None
     truncation_direction: Literal["Left", "Right"] | None = None
 
@@ -55,4 +59,4 @@ class EmbeddingList(Received):
     """What the service answers, in whatever order."""
 
     data: list[Embedding]
-    usage: Usage | None = None
+    usage: ReadableUsage = None

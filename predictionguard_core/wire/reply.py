@@ -84,7 +84,7 @@ class Usage(Received):
             self.total_tokens = self.prompt_tokens + self.completion_tokens
 
 
-_Usage = Annotated[Usage | None, _only(dict, Usage)]
+ReadableUsage = Annotated[Usage | None, _only(dict, Usage)]
 
 
 class FunctionCallDelta(Received):
@@ -171,7 +171,7 @@ class ChatChunk(Received):
     created: _Loose = None
     model: _Name = None
     choices: Annotated[list[ChunkChoice], BeforeValidator(as_list), _or([])] = Field(default_factory=list)
-    usage: _Usage = None
+    usage: ReadableUsage = None
     is_last: bool = False
 
 
@@ -201,7 +201,7 @@ class ChatCompletion(Received):
     created: _Loose = None
     model: _Name = None
     choices: Annotated[list[Choice], BeforeValidator(as_list)] = Field(min_length=1)
-    usage: _Usage = None
+    usage: ReadableUsage = None
 
     @property
     def message(self) -> Delta:

@@ -24,6 +24,8 @@ from predictionguard_core.wire import (
     Body,
     ChatCompletion,
     ChatRequest,
+    EmbeddingInput,
+    EmbeddingRequest,
     FunctionCall,
     InputChecks,
     Message,
@@ -490,6 +492,12 @@ class TestReply:
         with pytest.raises(InvalidResponseError) as caught:
             ChatCompletion.parse(b'{"choices": [{"message": {"content": {"s3cr3t": "s3cr3t"}}}]}')
         assert "s3cr3t" not in str(caught.value) + repr(caught.value)
+
+
+@pytest.mark.parametrize("given", ["a", ["a"], EmbeddingInput(text="a"), [EmbeddingInput(text="a")]])
+def test_one_input_to_embed_is_a_list_of_one(given: Any) -> None:
+    (found,) = EmbeddingRequest(model="m", input=given).input
+    assert found in ("a", EmbeddingInput(text="a"))
 
 
 class TestAsChunk:
