@@ -119,7 +119,7 @@ LOST = [
 
 ONCE: dict[int, type[Exception]] = {
     204: InvalidResponseError,
-    205: InvalidResponseError,
+    205: APIStatusError,
     300: APIStatusError,
     301: APIStatusError,
     302: APIStatusError,
@@ -216,6 +216,7 @@ BODIES = [
     Fault("deep brackets", [of_json("[" * 100_000)], InvalidResponseError),
     Fault("no choices", [of_json('{"choices": []}')], InvalidResponseError),
     Fault("not UTF-8", [of_json(JSON.replace("hello", "h\xff").encode("latin-1"))], InvalidResponseError),
+    Fault("an error in place of an answer", [of_json('{"error": "pii detected"}')], PIIDetectedError),
     Fault("an error in a choice", [of_json('{"choices": [{"status": "error: pii detected"}]}')], PIIDetectedError),
     Fault("gzip", [of_json(gzip.compress(LONGER), content_encoding="gzip")], TEXT),
     Fault("deflate", [of_json(zlib.compress(LONGER), content_encoding="deflate")], TEXT),
@@ -295,6 +296,7 @@ CUT_STREAM = [
     Fault("an error by name", [events(A, 'event: error\ndata: {"x": 1}\n\n')], APIStatusError, heard="hello "),
     Fault("an error by name, HTML", [events(A, f"event: error\ndata: {PAGE}\n\n")], APIStatusError, heard="hello "),
     Fault("an error by name, nothing", [events(A, "event: error\ndata:\n\n")], APIStatusError, heard="hello "),
+    Fault("an error in place of an answer", [of_json('{"error": "pii detected"}')], PIIDetectedError),
     Fault("an error in a choice", [events(A, chunk(status="error: pii detected"))], PIIDetectedError, heard="hello "),
     Fault("HTML for an event", [events(A, f"data: {PAGE}\n\n", STOP)], InvalidResponseError, heard="hello "),
     Fault("HTML for a stream", [of_stream(PAGE)], StreamInterruptedError),
@@ -373,7 +375,7 @@ SLOW_STREAM = [
 _OF_SIBLINGS = (
     ("reset before the headers", "reset, then good", "closed, closed, then good"),
     ("400", "401", "422", "429", "503", "503, then good", "404, HTML", "400, a check", "103, then good"),
-    ("HTML", "empty", "broken JSON", "other JSON", "gzip of a gzip"),
+    ("HTML", "empty", "broken JSON", "other JSON", "an error in place of an answer", "gzip of a gzip"),
 )
 SIBLINGS = [
     next(row for row in rows if row.name == name)
