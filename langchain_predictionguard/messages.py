@@ -5,7 +5,6 @@ The caller's messages are never edited.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -14,14 +13,16 @@ from langchain_core.messages import (
     AIMessageChunk,
     BaseMessage,
     ChatMessage,
+    FunctionMessage,
     HumanMessage,
     SystemMessage,
     ToolMessage,
 )
 from langchain_core.messages.ai import InputTokenDetails, OutputTokenDetails, UsageMetadata
-from langchain_core.messages.tool import invalid_tool_call, tool_call, tool_call_chunk
+from langchain_core.messages.tool import tool_call_chunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 
+from langchain_predictionguard import calls
 from langchain_predictionguard.blocks import to_part
 from langchain_predictionguard.options import PROVIDER
 from predictionguard_core import wire
@@ -47,29 +48,24 @@ _ROLES: dict[str, Role] = {
 def to_wire(messages: Sequence[BaseMessage]) -> list[wire.Message]:
     """The endpoint's messages. Raises `ContentError`, with the place, for what it has no form for."""
     sent: list[wire.Message] = []
-    pictures: list[tuple[ToolMessage, list[wire.ImagePart]]] = []
+    ids = calls.CallIds(messages)
+    pictures: list[tuple[wire.Message, list[wire.ImagePart]]] = []
     for index, message in enumerate(messages):
-        if pictures and not isinstance(message, ToolMessage):
-            sent.append(_shown(pictures))
-            pictures = []
-        if isinstance(message, ToolMessage):
+        if isinstance(message, ToolMessage | FunctionMessage):
             # The endpoint takes no picture in a tool's message: it follows from the user's side when all have spoken.
             texts, images = _apart(_parts(message, index))
-            sent.append(_message("tool", texts, message, tool_call_id=message.tool_call_id))
+            sent.append(_message("tool", texts, message, tool_call_id=ids.answered_by(message, index)))
             if images:
-                pictures.append((message, images))
-        else:
-            sent.append(_spoken(message, index))
+                pictures.append((sent[-1], images))
+            continue
+        if pictures:
+            sent.append(_shown(pictures))
+            pictures = []
+        called = ids.called_by(message, index) if isinstance(message, AIMessage) else None
+        sent.append(_message(_role(message, index), _parts(message, index), message, tool_calls=called))
     if pictures:
         sent.append(_shown(pictures))
     return sent
-
-
-def _spoken(message: BaseMessage, index: int) -> wire.Message:
-    role = _role(message, index)
-    parts = _parts(message, index)
-    calls = _calls(message, index) if isinstance(message, AIMessage) else None
-    return _message(role, parts, message, tool_calls=calls)
 
 
 def _message(role: Role, parts: list[wire.Part], message: BaseMessage, **fields: Any) -> wire.Message:
@@ -81,14 +77,12 @@ def _message(role: Role, parts: list[wire.Part], message: BaseMessage, **fields:
     return wire.Message.made(role=role, content=content, name=message.name or None, **fields)
 
 
-def _shown(pictures: list[tuple[ToolMessage, list[wire.ImagePart]]]) -> wire.Message:
+def _shown(pictures: list[tuple[wire.Message, list[wire.ImagePart]]]) -> wire.Message:
     parts: list[wire.Part] = []
-    for message, images in pictures:
+    for result, images in pictures:
         if len(pictures) > 1:
             # Among the pictures of several calls the model has to know which is whose.
-            parts.append(
-                wire.TextPart(text=f"From the result of {message.name or 'tool call'} {message.tool_call_id}:")
-            )
+            parts.append(wire.TextPart(text=f"From the result of {result.name or 'tool call'} {result.tool_call_id}:"))
         parts.extend(images)
     return wire.Message.made(role="user", content=parts)
 
@@ -109,29 +103,6 @@ def _role(message: BaseMessage, index: int) -> Role:
     raise ContentError(
         f"the endpoint knows no {what}; the roles are system, user, assistant and tool", message_index=index
     )
-
-
-def _calls(message: AIMessage, index: int) -> list[wire.ToolCall] | None:
-    calls = [_call(call["id"], call["name"], call["args"], index) for call in message.tool_calls]
-    # What the model wrote, as it wrote it: the tool's complaint that follows would answer nothing otherwise.
-    calls += [_call(call["id"], call["name"] or "", call["args"] or "", index) for call in message.invalid_tool_calls]
-    known = {call.id for call in calls}
-    for block in message.content:
-        # Calls that another provider, or a message made by hand, has only among the content.
-        if isinstance(block, dict) and block.get("type") in ("tool_use", "tool_call") and block.get("id") not in known:
-            arguments = block.get("input", block.get("args", {}))
-            calls.append(_call(block.get("id"), str(block.get("name") or ""), arguments, index))
-    return calls or None
-
-
-def _call(call_id: str | None, name: str, arguments: Any, index: int) -> wire.ToolCall:
-    try:
-        text = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise ContentError(
-            f"the arguments of the call of {name!r} are no JSON ({type(error).__name__})", message_index=index
-        ) from None
-    return wire.ToolCall(id=str(call_id or ""), function=wire.FunctionCall(name=name, arguments=text))
 
 
 def _parts(message: BaseMessage, index: int) -> list[wire.Part]:
@@ -167,13 +138,13 @@ def to_result(completion: wire.ChatCompletion) -> ChatResult:
 
 def _generation(choice: wire.Choice, completion: wire.ChatCompletion) -> ChatGeneration:
     message = choice.message
-    calls, invalid = _tool_calls(message.tool_calls or [])
+    good, invalid = calls.sorted_out(message.tool_calls or [])
     metadata = _metadata(completion, choice.finish_reason)
     return ChatGeneration(
         message=AIMessage(
             content=message.content or "",
             additional_kwargs=_thoughts(message),
-            tool_calls=calls,
+            tool_calls=good,
             invalid_tool_calls=invalid,
             usage_metadata=_usage(completion.usage),
             response_metadata=metadata,
@@ -184,11 +155,7 @@ def _generation(choice: wire.Choice, completion: wire.ChatCompletion) -> ChatGen
 
 
 class Chunks:
-    """The chunks of one answer, one after the other.
-
-    LangChain reads the arguments of a streamed call as far as they parse, so that a call which was cut off would be
-    made with what happens to be there. The last chunk closes such arguments so that nothing parses them.
-    """
+    """The chunks of one answer, one after the other. The last one spoils the arguments of calls that were cut off."""
 
     def __init__(self) -> None:
         self._arguments: dict[int | None, str] = {}
@@ -204,17 +171,19 @@ class Chunks:
             self._likeness = (plain, plain.message)
         for choice in chunk.choices:
             for call in choice.delta.tool_calls or []:
+                # LangChain adds ids up: each call has one, from its first piece.
+                call.id = None if call.index in self._arguments else call.id or calls.made_id()
                 self._arguments[call.index] = self._arguments.get(call.index, "") + (call.function.arguments or "")
         made = to_chunk(chunk)
         if chunk.is_last:
-            broken = [
-                tool_call_chunk(name=None, args=_spoiler(text), id=None, index=index)
+            spoilers = [
+                tool_call_chunk(name=None, args=spoiler, id=None, index=index)
                 for index, text in self._arguments.items()
-                if not _is_object(text)
+                if (spoiler := calls.spoiler(text))
             ]
-            if broken and isinstance(made.message, AIMessageChunk):
+            if spoilers and isinstance(made.message, AIMessageChunk):
                 made.message = made.message.model_copy(
-                    update={"tool_call_chunks": made.message.tool_call_chunks + broken}
+                    update={"tool_call_chunks": made.message.tool_call_chunks + spoilers}
                 )
         return made
 
@@ -224,30 +193,6 @@ class Chunks:
         own = {"content": text, "additional_kwargs": {}, "response_metadata": {}, "tool_call_chunks": []}
         own |= {"tool_calls": [], "invalid_tool_calls": []}
         return like(made, {"message": like(message, own), "text": text})
-
-
-def _is_object(text: str) -> bool:
-    try:
-        return not text.strip() or isinstance(json.loads(text), dict)
-    except (ValueError, RecursionError):
-        return False
-
-
-def _spoiler(text: str) -> str:
-    """What makes cut JSON such that no mending helps: outside of any string, a bracket that does not fit."""
-    open_brackets: list[str] = []
-    in_string = escaped = False
-    for sign in text:
-        if in_string:
-            escaped, in_string = sign == "\\" and not escaped, sign != '"' or escaped
-        elif sign == '"':
-            in_string = True
-        elif sign in "{[":
-            open_brackets.append(sign)
-        elif sign in "}]" and open_brackets:
-            open_brackets.pop()
-    wrong = "}" if open_brackets[-1:] == ["["] else "]"
-    return ("\\" if escaped else "") + ('"' if in_string else "") + wrong
 
 
 def to_chunk(chunk: wire.ChatChunk) -> ChatGenerationChunk:
@@ -282,22 +227,6 @@ def _metadata(reply: wire.ChatCompletion | wire.ChatChunk, finish_reason: str | 
 def _thoughts(message: wire.Delta) -> dict[str, Any]:
     # The key from which LangChain makes reasoning blocks.
     return {"reasoning_content": message.reasoning} if message.reasoning else {}
-
-
-def _tool_calls(calls: list[wire.ToolCallDelta]) -> tuple[list[Any], list[Any]]:
-    good, bad = [], []
-    for call in calls:
-        name, text = call.function.name or "", call.function.arguments or ""
-        try:
-            arguments = json.loads(text) if text.strip() else {}
-        except (ValueError, RecursionError) as error:
-            bad.append(invalid_tool_call(name=name, args=text, id=call.id, error=f"the arguments are no JSON: {error}"))
-            continue
-        if isinstance(arguments, dict):
-            good.append(tool_call(name=name, args=arguments, id=call.id))
-        else:
-            bad.append(invalid_tool_call(name=name, args=text, id=call.id, error="the arguments are no JSON object"))
-    return good, bad
 
 
 def _usage(usage: wire.Usage | None) -> UsageMetadata | None:

@@ -12,6 +12,7 @@ from langchain_core.outputs import ChatGeneration, Generation
 from langchain_core.runnables import Runnable, RunnableMap, RunnablePassthrough
 from langchain_core.utils.pydantic import is_basemodel_subclass
 
+from langchain_predictionguard import calls
 from predictionguard_core.errors import ConfigurationError
 
 Method = Literal["function_calling", "json_schema", "json_mode"]
@@ -57,5 +58,6 @@ def _check_call(result: list[Generation], partial: bool) -> None:
     if not partial and isinstance(message, AIMessage) and message.invalid_tool_calls and not message.tool_calls:
         call = message.invalid_tool_calls[0]
         raise OutputParserException(
-            f"the model's answer does not parse: {call['error']}", llm_output=call["args"] or ""
+            f"the model's answer does not parse: {call['error'] or 'the arguments are no JSON object'}",
+            llm_output=calls.without_spoiler(call["args"] or ""),
         )

@@ -17,6 +17,7 @@ from langchain_predictionguard import ChatPredictionGuard, ConfigurationError
 from langchain_predictionguard.messages import to_result
 from predictionguard_core.sandbox import Sandbox
 from predictionguard_core.wire import ChatCompletion
+from tests.langchain.scripted import Scripted, calling, calling_in_pieces
 
 CAT = base64.b64encode((Path(__file__).parents[2] / "notebooks" / "photos" / "cat.jpg").read_bytes()).decode()
 QUESTION = [HumanMessage([{"type": "text", "text": "How large is it?"}, {"type": "image", "base64": CAT}])]
@@ -123,3 +124,12 @@ def answered(arguments: str) -> ChatResult:
     result = to_result(ChatCompletion.model_validate(reply))
     assert isinstance(result.generations[0], ChatGeneration)
     return result
+
+
+def test_an_answer_that_was_cut_is_shown_as_the_model_wrote_it() -> None:
+    with Scripted(calling("1", '{"width": 1', name="Size"), calling_in_pieces("1", '{"width": 1', name="Size")) as box:
+        for streaming in (False, True):
+            chat = ChatPredictionGuard("m", api_key="key", base_url=box.url, streaming=streaming)
+            with pytest.raises(OutputParserException, match="the arguments are no JSON") as caught:
+                chat.with_structured_output(Size).invoke("Hello")
+            assert caught.value.llm_output == '{"width": 1'

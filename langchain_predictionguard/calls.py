@@ -1,0 +1,193 @@
+"""Tool calls, both ways: those of a history, whoever made it, and those of an answer. Pure."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import uuid
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from langchain_core.messages import AIMessage, BaseMessage, FunctionMessage, InvalidToolCall, ToolCall, ToolMessage
+from langchain_core.messages.tool import invalid_tool_call, tool_call
+from langchain_core.utils.json import parse_partial_json
+
+from predictionguard_core import wire
+from predictionguard_core.errors import ContentError
+
+# Down: to the endpoint
+
+
+class CallIds:
+    """Gives every call of a conversation an id, and every result the id of its call.
+
+    Some histories have no ids. A call without one takes that of a result which answers no other call, else a made-up
+    one; a result without one answers the first call that is left.
+    """
+
+    def __init__(self, messages: Sequence[BaseMessage]) -> None:
+        self._messages = messages
+        self._unanswered: list[wire.ToolCall] = []
+
+    def called_by(self, message: AIMessage, index: int) -> list[wire.ToolCall] | None:
+        """The calls that an assistant's message makes; None if it makes none."""
+        calls = _calls(message, index)
+        if not all(call.id for call in calls):
+            known = {call.id for call in calls}
+            answers = itertools.takewhile(_is_result, itertools.islice(self._messages, index + 1, None))
+            # A dict, not a set: in their order.
+            given = {each.tool_call_id: None for each in answers if isinstance(each, ToolMessage)}
+            free = iter([each for each in given if each and each not in known])
+            for position, call in enumerate(calls):
+                call.id = call.id or next(free, f"call_{index}_{position}")
+        self._unanswered = list(calls)
+        return calls or None
+
+    def answered_by(self, message: ToolMessage | FunctionMessage, index: int) -> str:
+        """The id of the call that a result answers. Raises `ContentError` if it has none and no call is left."""
+        name = message.name if isinstance(message, FunctionMessage) else None
+        given = message.tool_call_id if isinstance(message, ToolMessage) else None
+        for call in self._unanswered:
+            if call.id == given or (not given and name in (None, call.function.name)):
+                self._unanswered.remove(call)
+                return call.id
+        if given:
+            return given
+        raise ContentError(
+            f"this {type(message).__name__} answers no call before it: "
+            "use ToolMessage, with the id of its call as tool_call_id",
+            message_index=index,
+        )
+
+
+def _is_result(message: BaseMessage) -> bool:
+    return isinstance(message, ToolMessage | FunctionMessage)
+
+
+def _calls(message: AIMessage, index: int) -> list[wire.ToolCall]:
+    calls = [_call(call["id"], call["name"], call["args"], index) for call in message.tool_calls]
+    # What the model wrote, as it wrote it: the tool's complaint that follows would answer nothing otherwise.
+    calls += [
+        _call(call["id"], call["name"], without_spoiler(call["args"] or ""), index)
+        for call in message.invalid_tool_calls
+    ]
+    if not isinstance(message.content, str):
+        calls += _only_in_content(message.content, calls, index)
+    legacy = message.additional_kwargs.get("function_call")
+    if not calls and isinstance(legacy, dict):
+        # As OpenAI's models called functions before they called tools.
+        calls.append(_call(None, legacy.get("name"), legacy.get("arguments") or "{}", index))
+    return calls
+
+
+def _only_in_content(content: list[Any], calls: list[wire.ToolCall], index: int) -> Iterator[wire.ToolCall]:
+    """The calls that another provider's message, or one made by hand, has only among its content."""
+    kinds = {"tool_use", "tool_call", "function_call", "invalid_tool_call"}
+    if not calls:
+        kinds.add("tool_call_chunk")  # the pieces of a stream, which LangChain puts together in `tool_calls`
+    known = {call.id for call in calls if call.id}
+    nameless = [call.function.name for call in calls if not call.id]
+    for block in content:
+        if not isinstance(block, dict) or block.get("type") not in kinds:
+            continue
+        # OpenAI's `id` is that of the block; the result speaks of the `call_id`.
+        call_id, name = block.get("call_id") or block.get("id"), block.get("name")
+        if call_id in known:
+            continue
+        if not call_id and name in nameless:
+            nameless.remove(name)
+            continue
+        arguments: Any = next((block[key] for key in ("input", "args", "arguments") if block.get(key) is not None), {})
+        if block["type"] == "invalid_tool_call" and isinstance(arguments, str):
+            arguments = without_spoiler(arguments)
+        yield _call(call_id, name, arguments, index)
+
+
+def _call(call_id: Any, name: Any, arguments: Any, index: int) -> wire.ToolCall:
+    try:
+        text = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ContentError(
+            f"the arguments of the call of {name!r} are no JSON ({type(error).__name__})", message_index=index
+        ) from None
+    return wire.ToolCall(id=str(call_id or ""), function=wire.FunctionCall(name=str(name or ""), arguments=text))
+
+
+# Up: from the endpoint
+
+
+def made_id() -> str:
+    """An id for a call to which the service gave none: LangChain's tools can't answer one without."""
+    return f"call_{uuid.uuid4().hex[:24]}"
+
+
+def sorted_out(calls: list[wire.ToolCallDelta]) -> tuple[list[ToolCall], list[InvalidToolCall]]:
+    """LangChain's calls, and apart from them those whose arguments are no JSON object."""
+    good, bad = [], []
+    for call in calls:
+        call_id, name, text = call.id or made_id(), call.function.name or "", call.function.arguments or ""
+        try:
+            arguments = json.loads(text) if text.strip() else {}
+        except (ValueError, RecursionError) as error:
+            bad.append(invalid_tool_call(name=name, args=text, id=call_id, error=f"the arguments are no JSON: {error}"))
+            continue
+        if isinstance(arguments, dict):
+            good.append(tool_call(name=name, args=arguments, id=call_id))
+        else:
+            bad.append(invalid_tool_call(name=name, args=text, id=call_id, error="the arguments are no JSON object"))
+    return good, bad
+
+
+# Streamed arguments that were cut
+#
+# LangChain reads the arguments of a streamed call as far as they parse, so that a call which was cut off would be made
+# with what happens to be there. A spoiler behind them keeps it from that; on the way back to the endpoint it is taken
+# off again. It closes an open string, and says by the number of its tabs how many signs that took.
+
+_SPOILED = re.compile(r" (\t{1,3})[\]}]\Z")
+
+
+def spoiler(text: str) -> str:
+    """What makes cut JSON such that no mending helps: outside of any string, a bracket that does not fit.
+
+    Empty for text that is a JSON object, and for text of which LangChain would make none anyway.
+    """
+    if _is_object(text) or not _would_be_mended(text):
+        return ""
+    open_brackets: list[str] = []
+    in_string = escaped = False
+    for sign in text:
+        if in_string:
+            escaped, in_string = sign == "\\" and not escaped, sign != '"' or escaped
+        elif sign == '"':
+            in_string = True
+        elif sign in "{[":
+            open_brackets.append(sign)
+        elif sign in "}]" and open_brackets:
+            open_brackets.pop()
+    closing = ("\\" if escaped else "") + ('"' if in_string else "")
+    return closing + " " + "\t" * (1 + len(closing)) + ("}" if open_brackets[-1:] == ["["] else "]")
+
+
+def without_spoiler(text: str) -> str:
+    """Arguments as the model wrote them."""
+    found = _SPOILED.search(text)
+    if found is None:
+        return text
+    written = text[: found.start() + 1 - len(found[1])]
+    return written if written + spoiler(written) == text else text
+
+
+def _is_object(text: str) -> bool:
+    try:
+        return not text.strip() or isinstance(json.loads(text), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _would_be_mended(text: str) -> bool:
+    try:
+        return isinstance(parse_partial_json(text), dict)
+    except (ValueError, RecursionError):
+        return False

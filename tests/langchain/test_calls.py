@@ -1,0 +1,231 @@
+"""Tool calls that were cut off, that have no id, that some other provider made: what is seen, and what goes back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from langchain.agents import create_agent
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, FunctionMessage, HumanMessage, ToolMessage
+from langchain_core.tools import tool
+
+from langchain_predictionguard import ChatPredictionGuard, ContentError
+from predictionguard_core.sandbox import Sandbox
+from tests.langchain.scripted import Scripted, calling, calling_in_pieces, saying
+
+
+def sent_calls(box: Sandbox | Scripted, position: int = 1) -> list[tuple[str, str, str]]:
+    """(id, name, arguments) of each call that a message of the last request makes."""
+    calls = box.requests[-1]["messages"][position].get("tool_calls", [])
+    return [(call["id"], call["function"]["name"], call["function"]["arguments"]) for call in calls]
+
+
+def added(chunks: list[Any]) -> AIMessageChunk:
+    whole = chunks[0]
+    for chunk in chunks[1:]:
+        whole += chunk
+    assert isinstance(whole, AIMessageChunk)
+    return whole
+
+
+def model(box: Scripted, **options: Any) -> ChatPredictionGuard:
+    return ChatPredictionGuard("m", api_key="key", base_url=box.url, **options)
+
+
+NO_ARGUMENTS = ["not json", "[1, 2]", "null", '"text"', "{]", '{"a": 1]', '["a": }']
+CUT = [
+    '{"a": "x',
+    '{"a": "x"',
+    '{"a": "x\\',
+    '{"a": "x\\\\',
+    '{"a": 1',
+    '{"a": [1, "b',
+    '{"a": [1',
+    '{"a": {"b": "]',
+    '{"a": "ä \\"quoted',
+    '{"a": 1} and more',
+    '{"a": 1 \t',
+    '{"a": 1} ',
+    "{",
+]
+
+
+class TestArgumentsThatDoNotParse:
+    @pytest.mark.parametrize("text", NO_ARGUMENTS)
+    def test_stream_and_plain_show_the_same(self, text: str) -> None:
+        with Scripted(calling("1", text), calling_in_pieces("1", text[:3], text[3:])) as box:
+            chat = model(box)
+            plain, streamed = chat.invoke("?"), added(list(chat.stream("?")))
+        assert isinstance(plain, AIMessage)
+        assert [message.tool_calls for message in (plain, streamed)] == [[], []]
+        shown = [(call["id"], call["name"], call["args"]) for call in plain.invalid_tool_calls]
+        assert shown == [("1", "look", text)]
+        assert shown == [(call["id"], call["name"], call["args"]) for call in streamed.invalid_tool_calls]
+
+    @pytest.mark.parametrize("text", CUT)
+    @pytest.mark.parametrize("version", ["v0", "v1"])
+    def test_what_the_model_wrote_goes_back(self, text: str, version: str) -> None:
+        replies = (calling("1", text), calling_in_pieces("1", text[:3], text[3:]))
+        with Scripted(*replies, saying("Sorry.")) as box:
+            chat = model(box, output_version=version)
+            plain, streamed = chat.invoke("?"), added(list(chat.stream("?")))
+            for message in (plain, streamed):
+                chat.invoke([HumanMessage("?"), message, ToolMessage("What?", tool_call_id="1", status="error")])
+                valid = text == '{"a": 1} '
+                assert sent_calls(box) == [("1", "look", '{"a": 1}' if valid else text)]
+                assert [call["args"] for call in message.tool_calls] == ([{"a": 1}] if valid else [])
+
+    @pytest.mark.parametrize("text", [*NO_ARGUMENTS, '{"a": 1 \t', "\t\t\t]", " \t]", '{"a": "\\" \t\t]'])
+    def test_what_only_looks_like_a_mended_text_stays(self, text: str) -> None:
+        with Scripted(calling("1", text), saying("Sorry.")) as box:
+            chat = model(box)
+            call = chat.invoke("?")
+            chat.invoke([HumanMessage("?"), call, ToolMessage("What?", tool_call_id="1")])
+        if text not in ('{"a": 1 \t]', '{"a": "\\" \t\t]'):
+            assert sent_calls(box) == [("1", "look", text)]
+
+    def test_a_model_that_streams_behind_the_scenes(self) -> None:
+        with Scripted(calling_in_pieces("1", '{"place": "Li'), saying("Sorry.")) as box:
+            chat = model(box, streaming=True)
+            call = chat.invoke("?")
+            assert call.tool_calls == []
+            model(box).invoke([HumanMessage("?"), call, ToolMessage("What?", tool_call_id="1")])
+        assert sent_calls(box) == [("1", "look", '{"place": "Li')]
+
+
+@tool
+def look(place: str) -> str:
+    """Look at a place."""
+    return f"{place} is there."
+
+
+class TestCallsWithoutAnId:
+    @pytest.mark.parametrize("missing", [None, ""])
+    @pytest.mark.parametrize("streaming", [False, True])
+    def test_an_agent_answers_them(self, missing: Any, streaming: bool) -> None:
+        arguments = '{"place": "Linz"}'
+        call = calling_in_pieces(missing, *arguments) if streaming else calling(missing, arguments)
+        end = [
+            {"id": "d", "choices": [{"index": 0, "delta": {"content": "It is."}}]},
+            {"id": "d", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]},
+        ]
+        with Scripted(call, end if streaming else saying("It is.")) as box:
+            agent = create_agent(model(box, streaming=streaming), tools=[look])
+            answer = agent.invoke({"messages": [{"role": "user", "content": "Is Linz there?"}]})["messages"][-1]
+        assert answer.text == "It is."
+        ((made, name, sent),) = sent_calls(box)
+        assert made
+        assert (name, sent) == ("look", arguments)
+        assert box.requests[-1]["messages"][2]["tool_call_id"] == made
+
+    def test_each_call_of_a_stream_has_one_of_its_own(self) -> None:
+        pieces = calling_in_pieces(None, '{"place":', ' "Linz"}')
+        other = {"index": 1, "id": None, "function": {"name": "look", "arguments": '{"place": "Graz"}'}}
+        pieces.insert(-1, {"id": "c", "choices": [{"index": 0, "delta": {"tool_calls": [other]}}]})
+        with Scripted(pieces) as box:
+            chunks = list(model(box).stream("?"))
+        said = [call["id"] for chunk in chunks for call in chunk.tool_call_chunks if call["id"]]
+        assert [call["id"] for call in added(chunks).tool_calls] == said
+        assert len(set(said)) == 2
+
+    def test_one_that_comes_late_is_not_added_to_it(self) -> None:
+        pieces = calling_in_pieces(None, '{"place":', ' "Linz"}')
+        pieces[1]["choices"][0]["delta"]["tool_calls"][0]["id"] = "late"
+        with Scripted(pieces) as box:
+            chunks = list(model(box).stream("?"))
+        said = [call["id"] for chunk in chunks for call in chunk.tool_call_chunks if call["id"]]
+        assert [call["id"] for call in added(chunks).tool_calls] == said
+
+    def test_a_history_without_them(self, chat: ChatPredictionGuard, box: Sandbox) -> None:
+        calls = [{"name": "look", "args": {"place": place}, "id": None} for place in ("Linz", "Graz", "Enns")]
+        answers = [
+            ToolMessage("1.", tool_call_id="x"),
+            ToolMessage("2.", tool_call_id=""),
+            FunctionMessage(content="3.", name="look"),
+        ]
+        chat.invoke([HumanMessage("?"), AIMessage("", tool_calls=calls), *answers])
+        made = [call_id for call_id, _, _ in sent_calls(box)]
+        assert made[0] == "x"
+        assert len({*made, ""}) == 4
+        assert [message["tool_call_id"] for message in box.requests[-1]["messages"][2:]] == made
+
+
+OTHERS: dict[str, tuple[AIMessage, list[tuple[str, str, str]]]] = {
+    "OpenAI's responses": (
+        AIMessage([{"type": "function_call", "name": "f", "arguments": '{"a":1}', "call_id": "t1", "id": "fc"}]),
+        [("t1", "f", '{"a":1}')],
+    ),
+    "OpenAI's responses, twice": (
+        AIMessage(
+            [{"type": "function_call", "name": "f", "arguments": "{}", "call_id": "t1", "id": "fc"}],
+            tool_calls=[{"name": "f", "args": {}, "id": "t1"}],
+        ),
+        [("t1", "f", "{}")],
+    ),
+    "invalid": (
+        AIMessage([{"type": "invalid_tool_call", "name": "f", "args": '{"a"', "id": "t1", "error": "cut"}]),
+        [("t1", "f", '{"a"')],
+    ),
+    "invalid, twice": (
+        AIMessage(
+            [{"type": "invalid_tool_call", "name": "f", "args": '{"a"', "id": "t1", "error": "cut"}],
+            invalid_tool_calls=[{"name": "f", "args": '{"a"', "id": "t1", "error": "cut"}],
+        ),
+        [("t1", "f", '{"a"')],
+    ),
+    "a piece of a stream": (
+        AIMessage([{"type": "tool_call_chunk", "name": "f", "args": "{}", "id": "t1", "index": 0}]),
+        [("t1", "f", "{}")],
+    ),
+    "without ids, twice": (
+        AIMessage(
+            [{"type": "tool_call", "name": "f", "args": {}, "id": None}],
+            tool_calls=[{"name": "f", "args": {}, "id": None}, {"name": "f", "args": {"a": 1}, "id": None}],
+        ),
+        [("t1", "f", "{}"), ("call_1_1", "f", '{"a": 1}')],
+    ),
+    "a function of old": (
+        AIMessage("", additional_kwargs={"function_call": {"name": "f", "arguments": '{"a":1}'}}),
+        [("t1", "f", '{"a":1}')],
+    ),
+    "a function of old, twice": (
+        AIMessage(
+            "",
+            additional_kwargs={"function_call": {"name": "f", "arguments": "{}"}},
+            tool_calls=[{"name": "f", "args": {}, "id": "t1"}],
+        ),
+        [("t1", "f", "{}")],
+    ),
+}
+
+
+@pytest.mark.parametrize(("message", "wanted"), OTHERS.values(), ids=OTHERS)
+def test_a_call_of_any_form_goes_out_once(
+    chat: ChatPredictionGuard, box: Sandbox, message: AIMessage, wanted: list[tuple[str, str, str]]
+) -> None:
+    before = message.model_copy(deep=True)
+    chat.invoke([HumanMessage("?"), message, ToolMessage("Done.", tool_call_id="t1"), HumanMessage("And?")])
+    assert sent_calls(box) == wanted
+    assert box.requests[-1]["messages"][2]["tool_call_id"] == "t1"
+    assert message == before
+
+
+def test_a_functions_answer_finds_its_call(chat: ChatPredictionGuard, box: Sandbox) -> None:
+    call = AIMessage("", additional_kwargs={"function_call": {"name": "f", "arguments": "{}"}})
+    chat.invoke([HumanMessage("?"), call, FunctionMessage(content="Done.", name="f"), HumanMessage("And?")])
+    ((made, name, _),) = sent_calls(box)
+    answer = box.requests[-1]["messages"][2]
+    assert (answer["role"], answer["content"], answer["tool_call_id"], name) == ("tool", "Done.", made, "f")
+
+
+@pytest.mark.parametrize(
+    "message",
+    [FunctionMessage(content="Done.", name="g"), ToolMessage("Done.", tool_call_id="")],
+    ids=["function", "tool"],
+)
+def test_an_answer_to_nothing_names_its_message(chat: ChatPredictionGuard, box: Sandbox, message: BaseMessage) -> None:
+    call = AIMessage("", tool_calls=[{"name": "f", "args": {}, "id": "1"}])
+    with pytest.raises(ContentError, match="ToolMessage") as caught:
+        chat.invoke([call, ToolMessage("Done.", tool_call_id="1"), message])
+    assert caught.value.message_index == 2
+    assert box.requests == []
