@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Unpack
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
@@ -15,7 +15,7 @@ from langchain_predictionguard import errors
 from langchain_predictionguard.connection import CONFIG
 from langchain_predictionguard.options import Generating
 from predictionguard_core import endings
-from predictionguard_core.wire import ChatChunk, ChatCompletion, CompletionRequest
+from predictionguard_core.wire import ChatChunk, ChatCompletion, CompletionRequest, Usage
 
 if TYPE_CHECKING:
     from langchain_predictionguard import arguments
@@ -72,7 +72,7 @@ class PredictionGuard(Generating, BaseLLM):
     ) -> LLMResult:
         with errors.mapped():
             requests = [self._request(prompt, stop, kwargs) for prompt in prompts]
-            return _to_result(requests, await asyncio.gather(*map(self._async.complete, requests)))
+            return _to_result(requests, await _together(map(self._async.complete, requests)))
 
     def _stream(
         self,
@@ -119,6 +119,17 @@ class PredictionGuard(Generating, BaseLLM):
         return "predictionguard"
 
 
+async def _together(calls: Iterable[Coroutine[Any, Any, ChatCompletion]]) -> list[ChatCompletion]:
+    """What all of them answer, in their order. None goes on when this has returned or raised."""
+    tasks = [asyncio.ensure_future(call) for call in calls]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
 class _End:
     """Ends a text where a stop sequence begins: the service is known to send the sequence along."""
 
@@ -146,16 +157,13 @@ def _overlap(text: str, stop: str) -> int:
 
 
 def _to_result(requests: list[CompletionRequest], completions: list[ChatCompletion]) -> LLMResult:
-    used = [completion.usage for completion in completions if completion.usage]
-    names = ("prompt_tokens", "completion_tokens", "total_tokens")
     output: dict[str, Any] = {"model_name": completions[0].model if completions else None}
-    if used:
-        output["token_usage"] = {name: sum(getattr(usage, name) for usage in used) for name in names}
+    output |= _token_usage([completion.usage for completion in completions])
     generations = [
         [
             Generation(
                 text=_End(request.stop).cut(choice.message.content or "", is_last=True),
-                generation_info=_info(choice.finish_reason),
+                generation_info=_reason(choice.finish_reason) or None,
             )
             for choice in completion.choices
         ]
@@ -166,9 +174,20 @@ def _to_result(requests: list[CompletionRequest], completions: list[ChatCompleti
 
 def _to_chunk(chunk: ChatChunk, end: _End) -> GenerationChunk:
     choice = chunk.choices[0]
-    text = end.cut(choice.delta.content or "", is_last=chunk.is_last)
-    return GenerationChunk(text=text, generation_info=_info(choice.finish_reason))
+    info = _reason(choice.finish_reason)
+    if chunk.is_last:  # and on no other: LangChain adds up what the chunks say
+        info |= {"model_name": chunk.model} if chunk.model else {}
+        info |= _token_usage([chunk.usage])
+    return GenerationChunk(
+        text=end.cut(choice.delta.content or "", is_last=chunk.is_last), generation_info=info or None
+    )
 
 
-def _info(finish_reason: str | None) -> dict[str, Any] | None:
-    return {"finish_reason": finish_reason} if finish_reason else None
+def _reason(finish_reason: str | None) -> dict[str, Any]:
+    return {"finish_reason": finish_reason} if finish_reason else {}
+
+
+def _token_usage(given: Sequence[Usage | None]) -> dict[str, Any]:
+    used = [usage for usage in given if usage]
+    names = ("prompt_tokens", "completion_tokens", "total_tokens")
+    return {"token_usage": {name: sum(getattr(usage, name) for usage in used) for name in names}} if used else {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import pickle
 from collections.abc import Sequence
@@ -9,13 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.documents import Document
 from langchain_core.exceptions import ModelInvalidRequestError
+from langchain_core.outputs import LLMResult
 from langchain_core.runnables import RunnableLambda
 
 from langchain_predictionguard import (
     ConfigurationError,
     ImageBlockedError,
+    InvalidRequestError,
     PIIDetectedError,
     PredictionGuard,
     PredictionGuardEmbeddings,
@@ -101,6 +105,61 @@ class TestCompletions:
     def test_output_checks_make_a_stream_one_piece(self, llm: PredictionGuard, box: Sandbox) -> None:
         assert len(list(llm.stream("Hello", output_checks={"toxicity": True}))) == 1
         assert "stream" not in box.requests[-1]
+
+    @pytest.mark.parametrize("checks", [None, {"toxicity": True}])
+    async def test_a_stream_ends_with_what_a_plain_answer_says_beside_its_text(
+        self, llm: PredictionGuard, checks: Any
+    ) -> None:
+        result = llm.generate(["Vienna is"])
+        ends = Ends()
+        said = [
+            list(llm.stream("Vienna is", output_checks=checks, config={"callbacks": [ends]})),
+            [piece async for piece in llm.astream("Vienna is", output_checks=checks, config={"callbacks": [ends]})],
+        ]
+        assert len(said[0]) == len(said[1]) > (0 if checks else 3)
+        generation = result.generations[0][0]
+        assert result.llm_output is not None
+        assert result.llm_output["token_usage"]["total_tokens"] > 0
+        assert ends.infos == [{**(generation.generation_info or {}), **result.llm_output}] * 2
+        await llm.aclose()
+
+    async def test_no_prompt_goes_on_when_one_has_failed(self) -> None:
+        asked, bodies = asyncio.Event(), []
+
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            head = await reader.readuntil(b"\r\n\r\n")
+            size = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
+            bodies.append(await reader.readexactly(size))
+            if len(bodies) == 3:
+                asked.set()
+            if b"bad" in bodies[-1]:
+                await asked.wait()
+                writer.write(b'HTTP/1.1 400 Bad Request\r\nContent-Length: 20\r\n\r\n{"error": "no, that"}')
+                await writer.drain()
+            await reader.read()  # until the other side hangs up
+            writer.close()
+
+        server = await asyncio.start_server(answer, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        llm = PredictionGuard(TEXT, api_key="key", base_url=f"http://127.0.0.1:{port}")
+        try:
+            with pytest.raises(InvalidRequestError, match="no, that"):
+                await asyncio.wait_for(llm.agenerate(["one", "bad", "two"]), 60)
+            tasks = [getattr(task.get_coro(), "__qualname__", "") for task in asyncio.all_tasks()]
+            assert "AsyncClient.complete" not in tasks
+        finally:
+            await llm.aclose()
+            server.close()
+
+
+class Ends(BaseCallbackHandler):
+    """Keeps what streams say beside their text, when they have been put together."""
+
+    def __init__(self) -> None:
+        self.infos: list[Any] = []
+
+    def on_llm_end(self, response: LLMResult, **kwargs: Any) -> None:
+        self.infos.append(response.generations[0][0].generation_info)
 
 
 class TestEmbeddings:
