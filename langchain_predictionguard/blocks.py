@@ -5,8 +5,9 @@ A picture becomes an image part that names its source; the core's image room doe
 
 from __future__ import annotations
 
+import operator
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 from langchain_core.messages import BaseMessage
 
@@ -102,33 +103,58 @@ def _source(block: Block) -> Any:
     )
 
 
-def with_mime_types(messages: list[BaseMessage]) -> list[BaseMessage]:
-    """The same list, or one in which messages with a base64 block of no mime type are copies that have one.
+def traceable(messages: list[BaseMessage]) -> list[BaseMessage]:
+    """The same list, or one with copies of those messages that hold a block at which LangChain's tracing would fail.
 
-    LangChain's tracing refuses such a block before any model is called, though its type can be read from the bytes.
+    It fails with bare errors, before any model is called: at base64 without a mime type, though the bytes tell it, and
+    at blocks of version 0 that have an id, hold text, or lack what they announce. What can't be sent in any form gets
+    our own error, with its place, when its turn comes.
     """
-    if not any(isinstance(message.content, list) and any(map(_lacks_type, message.content)) for message in messages):
-        return messages
-    return [_typed(message) for message in messages]
+    copies = [_traceable(message) for message in messages]
+    return messages if all(map(operator.is_, copies, messages)) else copies
 
 
-def _typed(message: BaseMessage) -> BaseMessage:
+def _traceable(message: BaseMessage) -> BaseMessage:
     if isinstance(message.content, str):
         return message
-    content = [{**block, "mime_type": _type_of(block)} if _lacks_type(block) else block for block in message.content]
+    content = [_settled(block) for block in message.content]
+    if all(map(operator.is_, content, message.content)):
+        return message
     return message.model_copy(update={"content": content})
 
 
-def _lacks_type(block: Any) -> TypeGuard[Block]:
-    return (
-        isinstance(block, dict)
-        and block.get("type") == "image"
-        and ("base64" in block or block.get("source_type") == "base64")
-        and not block.get("mime_type")
-    )
+def _settled(block: Any) -> Any:
+    if not isinstance(block, dict):
+        return block
+    kind = block.get("type")
+    if kind is not None and not isinstance(kind, str):
+        return {**block, "type": repr(kind)[:40]}
+    if "source_type" in block and kind in ("image", "audio", "file"):
+        block = _of_version_1(block)
+    if kind == "image" and "text" in block and not block.keys() & {"url", "base64"}:
+        block = {name: value for name, value in block.items() if name != "text"}  # with it, LangChain looks for a url
+    return {**block, "mime_type": _type_of(block)} if _lacks_type(block) else block
+
+
+def _of_version_1(block: Block) -> Block:
+    made = {name: value for name, value in block.items() if name not in ("source_type", "data", "id")}
+    if isinstance(block.get("file"), dict):  # it is OpenAI's form, and has more to say
+        return {"type": block["type"], "file": block["file"]}
+    form, text = block["source_type"], block.get("text", block.get("url"))
+    if form == "text" and block["type"] == "file" and isinstance(text, str):
+        return {"type": "text", "text": text}
+    if form == "id" and block.get("id"):
+        made["file_id"] = block["id"]
+    if block.get("data") is not None:
+        made["base64"] = block["data"]
+    return made
+
+
+def _lacks_type(block: Block) -> bool:
+    return block.get("type") == "image" and "base64" in block and not block.get("mime_type")
 
 
 def _type_of(block: Block) -> str:
-    text = block.get("base64") or block.get("data")
+    text = block["base64"]
     # What is no picture gets its own error, with its place, when the message is sent.
     return (isinstance(text, str) and sniff_base64(text)) or "application/octet-stream"

@@ -241,16 +241,16 @@ class ChatPredictionGuard(Generating, BaseChatModel):
     def _convert_input(self, model_input: LanguageModelInput) -> PromptValue:
         prompt = super()._convert_input(model_input)
         given = prompt.to_messages()
-        typed = later.blocks.with_mime_types(given)
-        return prompt if typed is given else ChatPromptValue(messages=typed)
+        ready = later.blocks.traceable(given)
+        return prompt if ready is given else ChatPromptValue(messages=ready)
 
     def generate(self, messages: list[list[BaseMessage]], *args: Any, **kwargs: Any) -> LLMResult:
-        """See `BaseChatModel.generate`. Base64 without a mime type is taken here, too."""
-        return super().generate([later.blocks.with_mime_types(each) for each in messages], *args, **kwargs)
+        """See `BaseChatModel.generate`. Any block that `invoke` takes is taken here, too."""
+        return super().generate([later.blocks.traceable(each) for each in messages], *args, **kwargs)
 
     async def agenerate(self, messages: list[list[BaseMessage]], *args: Any, **kwargs: Any) -> LLMResult:
         """`generate`, asynchronous."""
-        return await super().agenerate([later.blocks.with_mime_types(each) for each in messages], *args, **kwargs)
+        return await super().agenerate([later.blocks.traceable(each) for each in messages], *args, **kwargs)
 
 
 def _tool_choice(choice: str | dict[str, Any] | bool | None, names: list[str]) -> str | dict[str, Any] | None:
