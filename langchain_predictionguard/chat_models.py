@@ -134,6 +134,8 @@ class ChatPredictionGuard(Generating, BaseChatModel):
         options = self._options(stop, given)
         usage = later.wire.StreamOptions(include_usage=options.pop("stream_usage", self.stream_usage))
         options = {"stream_options": usage, **options}
+        if "tools" in options and not options["tools"]:
+            options = {name: value for name, value in options.items() if name not in _ABOUT_TOOLS}
         if "tool_choice" in options:
             offered = [tool["function"]["name"] for tool in options.get("tools") or [] if "function" in tool]
             options["tool_choice"] = _tool_choice(options["tool_choice"], offered)
@@ -155,7 +157,7 @@ class ChatPredictionGuard(Generating, BaseChatModel):
         """Offer tools to the model.
 
         Args:
-            tools: Functions, pydantic classes, LangChain tools, or JSON schemas.
+            tools: Functions, pydantic classes, LangChain tools, or JSON schemas. With none, nothing is sent of tools.
             tool_choice: "auto", "none", "any" (also "required" or True: some tool), a tool's name, or a dict as the
                 endpoint has it. None leaves it to the service.
             strict: Whether the arguments must keep to the schema.
@@ -251,6 +253,10 @@ class ChatPredictionGuard(Generating, BaseChatModel):
     async def agenerate(self, messages: list[list[BaseMessage]], *args: Any, **kwargs: Any) -> LLMResult:
         """`generate`, asynchronous."""
         return await super().agenerate([later.blocks.traceable(each) for each in messages], *args, **kwargs)
+
+
+_ABOUT_TOOLS = ("tools", "tool_choice", "parallel_tool_calls")
+"""Options that the endpoint takes only of a request with tools."""
 
 
 def _tool_choice(choice: str | dict[str, Any] | bool | None, names: list[str]) -> str | dict[str, Any] | None:

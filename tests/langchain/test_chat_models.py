@@ -397,6 +397,14 @@ def test_tool_choice(chat: ChatPredictionGuard, box: Sandbox, given: Any, sent: 
     assert box.requests[-1].get("tool_choice") == sent
 
 
+@pytest.mark.parametrize("choice", [None, "auto", "any", "none"])
+def test_no_tools_are_no_option(chat: ChatPredictionGuard, box: Sandbox, choice: Any) -> None:
+    chat.bind_tools([], tool_choice=choice, parallel_tool_calls=False).invoke("Hello")
+    chat.bind(tools=[], tool_choice=choice).invoke("Hello")
+    list(chat.bind_tools([]).stream("Hello"))
+    assert [sent.keys() & {"tools", "tool_choice", "parallel_tool_calls"} for sent in box.requests] == [set()] * 3
+
+
 def test_an_unknown_tool_choice(chat: ChatPredictionGuard) -> None:
     with pytest.raises(wing.ConfigurationError, match="listen"):
         chat.bind_tools([look], tool_choice="listen")
