@@ -42,12 +42,16 @@ CONFIG = ConfigDict(
 class Connected(BaseModel):
     """A model of Prediction Guard's at an address.
 
-    Making one touches no network. The key is in no repr, dump or pickle: a pickled object reads PREDICTIONGUARD_API_KEY
-    where it wakes up. Raises `ConfigurationError` for a missing key and for options that can't work.
+    Making one touches no network. The key is in no repr, dump or pickle: an object that is made of one of these reads
+    PREDICTIONGUARD_API_KEY where it wakes up.
+
+    Raises `ConfigurationError` for a missing key and for options that can't work.
     """
 
     model: str = Field(min_length=1)
-    api_key: SecretStr | None = Field(default=None, validation_alias=AliasChoices("api_key", "predictionguard_api_key"))
+    api_key: SecretStr | None = Field(
+        default=None, validation_alias=AliasChoices("api_key", "predictionguard_api_key"), exclude=True, repr=False
+    )
     base_url: str | None = Field(default=None, validation_alias=AliasChoices("base_url", "predictionguard_url"))
     timeout: float | None = settings.DEFAULT_TIMEOUT
     max_retries: int | None = settings.DEFAULT_MAX_RETRIES

@@ -17,6 +17,7 @@ from langchain_core.outputs import LLMResult
 from langchain_core.runnables import RunnableLambda
 
 from langchain_predictionguard import (
+    ChatPredictionGuard,
     ConfigurationError,
     ImageBlockedError,
     InvalidRequestError,
@@ -246,6 +247,16 @@ def test_each_survives_a_pickle_without_its_key(
     assert ranking.compress_documents(TestRerank.DOCUMENTS, "pizza") == reranker.compress_documents(
         TestRerank.DOCUMENTS, "pizza"
     )
+
+
+def test_a_dump_holds_no_key_at_all(
+    llm: PredictionGuard, embeddings: PredictionGuardEmbeddings, reranker: PredictionGuardRerank
+) -> None:
+    chat = ChatPredictionGuard(TEXT, api_key="key-of-the-tests")
+    for model in (chat, llm, embeddings, reranker):
+        assert "api_key" not in model.model_dump()
+        assert "api_key" not in repr(model)
+        assert "api_key" not in model.model_dump_json(exclude={"metadata"})
 
 
 class TestCodeForTheRetiredPackage:
