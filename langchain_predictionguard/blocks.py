@@ -56,11 +56,21 @@ def to_part(block: Any, *, from_assistant: bool) -> wire.Part | None:
         return _image(block)
     if from_assistant and kind in _SAID_ELSEWHERE:
         return None
+    if from_assistant and kind == "refusal" and isinstance(block.get("refusal"), str):
+        return wire.TextPart.made(text=block["refusal"])  # the model's words, as OpenAI has them when it says no
     raise UnsupportedContentError(
         f"the endpoint takes text and pictures, no block of type {str(kind)[:40]!r}"
         if kind
         else "a content block needs a type, such as 'text' or 'image'"
     )
+
+
+def source(block: Block) -> Any:
+    """The source of the picture that a block holds. Raises `ContentError` for a block that holds none."""
+    part = to_part(block, from_assistant=False)
+    if not isinstance(part, wire.ImagePart):
+        raise UnsupportedContentError("this block holds no picture")
+    return part.image_url.url
 
 
 def _image(block: Block) -> wire.ImagePart:
@@ -70,6 +80,8 @@ def _image(block: Block) -> wire.ImagePart:
     for holder in (nested, extras):
         if detail is None and isinstance(holder, dict):
             detail = holder.get("detail")
+    if detail == "original":
+        detail = "auto"  # a level that only OpenAI has: it asks for more than "low" and names no level of ours
     if detail not in (None, "auto", "low", "high"):
         raise UnsupportedContentError("a picture's detail is 'auto', 'low' or 'high'")
     return wire.ImagePart.made(image_url=wire.ImageURL.made(url=_source(block), detail=detail))

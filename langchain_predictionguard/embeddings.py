@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from langchain_core.embeddings import Embeddings
 
-from langchain_predictionguard import errors
+from langchain_predictionguard import errors, later
 from langchain_predictionguard.connection import CONFIG, Connected
 from predictionguard_core.errors import ContentError
 from predictionguard_core.wire import EmbeddingInput, EmbeddingRequest
@@ -64,7 +64,8 @@ class PredictionGuardEmbeddings(Connected, Embeddings):
     def embed_images(self, images: Sequence[Any]) -> list[list[float]]:
         """A vector for each picture.
 
-        Each may be a data URI, base64, an http(s) address, bytes, a `pathlib.Path`, an open binary file or an `Image`.
+        Each may be a data URI, base64, an http(s) address, bytes, a `pathlib.Path`, an open binary file, an `Image`, or
+        an image block as messages have it.
         In an error, `block_index` is the picture's place in the list.
         """
         return self.embed_image_text([{"image": image} for image in images])
@@ -104,4 +105,14 @@ def _inputs(inputs: Sequence[Mapping[str, Any]]) -> list[EmbeddingInput]:
     for index, each in enumerate(inputs):
         if not isinstance(each, Mapping):
             raise ContentError(f"an input is a dict of text and image, not {type(each).__name__}", block_index=index)
-    return [EmbeddingInput(**each) for each in inputs]
+    return [_input(each, index) for index, each in enumerate(inputs)]
+
+
+def _input(given: Mapping[str, Any], index: int) -> EmbeddingInput:
+    image = given.get("image")
+    if not isinstance(image, dict):
+        return EmbeddingInput(**given)
+    try:
+        return EmbeddingInput(**{**given, "image": later.blocks.source(image)})
+    except ContentError as error:
+        raise error.at(None, index) from None

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from langchain_core.callbacks import BaseCallbackHandler
-from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
 
 from langchain_predictionguard import ChatPredictionGuard, ContentError
 from predictionguard_core.sandbox import Sandbox
@@ -124,3 +124,23 @@ def test_no_block_whatever_ends_in_a_bare_error(chat: ChatPredictionGuard, kind:
         except ContentError as error:
             place = (error.message_index, error.block_index)
             assert place == (1, 1), (form, key, value)
+
+
+REFUSALS = {
+    "a block": AIMessage([{"type": "refusal", "refusal": "No."}]),
+    "beside the content": AIMessage("", additional_kwargs={"refusal": "No."}),
+}
+
+
+@pytest.mark.parametrize("message", REFUSALS.values(), ids=REFUSALS)
+def test_a_refusal_is_what_the_model_said(chat: ChatPredictionGuard, box: Sandbox, message: AIMessage) -> None:
+    chat.invoke([HumanMessage("May I?"), message, HumanMessage("Why?")])
+    assert box.requests[-1]["messages"][1] == {"role": "assistant", "content": "No."}
+
+
+@pytest.mark.parametrize("kind", ["server_tool_use", "web_search_call", "refusal"])
+def test_what_another_provider_did_is_not_dropped_in_silence(chat: ChatPredictionGuard, kind: str) -> None:
+    message = AIMessage([{"type": "text", "text": "Let me see."}, {"type": kind, "id": "1"}])
+    with pytest.raises(ContentError, match=kind) as caught:
+        chat.invoke([HumanMessage("?"), message])
+    assert (caught.value.message_index, caught.value.block_index) == (1, 1)

@@ -116,11 +116,12 @@ def test_detail_is_kept_wherever_it_stands(chat: ChatPredictionGuard, box: Sandb
                 {"type": "image_url", "image_url": {"url": CAT_URI, "detail": "low"}},
                 {"type": "image", "base64": CAT_64, "extras": {"detail": "high"}},
                 {"type": "image", "url": CAT_URI},
+                {"type": "input_image", "image_url": CAT_URI, "detail": "original"},
             )
         ]
     )
     parts = box.requests[-1]["messages"][0]["content"][1:]
-    assert [part["image_url"].get("detail") for part in parts] == ["low", "high", None]
+    assert [part["image_url"].get("detail") for part in parts] == ["low", "high", None, "auto"]
 
 
 def test_a_url_is_downloaded_here_and_only_from_where_the_policy_allows(box: Sandbox) -> None:

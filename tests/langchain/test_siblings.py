@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import copy
 import pickle
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from langchain_core.runnables import RunnableLambda
 from langchain_predictionguard import (
     ChatPredictionGuard,
     ConfigurationError,
+    ContentError,
     ImageBlockedError,
     InvalidRequestError,
     PIIDetectedError,
@@ -192,6 +194,29 @@ class TestEmbeddings:
         with photo.open("rb") as file:
             vectors = embeddings.embed_images([photo, photo.read_bytes(), file])
         assert vectors[0] == vectors[1] == vectors[2]
+
+    async def test_a_block_of_a_message_is_a_source_too(self, embeddings: PredictionGuardEmbeddings) -> None:
+        photo = PHOTOS / "cat.jpg"
+        text = base64.b64encode(photo.read_bytes()).decode()
+        blocks: list[dict[str, Any]] = [
+            {"type": "image", "base64": text},
+            {"type": "image_url", "image_url": {"url": f"data:image/jpeg;base64,{text}"}},
+            {"type": "image", "source_type": "base64", "data": text, "mime_type": "image/jpeg"},
+            {"type": "image", "url": photo},
+        ]
+        wanted = embeddings.embed_images([photo])
+        assert embeddings.embed_images(blocks) == wanted * 4
+        assert await embeddings.aembed_images(blocks) == wanted * 4
+        assert embeddings.embed_image_text([{"image": blocks[0]}]) == wanted
+        await embeddings.aclose()
+
+    @pytest.mark.parametrize("block", [{"type": "text", "text": "a cat"}, {"type": "image"}, {}, {"type": "hologram"}])
+    def test_a_block_without_a_picture_is_named_by_its_number(
+        self, embeddings: PredictionGuardEmbeddings, block: dict[str, Any]
+    ) -> None:
+        with pytest.raises(ContentError) as caught:
+            embeddings.embed_images([PHOTOS / "cat.jpg", block])
+        assert caught.value.block_index == 1
 
     def test_a_bad_picture_is_named_by_its_number(self, embeddings: PredictionGuardEmbeddings) -> None:
         pictures: list[Any] = [PHOTOS / "cat.jpg"] * 40 + ["file:///etc/passwd"]
