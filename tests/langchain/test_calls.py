@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from langchain.agents import create_agent
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, FunctionMessage, HumanMessage, ToolMessage
-from langchain_core.tools import tool
 
 from langchain_predictionguard import ChatPredictionGuard, ContentError
 from predictionguard_core.sandbox import Sandbox
@@ -93,30 +91,18 @@ class TestArgumentsThatDoNotParse:
         assert sent_calls(box) == [("1", "look", '{"place": "Li')]
 
 
-@tool
-def look(place: str) -> str:
-    """Look at a place."""
-    return f"{place} is there."
-
-
 class TestCallsWithoutAnId:
     @pytest.mark.parametrize("missing", [None, ""])
-    @pytest.mark.parametrize("streaming", [False, True])
-    def test_an_agent_answers_them(self, missing: Any, streaming: bool) -> None:
-        arguments = '{"place": "Linz"}'
-        call = calling_in_pieces(missing, *arguments) if streaming else calling(missing, arguments)
-        end = [
-            {"id": "d", "choices": [{"index": 0, "delta": {"content": "It is."}}]},
-            {"id": "d", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]},
-        ]
-        with Scripted(call, end if streaming else saying("It is.")) as box:
-            agent = create_agent(model(box, streaming=streaming), tools=[look])
-            answer = agent.invoke({"messages": [{"role": "user", "content": "Is Linz there?"}]})["messages"][-1]
-        assert answer.text == "It is."
-        ((made, name, sent),) = sent_calls(box)
-        assert made
-        assert (name, sent) == ("look", arguments)
-        assert box.requests[-1]["messages"][2]["tool_call_id"] == made
+    def test_they_get_one_and_keep_it(self, missing: Any) -> None:
+        replies = (calling(missing, "{}"), calling_in_pieces(missing, "{", "}"), calling(missing, "{"))
+        with Scripted(*replies, saying("It is.")) as box:
+            chat = model(box)
+            messages = [chat.invoke("?"), added(list(chat.stream("?"))), chat.invoke("?")]
+            for message in messages:
+                (call,) = message.tool_calls or message.invalid_tool_calls
+                assert call["id"]
+                chat.invoke([HumanMessage("?"), message, ToolMessage("Done.", tool_call_id=call["id"])])
+                assert [call_id for call_id, _, _ in sent_calls(box)] == [call["id"]]
 
     def test_each_call_of_a_stream_has_one_of_its_own(self) -> None:
         pieces = calling_in_pieces(None, '{"place":', ' "Linz"}')

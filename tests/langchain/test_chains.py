@@ -21,6 +21,7 @@ from pydantic import BaseModel
 from langchain_predictionguard import ChatPredictionGuard, ContentError, ImagePolicy
 from predictionguard_core.sandbox import Sandbox
 from tests.langchain.conftest import VISION
+from tests.langchain.scripted import Scripted, calling, calling_in_pieces, saying
 
 PHOTOS = Path(__file__).parents[2] / "notebooks" / "photos"
 CAT, COFFEE = (base64.b64encode((PHOTOS / name).read_bytes()).decode() for name in ("cat.jpg", "coffee.jpg"))
@@ -147,3 +148,29 @@ def test_the_cache_tells_policies_apart(box: Sandbox) -> None:
     small = ChatPredictionGuard(VISION, api_key="key", base_url=box.url, cache=cache, images=ImagePolicy(max_edge=64))
     assert "451 x 300" in large.invoke(asked(CAT)).text
     assert "64 x 43" in small.invoke(asked(CAT)).text
+
+
+@tool
+def look(place: str) -> str:
+    """Look at a place."""
+    return f"{place} is there."
+
+
+@pytest.mark.parametrize("missing", [None, ""])
+@pytest.mark.parametrize("streaming", [False, True])
+def test_an_agent_answers_calls_without_an_id(missing: Any, streaming: bool) -> None:
+    arguments = '{"place": "Linz"}'
+    call = calling_in_pieces(missing, *arguments) if streaming else calling(missing, arguments)
+    end = [
+        {"id": "d", "choices": [{"index": 0, "delta": {"content": "It is."}}]},
+        {"id": "d", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]},
+    ]
+    with Scripted(call, end if streaming else saying("It is.")) as box:
+        chat = ChatPredictionGuard("m", api_key="key", base_url=box.url, streaming=streaming)
+        agent = create_agent(chat, tools=[look])
+        answer = agent.invoke({"messages": [{"role": "user", "content": "Is Linz there?"}]})["messages"][-1]
+    assert answer.text == "It is."
+    made, result = box.requests[-1]["messages"][1:]
+    assert made["tool_calls"][0]["id"]
+    assert made["tool_calls"][0]["function"] == {"name": "look", "arguments": arguments}
+    assert (result["tool_call_id"], result["content"]) == (made["tool_calls"][0]["id"], "Linz is there.")
