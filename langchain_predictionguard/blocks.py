@@ -149,16 +149,18 @@ def _settled(block: Any) -> Any:
 
 
 def _of_version_1(block: Block) -> Block:
-    made = {name: value for name, value in block.items() if name not in ("source_type", "data", "id")}
     if isinstance(block.get("file"), dict):  # it is OpenAI's form, and has more to say
         return {"type": block["type"], "file": block["file"]}
     form, text = block["source_type"], block.get("text", block.get("url"))
     if form == "text" and block["type"] == "file" and isinstance(text, str):
         return {"type": "text", "text": text}
+    made = {name: value for name, value in block.items() if name not in ("source_type", "data", "id", "text")}
     if form == "id" and block.get("id"):
         made["file_id"] = block["id"]
     if block.get("data") is not None:
         made["base64"] = block["data"]
+    if form == "base64" and "base64" in made:
+        made.pop("url", None)  # the form says which of the two is meant
     return made
 
 

@@ -92,7 +92,7 @@ def _only_in_content(content: list[Any], calls: list[wire.ToolCall], index: int)
         if not isinstance(block, dict) or block.get("type") not in kinds:
             continue
         # OpenAI's `id` is that of the block; the result speaks of the `call_id`.
-        call_id, name = block.get("call_id") or block.get("id"), block.get("name")
+        call_id, name = str(block.get("call_id") or block.get("id") or ""), block.get("name")
         if call_id in known:
             continue
         if not call_id and name in nameless:
@@ -101,6 +101,7 @@ def _only_in_content(content: list[Any], calls: list[wire.ToolCall], index: int)
         arguments: Any = next((block[key] for key in ("input", "args", "arguments") if block.get(key) is not None), {})
         if block["type"] == "invalid_tool_call" and isinstance(arguments, str):
             arguments = without_spoiler(arguments)
+        known.update([call_id] if call_id else [])
         yield _call(call_id, name, arguments, index)
 
 
@@ -151,9 +152,12 @@ _SPOILED = re.compile(r" (\t{1,3})[\]}]\Z")
 def spoiler(text: str) -> str:
     """What makes cut JSON such that no mending helps: outside of any string, a bracket that does not fit.
 
-    Empty for text that is a JSON object, and for text of which LangChain would make none anyway.
+    Empty for text that is a JSON object, and for text of which LangChain would make none anyway. Text that looks as if
+    it were spoiled is spoiled once more: taking one spoiler off then gives what the model wrote.
     """
-    if _is_object(text) or not _would_be_mended(text):
+    if text.isspace():
+        return "{}"  # no arguments, which LangChain knows only as no text at all
+    if _is_object(text) or not (_SPOILED.search(text) or _would_be_mended(text)):
         return ""
     open_brackets: list[str] = []
     in_string = escaped = False

@@ -107,8 +107,8 @@ def _role(message: BaseMessage, index: int) -> Role:
 
 def _parts(message: BaseMessage, index: int) -> list[wire.Part]:
     content = message.content
-    if isinstance(message, AIMessage) and not content:
-        content = str(message.additional_kwargs.get("refusal") or "")  # where OpenAI's chat has the words of its no
+    if not content and isinstance(refusal := message.additional_kwargs.get("refusal"), str):
+        content = refusal  # where OpenAI's chat has the words of its no
     if isinstance(content, str):
         return [wire.TextPart.made(text=content)] if content else []
     parts = []

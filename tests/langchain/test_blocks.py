@@ -69,6 +69,19 @@ PICTURES = {
     "v0 base64 with an id": {"type": "image", "source_type": "base64", "data": CAT, "id": "1"},
     "v0 base64 under its name in v1": {"type": "image", "source_type": "base64", "base64": CAT},
     "v0 file with an id": {"type": "file", "source_type": "base64", "data": CAT, "mime_type": "image/jpeg", "id": "1"},
+    "v0 base64 with its origin": {
+        "type": "image",
+        "source_type": "base64",
+        "data": CAT,
+        "url": "https://example.com/cat.jpg",
+    },
+    "v0 file with a text": {
+        "type": "file",
+        "source_type": "base64",
+        "data": CAT,
+        "mime_type": "image/jpeg",
+        "text": "a cat",
+    },
     "with a text": {
         "type": "image",
         "source": {"type": "base64", "media_type": "image/jpeg", "data": CAT},

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
+import hypothesis
+import hypothesis.strategies as st
 import pytest
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, FunctionMessage, HumanMessage, ToolMessage
+from langchain_core.messages.tool import tool_call_chunk
 
-from langchain_predictionguard import ChatPredictionGuard, ContentError
+from langchain_predictionguard import ChatPredictionGuard, ContentError, calls
+from langchain_predictionguard.messages import to_result
 from predictionguard_core.sandbox import Sandbox
+from predictionguard_core.wire import ChatCompletion
 from tests.langchain.scripted import Scripted, calling, calling_in_pieces, saying
 
 
@@ -48,6 +54,15 @@ CUT = [
 ]
 
 
+PIECES = st.lists(
+    st.sampled_from([*'{}[]":,\\ \t\n1', '"a"', '"a": ', "true", "nul", "ä", '\\"', '{"a": ', " \t]", " \t\t\t}"])
+).map("".join) | st.tuples(
+    st.dictionaries(st.text(max_size=3), st.lists(st.text(max_size=3) | st.integers(), max_size=3), max_size=3),
+    st.integers(0, 60),
+).map(lambda each: json.dumps(each[0], ensure_ascii=False)[: each[1]])
+"""Arguments of every kind: objects, whole and cut, and what is made of their parts."""
+
+
 class TestArgumentsThatDoNotParse:
     @pytest.mark.parametrize("text", NO_ARGUMENTS)
     def test_stream_and_plain_show_the_same(self, text: str) -> None:
@@ -81,6 +96,26 @@ class TestArgumentsThatDoNotParse:
             chat.invoke([HumanMessage("?"), call, ToolMessage("What?", tool_call_id="1")])
         if text not in ('{"a": 1 \t]', '{"a": "\\" \t\t]'):
             assert sent_calls(box) == [("1", "look", text)]
+
+    def test_blanks_are_no_arguments(self) -> None:
+        with Scripted(calling("1", " \n"), calling_in_pieces("1", " ", "\n")) as box:
+            chat = model(box)
+            for message in (chat.invoke("?"), added(list(chat.stream("?")))):
+                assert [call["args"] for call in message.tool_calls] == [{}]
+                assert message.invalid_tool_calls == []
+
+    @hypothesis.settings(deadline=None)
+    @hypothesis.given(text=PIECES)
+    @hypothesis.example('{"a": 1 \t]')
+    @hypothesis.example('{"a": "x" \t\t] \t]')
+    def test_nothing_mends_what_is_spoiled_and_all_of_it_comes_back(self, text: str) -> None:
+        (plain,) = to_result(ChatCompletion.model_validate(calling("1", text))).generations
+        assert isinstance(plain.message, AIMessage)
+        chunk = tool_call_chunk(name="look", args=text + calls.spoiler(text), id="1", index=0)
+        streamed = AIMessageChunk("", tool_call_chunks=[chunk])
+        assert streamed.tool_calls == plain.message.tool_calls
+        for call in streamed.invalid_tool_calls:
+            assert calls.without_spoiler(call["args"] or "") == text
 
     def test_a_model_that_streams_behind_the_scenes(self) -> None:
         with Scripted(calling_in_pieces("1", '{"place": "Li'), saying("Sorry.")) as box:
