@@ -29,6 +29,8 @@ from llama_index_predictionguard import later
 from llama_index_predictionguard.options import ChatOptions
 from llama_index_predictionguard.traces import chat_call, completion_call, given, marked
 
+_MODES = (PydanticProgramMode.FUNCTION, PydanticProgramMode.LLM)
+
 if TYPE_CHECKING:
     from llama_index.core.prompts import PromptTemplate
     from llama_index.core.tools.types import BaseTool
@@ -186,7 +188,7 @@ class PredictionGuard(ChatOptions, FunctionCallingLLM):
         return later.tools.selections(response, error_on_no_tool_call=error_on_no_tool_call)
 
     # Structured answers, streamed. LlamaIndex's own loop leaves the model free to answer in words, leaves the system
-    # prompt out in one colour, and passes over errors.
+    # prompt out in one colour, passes over errors, and ends in whatever came last.
 
     def _structured_stream_call(
         self,
@@ -195,13 +197,12 @@ class PredictionGuard(ChatOptions, FunctionCallingLLM):
         llm_kwargs: dict[str, Any] | None = None,
         **prompt_args: Any,
     ) -> Generator[Any, None, None]:
-        if not self._uses_tools_for_structure:
+        mode = self._structure_mode
+        if mode not in _MODES or (mode == PydanticProgramMode.FUNCTION and not self.is_function_calling_model):
             return super()._structured_stream_call(output_cls, prompt, llm_kwargs, **prompt_args)
-        return later.tools.objects(
-            self.stream_chat_with_tools(**self._structured(output_cls, prompt, llm_kwargs, prompt_args)),
-            output_cls,
-            self,
-        )
+        asked = self._structured(output_cls, prompt, llm_kwargs, prompt_args)
+        chunks = self.stream_chat(**asked) if mode == PydanticProgramMode.LLM else self.stream_chat_with_tools(**asked)
+        return later.tools.objects(chunks, output_cls, self)
 
     async def _structured_astream_call(
         self,
@@ -210,18 +211,20 @@ class PredictionGuard(ChatOptions, FunctionCallingLLM):
         llm_kwargs: dict[str, Any] | None = None,
         **prompt_args: Any,
     ) -> AsyncGenerator[Any, None]:
-        if not self._uses_tools_for_structure:
+        mode = self._structure_mode
+        if mode not in _MODES or (mode == PydanticProgramMode.FUNCTION and not self.is_function_calling_model):
             return await super()._structured_astream_call(output_cls, prompt, llm_kwargs, **prompt_args)
-        return later.tools.aobjects(
-            await self.astream_chat_with_tools(**self._structured(output_cls, prompt, llm_kwargs, prompt_args)),
-            output_cls,
-            self,
-        )
+        asked = self._structured(output_cls, prompt, llm_kwargs, prompt_args)
+        ask = self.astream_chat if mode == PydanticProgramMode.LLM else self.astream_chat_with_tools
+        return later.tools.aobjects(await ask(**asked), output_cls, self)
 
     @property
-    def _uses_tools_for_structure(self) -> bool:
-        modes = (PydanticProgramMode.DEFAULT, PydanticProgramMode.FUNCTION)
-        return self.is_function_calling_model and self.pydantic_program_mode in modes
+    def _structure_mode(self) -> PydanticProgramMode:
+        """How an object is asked for, as LlamaIndex decides it: with a tool, with words, or with another package."""
+        mode = self.pydantic_program_mode
+        if mode == PydanticProgramMode.DEFAULT:
+            return PydanticProgramMode.FUNCTION if self.is_function_calling_model else PydanticProgramMode.LLM
+        return mode
 
     def _structured(
         self,
@@ -230,6 +233,10 @@ class PredictionGuard(ChatOptions, FunctionCallingLLM):
         llm_kwargs: dict[str, Any] | None,
         prompt_args: dict[str, Any],
     ) -> dict[str, Any]:
+        options = llm_kwargs or {}
+        if self._structure_mode == PydanticProgramMode.LLM:
+            messages = later.tools.in_words(output_cls, prompt, self, prompt_args)
+            return {"messages": self._extend_messages(messages), **options}
         messages = self._extend_messages(prompt.format_messages(llm=self, **prompt_args))
-        options = {"tool_required": True, **(llm_kwargs or {})}
-        return {"tools": [later.tools.as_tool(output_cls)], "chat_history": messages, **options}
+        tools = [later.tools.as_tool(output_cls)]
+        return {"tools": tools, "chat_history": messages, "tool_required": True, **options}

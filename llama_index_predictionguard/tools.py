@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, ToolCallBlock
 from llama_index.core.llms.llm import ToolSelection
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 
 from predictionguard_core import wire
 from predictionguard_core.errors import ConfigurationError, ContentError, InvalidResponseError
 
 if TYPE_CHECKING:
+    from llama_index.core.prompts import BasePromptTemplate
     from llama_index.core.tools.types import BaseTool
 
 _SHOWN = 200
+_REASONS = 3
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -86,7 +88,7 @@ def selections(response: ChatResponse, *, error_on_no_tool_call: bool) -> list[T
     Raises `InvalidResponseError` for arguments that are no JSON object, once the answer is whole, and, if
     `error_on_no_tool_call`, for an answer without a call.
     """
-    is_whole = response.delta is None or "finish_reason" in response.additional_kwargs
+    is_whole = _is_whole(response)
     found = _calls(response.message)
     if not found and error_on_no_tool_call:
         raise InvalidResponseError(
@@ -97,6 +99,10 @@ def selections(response: ChatResponse, *, error_on_no_tool_call: bool) -> list[T
         ToolSelection(tool_id=call.id or "", tool_name=call.name, tool_kwargs=_arguments(call, is_whole=is_whole))
         for call in found
     ]
+
+
+def _is_whole(response: ChatResponse) -> bool:
+    return response.delta is None or "finish_reason" in response.additional_kwargs
 
 
 def with_one_call(response: ChatResponse) -> ChatResponse:
@@ -154,26 +160,63 @@ def as_tool(output_cls: type[Any]) -> BaseTool:
     return get_function_tool(output_cls)
 
 
+def in_words(output_cls: type[Any], prompt: BasePromptTemplate, llm: Any, given: dict[str, Any]) -> list[ChatMessage]:
+    """The messages that ask a model without tools for the object as JSON. The prompt stays as it is."""
+    from llama_index.core.output_parsers import PydanticOutputParser
+
+    messages = prompt.model_copy(update={"output_parser": None}).format_messages(llm=llm, **given)
+    return PydanticOutputParser(output_cls).format_messages(messages)
+
+
 def objects(chunks: Iterable[ChatResponse], output_cls: type[Any], llm: Any) -> Generator[Any, None, None]:
-    """The object that a streamed call describes, as far as it has come, once a chunk."""
-    before = None
-    for chunk in chunks:
-        before = _object_so_far(chunk, output_cls, before, llm)
+    """The object that a streamed answer describes, as far as it has come, once a chunk; the last one is whole.
+
+    Raises `InvalidResponseError` where the whole answer is no such object.
+    """
+    before, last, is_whole = None, None, False
+    for last in chunks:
+        is_whole = _is_whole(last)
+        before = _whole(last, output_cls) if is_whole else _object_so_far(last, output_cls, before, llm)
         yield before
+    if not is_whole:
+        yield _whole(last, output_cls)
 
 
 async def aobjects(chunks: AsyncIterable[ChatResponse], output_cls: type[Any], llm: Any) -> AsyncGenerator[Any, None]:
     """`objects`, asynchronous."""
-    before = None
-    async for chunk in chunks:
-        before = _object_so_far(chunk, output_cls, before, llm)
+    before, last, is_whole = None, None, False
+    async for last in chunks:
+        is_whole = _is_whole(last)
+        before = _whole(last, output_cls) if is_whole else _object_so_far(last, output_cls, before, llm)
         yield before
+    if not is_whole:
+        yield _whole(last, output_cls)
 
 
 def _object_so_far(chunk: ChatResponse, output_cls: type[Any], before: Any, llm: Any) -> Any:
     from llama_index.core.program.utils import process_streaming_objects
 
     return process_streaming_objects(chunk, output_cls, cur_objects=None if before is None else [before], llm=llm)
+
+
+def _whole(response: ChatResponse | None, output_cls: type[Any]) -> Any:
+    """The object that a whole answer describes: by its first call or, if it makes none, by the JSON in its words."""
+    from llama_index.core.output_parsers import PydanticOutputParser
+
+    message = response.message if response else ChatMessage()
+    calls = _calls(message)
+    try:
+        if calls:
+            return output_cls.model_validate(_arguments(calls[0], is_whole=True))
+        return PydanticOutputParser(output_cls).parse(message.content or "")
+    except ValidationError as error:
+        faults = error.errors(include_url=False, include_context=False, include_input=False)
+        reasons = [f"{'.'.join(map(str, fault['loc'])) or 'all of it'}: {fault['msg']}"[:_SHOWN] for fault in faults]
+        reason = f"is no {output_cls.__name__}: {'; '.join(reasons[:_REASONS])}"
+    except ValueError:
+        reason = f"has no call of a tool and no JSON object: {(message.content or '')[:_SHOWN]!r}"
+    # Raised here, so that an error which shows all that the model said is not behind it.
+    raise InvalidResponseError(f"the model's answer {reason}. Ask again, or allow a longer answer (max_tokens)")
 
 
 # Answered

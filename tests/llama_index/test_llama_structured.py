@@ -1,0 +1,188 @@
+"""Structured answers, streamed: parts on the way, and at the end the object itself or an error."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from llama_index.core.llms import ChatMessage, ImageBlock, TextBlock
+from llama_index.core.prompts import PromptTemplate
+from llama_index.core.types import PydanticProgramMode
+from pydantic import BaseModel, Field, field_validator
+
+import llama_index_predictionguard as wing
+from llama_index_predictionguard import PredictionGuard
+from predictionguard_core.sandbox import Sandbox
+from tests.llama_index.conftest import KEY
+
+Make = Callable[..., PredictionGuard]
+PROMPT = PromptTemplate("Describe {what}")
+FORMS = ["predict", "apredict", "chat", "achat"]
+
+
+class Part(BaseModel):
+    """A part of it."""
+
+    name: str
+
+
+class Out(BaseModel):
+    """What is seen."""
+
+    color: Literal["red", "green"]
+    n: int
+    parts: list[Part] = []
+
+    @field_validator("n")
+    @classmethod
+    def is_few(cls, n: int) -> int:
+        if n > 100:
+            raise ValueError("too many")
+        return n
+
+
+class Renamed(BaseModel):
+    """With a name of its own in JSON."""
+
+    color: str = Field(alias="colour")
+
+
+class Easy(BaseModel):
+    """Asks for nothing."""
+
+    color: str | None = None
+
+
+GOOD = {"color": "red", "n": 2, "parts": [{"name": "the tail of it, which is long"}, {"name": "the rest"}]}
+
+
+async def streamed(llm: PredictionGuard, form: str, output_cls: type[Any] = Out, *blocks: Any) -> list[Any]:
+    """What comes of each of the four ways to stream an object."""
+    question = [ChatMessage(role="user", blocks=[TextBlock(text="Describe it"), *blocks])]
+    if form == "predict":
+        return list(llm.stream_structured_predict(output_cls, PROMPT, what="it"))
+    if form == "apredict":
+        return [each async for each in await llm.astream_structured_predict(output_cls, PROMPT, what="it")]
+    structured = llm.as_structured_llm(output_cls)
+    if form == "chat":
+        return [each.raw for each in structured.stream_chat(question)]
+    return [each.raw async for each in await structured.astream_chat(question)]
+
+
+@pytest.mark.parametrize("form", FORMS)
+async def test_parts_come_and_the_object_itself_is_last(form: str, llm: PredictionGuard, box: Sandbox) -> None:
+    box.answer(tool_calls=[("Out", GOOD)])
+    *parts, last = await streamed(llm, form)
+    assert type(last) is Out
+    assert last == Out(**GOOD)  # type: ignore[arg-type]
+    assert any(each.color == "red" and each != last for each in parts)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ({"color": "red"}, "n: Field required"),
+        ({"color": "blue", "n": 1}, "color: Input should be 'red' or 'green'"),
+        ({"color": "red", "n": 101}, "n: Value error, too many"),
+        ({"color": "red", "n": 1, "parts": [{"name": "a"}, {}]}, "parts.1.name: Field required"),
+        ({}, "color: Field required; n: Field required"),
+    ],
+)
+async def test_a_call_that_is_no_such_object(
+    form: str, arguments: dict[str, Any], reason: str, llm: PredictionGuard, box: Sandbox
+) -> None:
+    box.answer(tool_calls=[("Out", arguments)])
+    with pytest.raises(wing.InvalidResponseError, match="is no Out") as caught:
+        await streamed(llm, form)
+    assert reason in str(caught.value)
+    assert caught.value.__context__ is None
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("words", ["It is red.", "{color: red}", "[1]", ""])
+async def test_an_answer_in_words(form: str, words: str, llm: PredictionGuard, box: Sandbox) -> None:
+    box.answer(words)
+    with pytest.raises(wing.InvalidResponseError) as caught:
+        await streamed(llm, form)
+    assert caught.value.__context__ is None
+
+
+@pytest.mark.parametrize("form", FORMS)
+async def test_words_that_hold_the_object(form: str, llm: PredictionGuard, box: Sandbox) -> None:
+    box.answer('Here it is:\n```json\n{"color": "green", "n": 1}\n```')
+    assert (await streamed(llm, form))[-1] == Out(color="green", n=1)
+
+
+@pytest.mark.parametrize("form", FORMS)
+async def test_a_class_that_asks_for_nothing_still_wants_a_call(form: str, llm: PredictionGuard, box: Sandbox) -> None:
+    box.answer("It is red.")
+    with pytest.raises(wing.InvalidResponseError, match="It is red"):
+        await streamed(llm, form, Easy)
+    box.answer(tool_calls=[("Easy", {})])
+    assert (await streamed(llm, form, Easy))[-1] == Easy()
+
+
+@pytest.mark.parametrize("form", FORMS)
+async def test_the_first_of_several_calls(form: str, llm: PredictionGuard, box: Sandbox) -> None:
+    box.answer(tool_calls=[("Out", GOOD), ("Out", {"color": "green", "n": 9})])
+    assert (await streamed(llm, form))[-1] == Out(**GOOD)  # type: ignore[arg-type]
+    box.answer(tool_calls=[("Out", {"color": "red"}), ("Out", GOOD)])
+    with pytest.raises(wing.InvalidResponseError):
+        await streamed(llm, form)
+
+
+@pytest.mark.parametrize("form", FORMS)
+async def test_fields_by_their_names_in_json(form: str, llm: PredictionGuard, box: Sandbox) -> None:
+    box.answer(tool_calls=[("Renamed", {"colour": "red"})])
+    assert (await streamed(llm, form, Renamed))[-1] == Renamed(colour="red")
+
+
+@pytest.mark.parametrize("form", FORMS)
+async def test_a_stream_that_is_cut_is_never_an_object(form: str, llm: PredictionGuard, box: Sandbox) -> None:
+    assert type((await streamed(llm, form))[-1]) is Out
+    for after in (1, 2, 4, 99):
+        box.cut_stream(after)
+        with pytest.raises(wing.StreamInterruptedError):
+            await streamed(llm, form)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    "options", [{"is_function_calling_model": False}, {"pydantic_program_mode": PydanticProgramMode.LLM}], ids=str
+)
+async def test_a_model_without_tools(form: str, options: dict[str, Any], make: Make, box: Sandbox) -> None:
+    llm = make(system_prompt="Be exact.", **options)
+    box.answer('```json\n{"color": "green", "n": 1}\n```')
+    last = (await streamed(llm, form))[-1]
+    assert type(last) is Out
+    assert last == Out(color="green", n=1)
+    system, question = box.requests[-1]["messages"]
+    assert system["content"] == "Be exact."
+    assert '"color"' in question["content"]
+    assert "tools" not in box.requests[-1]
+    assert PROMPT.output_parser is None
+    for words, reason in (("It is red.", "It is red"), ('{"color": "red"}', "n: Field required")):
+        box.answer(words)
+        with pytest.raises(wing.InvalidResponseError, match=reason):
+            await streamed(llm, form)
+
+
+def test_a_model_without_tools_told_to_use_them(make: Make) -> None:
+    llm = make(is_function_calling_model=False, pydantic_program_mode=PydanticProgramMode.FUNCTION)
+    with pytest.raises(ValueError, match="function calling"):
+        list(llm.stream_structured_predict(Out, PROMPT, what="it"))
+
+
+@pytest.mark.parametrize("form", ["chat", "achat"])
+async def test_the_error_says_nothing_of_a_picture(form: str, llm: PredictionGuard, box: Sandbox, photos: Path) -> None:
+    picture = (photos / "cat.jpg").read_bytes()
+    box.answer(tool_calls=[("Out", {"color": "data:image/jpeg;base64," + base64.b64encode(picture).decode(), "n": 1})])
+    with pytest.raises(wing.InvalidResponseError) as caught:
+        await streamed(llm, form, Out, ImageBlock(image=picture))
+    assert "color: Input should be" in str(caught.value)
+    assert base64.b64encode(picture).decode()[:40] not in repr(caught.value)
+    assert KEY not in repr(caught.value)
