@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -35,8 +35,10 @@ Mark = Callable[[Any], str]
 _UNREADABLE = "<picture>"
 _NO_LIMITS = ImagePolicy(max_bytes=sys.maxsize, max_pixels=sys.maxsize, upright=False)
 _CALLS = ("chat", "stream_chat", "complete", "stream_complete")
+CALLS = (*_CALLS, *(f"a{name}" for name in _CALLS))
 _IDLE = (NullEventHandler, NullSpanHandler)
 _OTHER_MEDIA = ("audio", "video", "data")
+_LISTS = ("messages", "image_documents")
 _NESTED = ("content", "cited_content")
 
 
@@ -197,7 +199,8 @@ def _marking(method: Any) -> Any:
 
     @functools.wraps(method)
     def outer(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if not _is_watched(self):
+        args, kwargs = _listed(args, kwargs)
+        if not is_watched(self):
             return unwatched(self)(*args, **kwargs)
         if _shows_pictures(args, kwargs):
             args, kwargs = _arguments(args, kwargs, mark)
@@ -211,7 +214,8 @@ def _amarking(method: Any) -> Any:
 
     @functools.wraps(method)
     async def outer(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if not _is_watched(self):
+        args, kwargs = _listed(args, kwargs)
+        if not is_watched(self):
             return await unwatched(self)(*args, **kwargs)
         if _shows_pictures(args, kwargs):
             args, kwargs = await asyncio.to_thread(_arguments, args, kwargs, mark)  # hashing takes its time
@@ -231,11 +235,25 @@ def _unwatched(method: Any) -> Callable[[Any], Any]:
     return bound
 
 
+def _listed(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Messages and pictures in a list, so that who watches and who sends them can both go through them."""
+    args = tuple(_list(each) for each in args)
+    return args, {name: _list(each) if name in _LISTS else each for name, each in kwargs.items()}
+
+
+def _list(argument: Any) -> Any:
+    if isinstance(argument, list | tuple | str | bool | None):  # nearly always
+        return argument
+    is_row = isinstance(argument, Iterable) and not isinstance(argument, bytes | Mapping | BaseModel)
+    return list(argument) if is_row else argument
+
+
 def _shows_pictures(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     return any(_shown(each, lambda _: "") is not each for each in (*args, *kwargs.values()))
 
 
-def _is_watched(model: Any) -> bool:
+def is_watched(model: Any) -> bool:
+    """Whether anybody is told of this object's calls."""
     # LlamaIndex's own handlers, when none is added, do nothing.
     if getattr(model.callback_manager, "handlers", None):
         return True

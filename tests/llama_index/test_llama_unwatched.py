@@ -9,6 +9,7 @@ from llama_index.core.instrumentation import get_dispatcher
 from llama_index.core.llms import ChatMessage
 
 from llama_index_predictionguard import PredictionGuard, traces
+from predictionguard_core.sandbox import Sandbox
 from tests.llama_index.conftest import Watch
 
 ASK = "What is this?"
@@ -51,6 +52,17 @@ async def test_each_call_answers_the_same_whether_or_not_somebody_watches(
         kind = "Chat" if call.endswith("chat") else "Completion"
         assert len(watch.named(f"LLM{kind}InProgressEvent")) == (len(unwatched) if "stream" in call else 0)
         assert len(watch.named(f"LLM{kind}EndEvent")) == 1
+
+
+@pytest.mark.parametrize("call", [name for name in traces.CALLS if name.endswith("chat")])
+async def test_messages_that_can_be_gone_through_once(call: str, make: Any, box: Sandbox) -> None:
+    for options in ({}, {"rate_limiter": Turnstile()}):
+        found = getattr(make(**options), call)(each for each in HELLO)
+        found = await found if call.startswith("a") else found
+        if "stream" in call:
+            found = [each async for each in found] if call.startswith("a") else list(found)
+        assert found
+        assert box.requests[-1]["messages"] == [{"role": "user", "content": "hello"}]
 
 
 @pytest.mark.parametrize("where", ["root", "llama_index.core.llms.callbacks"])
