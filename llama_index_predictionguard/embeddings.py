@@ -8,10 +8,10 @@ from typing import Any, Literal
 
 from llama_index.core.base.embeddings.base import Embedding
 from llama_index.core.embeddings.multi_modal_base import MultiModalEmbedding
-from llama_index.core.schema import BaseNode
+from llama_index.core.schema import BaseNode, MetadataMode
 from pydantic import Field, SecretStr
 
-from llama_index_predictionguard import traces
+from llama_index_predictionguard import spans, traces
 from llama_index_predictionguard.connection import HttpAsyncClient, HttpClient, Seeing
 from llama_index_predictionguard.pictures import image_source, is_picture
 from predictionguard_core import settings
@@ -23,6 +23,7 @@ from predictionguard_core.wire.embeddings import MAX_INPUTS
 _NAMES = ("model", "model_name")
 
 
+@spans.marked
 class PredictionGuardEmbedding(Seeing, MultiModalEmbedding):
     """Texts and pictures as vectors; with a model that takes both, in one space.
 
@@ -165,19 +166,19 @@ class PredictionGuardEmbedding(Seeing, MultiModalEmbedding):
         except ContentError as error:
             raise _placed(error, img_file_paths) from None
 
-    # As part of a pipeline
+    # As part of a pipeline. The base class would show who watches the nodes once more.
 
     def __call__(self, nodes: Sequence[BaseNode], **kwargs: Any) -> Sequence[BaseNode]:
         """Give each node its vector: of its picture if that is all it holds, else of its text."""
         pictures, others = _parted(nodes)
-        super().__call__(others, **kwargs)
+        _settle(others, self.get_text_embedding_batch(_texts(others), **kwargs))
         _settle(pictures, self.get_image_embedding_batch(pictures, **kwargs))
         return nodes
 
     async def acall(self, nodes: Sequence[BaseNode], **kwargs: Any) -> Sequence[BaseNode]:
         """`__call__`, asynchronous."""
         pictures, others = _parted(nodes)
-        await super().acall(others, **kwargs)
+        _settle(others, await self.aget_text_embedding_batch(_texts(others), **kwargs))
         _settle(pictures, await self.aget_image_embedding_batch(pictures, **kwargs))
         return nodes
 
@@ -192,6 +193,10 @@ class PredictionGuardEmbedding(Seeing, MultiModalEmbedding):
 
 def _parted(nodes: Sequence[BaseNode]) -> tuple[list[BaseNode], list[BaseNode]]:
     return [node for node in nodes if is_picture(node)], [node for node in nodes if not is_picture(node)]
+
+
+def _texts(nodes: Sequence[BaseNode]) -> list[str]:
+    return [node.get_content(metadata_mode=MetadataMode.EMBED) for node in nodes]
 
 
 def _settle(nodes: Sequence[BaseNode], vectors: Sequence[Embedding]) -> None:

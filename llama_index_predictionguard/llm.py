@@ -25,7 +25,7 @@ from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.llms.llm import ToolSelection
 from llama_index.core.types import PydanticProgramMode
 
-from llama_index_predictionguard import later
+from llama_index_predictionguard import later, spans
 from llama_index_predictionguard.options import ChatOptions
 from llama_index_predictionguard.traces import chat_call, completion_call, given, marked
 
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from llama_index_predictionguard import arguments
 
 
+@spans.marked
 @marked
 class PredictionGuard(ChatOptions, FunctionCallingLLM):
     """A chat model of Prediction Guard's, with pictures and tools.
@@ -74,7 +75,11 @@ class PredictionGuard(ChatOptions, FunctionCallingLLM):
     An answer's `raw` is the endpoint's, as a dict, and its `additional_kwargs` holds `finish_reason`, `prompt_tokens`,
     `completion_tokens` and `total_tokens`; in a stream, on the last chunk.
 
-    Who watches the calls (callbacks, events, spans) is shown a picture's type, size and hash in place of its bytes.
+    Who watches this object's calls (callbacks, events, spans) is shown a picture's type, size and hash in place of its
+    bytes. What LlamaIndex's own objects tell of theirs, such as a `StructuredLLM`, an agent, a tool or a pipeline, they
+    tell with all that they were given.
+
+    A streamed structured answer ends in an instance of the class that was asked for, or in `InvalidResponseError`.
 
     Errors are those of `predictionguard_core.errors`, unchanged: `ConfigurationError` for an option, `ContentError`
     with its place for a message that can't be sent, `APIStatusError` and `APIConnectionError` for what the service

@@ -14,6 +14,7 @@ from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
 from llama_index_instrumentation import get_dispatcher
 from pydantic import Field, SecretStr
 
+from llama_index_predictionguard import spans
 from llama_index_predictionguard.connection import Connected, HttpAsyncClient, HttpClient
 from llama_index_predictionguard.traces import hidden
 from predictionguard_core import settings
@@ -23,6 +24,7 @@ from predictionguard_core.wire import Ranked, RerankRequest
 _dispatcher = get_dispatcher(__name__)
 
 
+@spans.marked
 class PredictionGuardRerank(Connected, BaseNodePostprocessor):
     """Keeps the nodes that answer a query best, the best first.
 

@@ -1,0 +1,215 @@
+"""What LlamaIndex's spans, and its events about prompts, show of our other methods: marks for pictures, as in `traces`.
+
+LlamaIndex decorates each method that stands in for one of its own, and hands down others that are decorated. Where
+somebody watches, each of them is decorated anew, around a function that knows the call as it was made. Where nobody
+watches, it is not decorated at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import dataclasses
+import functools
+import inspect
+import types
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping
+from typing import Any, TypeVar
+
+from llama_index.core.base.llms.types import ChatMessage
+from llama_index.core.prompts import BasePromptTemplate, ChatPromptTemplate, SelectorPromptTemplate
+from llama_index_instrumentation import get_dispatcher
+from llama_index_instrumentation.dispatcher import DISPATCHER_SPAN_DECORATED_ATTR
+from pydantic import BaseModel, PrivateAttr
+
+from llama_index_predictionguard.traces import CALLS, Mark, hidden, is_watched, mark
+
+C = TypeVar("C", bound=type)
+Given = tuple[tuple[Any, ...], dict[str, Any]]
+
+_DEEPEST = 8
+_HOLDING = ("message", "blocks", "raw_input", "raw_output")
+_TEXTS = {"self", "query", "text", "texts", "show_progress", "kwargs"}
+_PICTURE = "data:image/"
+
+
+def marked(cls: C) -> C:
+    """A decorator of classes: the methods that LlamaIndex shows to who watches show marks for pictures.
+
+    The calls of an LLM are left to `traces.marked`, and what takes nothing but text as it is.
+    """
+    found = {name: method for base in reversed(cls.__mro__) for name, method in vars(base).items()}
+    for name, method in found.items():
+        if name not in CALLS and _is_shown(method):
+            bare = method.__wrapped__
+            outer = (_amarking if inspect.iscoroutinefunction(bare) else _marking)(bare)
+            if name not in vars(cls):  # the form of what others wrote of their method is theirs
+                outer.__doc__ = (inspect.getdoc(bare) or "").partition("\n\n")[0]
+            setattr(cls, name, outer)
+    return cls
+
+
+def _is_shown(method: Any) -> bool:
+    # LlamaIndex's wrapper passes for a function, and is none.
+    is_wrapper = inspect.isfunction(method) and type(method) is not types.FunctionType
+    if not (is_wrapper and hasattr(method, DISPATCHER_SPAN_DECORATED_ATTR)):
+        return False
+    return not inspect.signature(method).parameters.keys() <= _TEXTS
+
+
+def _marking(bare: Callable[..., Any]) -> Any:
+    @functools.wraps(bare)
+    def outer(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if not is_watched(self):
+            return bare(self, *args, **kwargs)
+        shown, made = _call(self, args, kwargs)
+        result = None
+
+        def inner(*_: Any, **__: Any) -> Any:
+            nonlocal result
+            result = bare(self, *made[0], **made[1])
+            _release(made, result)
+            return seen(result)
+
+        _decorated(inner, bare).__get__(self, type(self))(*shown[0], **shown[1])
+        return result
+
+    return outer
+
+
+def _amarking(bare: Callable[..., Any]) -> Any:
+    @functools.wraps(bare)
+    async def outer(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if not is_watched(self):
+            return await bare(self, *args, **kwargs)
+        shown = made = (args, kwargs)
+        if _holds_pictures(made):
+            shown, made = await asyncio.to_thread(_call, self, args, kwargs)  # hashing takes its time
+        result = None
+
+        async def inner(*_: Any, **__: Any) -> Any:
+            nonlocal result
+            result = await bare(self, *made[0], **made[1])
+            _release(made, result)
+            return await asyncio.to_thread(seen, result) if _holds_pictures(result) else result
+
+        await _decorated(inner, bare).__get__(self, type(self))(*shown[0], **shown[1])
+        return result
+
+    return outer
+
+
+def _decorated(inner: Callable[..., Any], bare: Callable[..., Any]) -> Any:
+    inner = functools.wraps(bare)(inner)
+    vars(inner).pop(DISPATCHER_SPAN_DECORATED_ATTR, None)  # which would leave it as it is
+    return get_dispatcher(bare.__module__).span(inner)
+
+
+def _call(llm: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Given, Given]:
+    """The call as it is shown, and as it is made.
+
+    A prompt is shown in events, too, by the method itself: that gets the prompt that is shown, with the given one
+    behind it.
+    """
+    made: Given = (args, kwargs)
+    shown: Given = seen(made)
+    prompt = next((each for each in (*args, *kwargs.values()) if isinstance(each, BasePromptTemplate)), None)
+    if prompt is None or shown is made:
+        return shown, made
+    stand = _ShownPrompt.of(prompt.select(llm) if isinstance(prompt, SelectorPromptTemplate) else prompt, kwargs)
+    shown = (
+        tuple(stand if old is prompt else new for old, new in zip(args, shown[0], strict=True)),
+        {name: stand if old is prompt else shown[1][name] for name, old in kwargs.items()},
+    )
+    return shown, shown
+
+
+def _release(made: Given, result: Any) -> None:
+    """Let go of what is behind a prompt, once the method is done with it."""
+    if not isinstance(result, Generator | AsyncGenerator):
+        for each in (*made[0], *made[1].values()):
+            if isinstance(each, _ShownPrompt):
+                each._behind.clear()
+
+
+class _Behind:
+    """A prompt as it was given, and what fills it in. No copy, no pickle and no text has it."""
+
+    __slots__ = ("given", "prompt")
+
+    def __init__(self, prompt: BasePromptTemplate | None = None, given: Mapping[str, Any] | None = None) -> None:
+        self.prompt, self.given = prompt, given or {}
+
+    def clear(self) -> None:
+        self.prompt, self.given = None, {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Behind, ()
+
+
+class _ShownPrompt(ChatPromptTemplate):
+    """A prompt with marks for pictures, as events and callbacks show it. Its messages are those of the given one."""
+
+    _behind: _Behind = PrivateAttr(default_factory=_Behind)
+
+    @classmethod
+    def of(cls, prompt: BasePromptTemplate, given: Mapping[str, Any]) -> _ShownPrompt:
+        """What stands for a prompt in a call with these arguments."""
+        whole = {name: seen(getattr(prompt, name)) for name in BasePromptTemplate.model_fields}
+        templates = getattr(prompt, "message_templates", None)
+        if templates is None:
+            templates = [ChatMessage(content=seen(prompt.get_template()))]
+        stand = cls.model_construct(**whole, message_templates=seen(templates))
+        stand._behind = _Behind(prompt, given)
+        return stand
+
+    def format_messages(self, llm: Any = None, **kwargs: Any) -> list[ChatMessage]:
+        """The messages that the given prompt makes."""
+        prompt, given = self._behind.prompt, self._behind.given
+        if prompt is None:
+            return super().format_messages(llm, **kwargs)
+        kwargs = {name: given.get(name, value) for name, value in kwargs.items()}
+        return prompt.model_copy(update={"output_parser": self.output_parser}).format_messages(llm, **kwargs)
+
+
+# What is shown of anything
+
+
+def _holds_pictures(value: Any) -> bool:
+    return seen(value, lambda _: "") is not value
+
+
+def seen(value: Any, mark: Mark = mark, depth: int = 0) -> Any:
+    """A value with marks for the bytes of pictures that it holds; itself, if it holds none. It is never edited."""
+    if isinstance(value, bytes | bytearray) and value:
+        return mark(bytes(value))
+    if isinstance(value, str):
+        return mark(str(value)) if value[: len(_PICTURE)].lower() == _PICTURE else value
+    if depth == _DEEPEST:
+        return value
+    if isinstance(value, list | tuple):
+        each = [seen(old, mark, depth + 1) for old in value]
+        is_changed = any(new is not old for new, old in zip(each, value, strict=True))
+        return (tuple(each) if isinstance(value, tuple) else each) if is_changed else value
+    if isinstance(value, dict):
+        changes = {name: new for name, old in value.items() if (new := seen(old, mark, depth + 1)) is not old}
+        return {**value, **changes} if changes else value
+    shown = hidden(value, mark)
+    if shown is value and isinstance(value, BasePromptTemplate):
+        return _seen_within(value, list(vars(value)), mark, depth)
+    if shown is value and isinstance(value, BaseModel):
+        return _seen_within(value, _HOLDING, mark, depth)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return _seen_within(value, [field.name for field in dataclasses.fields(value)], mark, depth)
+    return shown
+
+
+def _seen_within(value: Any, names: Iterable[str], mark: Mark, depth: int) -> Any:
+    held = {name: getattr(value, name) for name in names if hasattr(value, name)}
+    changes = {name: new for name, old in held.items() if (new := seen(old, mark, depth + 1)) is not old}
+    if not changes:
+        return value
+    shown = copy.copy(value)
+    for name, new in changes.items():
+        object.__setattr__(shown, name, new)  # a copy may be changed, though it be frozen
+    return shown
