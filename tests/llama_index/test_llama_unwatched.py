@@ -13,6 +13,8 @@ from predictionguard_core.sandbox import Sandbox
 from tests.llama_index.conftest import Watch
 
 ASK = "What is this?"
+# Older releases have no rate limiter.
+HAS_LIMITER = "rate_limiter" in PredictionGuard.model_fields
 HELLO = [ChatMessage(role="user", content="hello")]
 
 
@@ -45,9 +47,10 @@ async def test_each_call_answers_the_same_whether_or_not_somebody_watches(
 ) -> None:
     unwatched = await asked(make(), call)
     turnstile = Turnstile()
+    options = {"rate_limiter": turnstile} if HAS_LIMITER else {}
     watch = request.getfixturevalue("watch") if is_watched else None
-    assert await asked(make(rate_limiter=turnstile), call) == unwatched
-    assert turnstile.passed == 1
+    assert await asked(make(**options), call) == unwatched
+    assert turnstile.passed == len(options)
     if watch is not None:
         kind = "Chat" if call.endswith("chat") else "Completion"
         assert len(watch.named(f"LLM{kind}InProgressEvent")) == (len(unwatched) if "stream" in call else 0)
@@ -56,7 +59,7 @@ async def test_each_call_answers_the_same_whether_or_not_somebody_watches(
 
 @pytest.mark.parametrize("call", [name for name in traces.CALLS if name.endswith("chat")])
 async def test_messages_that_can_be_gone_through_once(call: str, make: Any, box: Sandbox) -> None:
-    for options in ({}, {"rate_limiter": Turnstile()}):
+    for options in ({}, {"rate_limiter": Turnstile()} if HAS_LIMITER else {}):
         found = getattr(make(**options), call)(each for each in HELLO)
         found = await found if call.startswith("a") else found
         if "stream" in call:
