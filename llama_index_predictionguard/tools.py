@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, ToolCallBlock
@@ -12,7 +12,7 @@ from llama_index.core.llms.llm import ToolSelection
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 
-from predictionguard_core import wire
+from predictionguard_core import endings, wire
 from predictionguard_core.errors import ConfigurationError, ContentError, InvalidResponseError
 
 if TYPE_CHECKING:
@@ -168,27 +168,31 @@ def in_words(output_cls: type[Any], prompt: BasePromptTemplate, llm: Any, given:
     return PydanticOutputParser(output_cls).format_messages(messages)
 
 
-def objects(chunks: Iterable[ChatResponse], output_cls: type[Any], llm: Any) -> Generator[Any, None, None]:
+def objects(chunks: Generator[ChatResponse, None, None], output_cls: type[Any], llm: Any) -> Generator[Any, None, None]:
     """The object that a streamed answer describes, as far as it has come, once a chunk; the last one is whole.
 
     Raises `InvalidResponseError` where the whole answer is no such object.
     """
     before, last, is_whole = None, None, False
-    for last in chunks:
-        is_whole = _is_whole(last)
-        before = _whole(last, output_cls) if is_whole else _object_so_far(last, output_cls, before, llm)
-        yield before
+    with endings.closing(chunks) as each:
+        for last in each:
+            is_whole = _is_whole(last)
+            before = _whole(last, output_cls) if is_whole else _object_so_far(last, output_cls, before, llm)
+            yield before
     if not is_whole:
         yield _whole(last, output_cls)
 
 
-async def aobjects(chunks: AsyncIterable[ChatResponse], output_cls: type[Any], llm: Any) -> AsyncGenerator[Any, None]:
+async def aobjects(
+    chunks: AsyncGenerator[ChatResponse, None], output_cls: type[Any], llm: Any
+) -> AsyncGenerator[Any, None]:
     """`objects`, asynchronous."""
     before, last, is_whole = None, None, False
-    async for last in chunks:
-        is_whole = _is_whole(last)
-        before = _whole(last, output_cls) if is_whole else _object_so_far(last, output_cls, before, llm)
-        yield before
+    async with endings.aclosing(chunks) as each:
+        async for last in each:
+            is_whole = _is_whole(last)
+            before = _whole(last, output_cls) if is_whole else _object_so_far(last, output_cls, before, llm)
+            yield before
     if not is_whole:
         yield _whole(last, output_cls)
 
