@@ -49,14 +49,14 @@ def to_wire(messages: Sequence[BaseMessage]) -> list[wire.Message]:
     """The endpoint's messages. Raises `ContentError`, with the place, for what it has no form for."""
     sent: list[wire.Message] = []
     ids = calls.CallIds(messages)
-    pictures: list[tuple[wire.Message, list[wire.ImagePart]]] = []
+    pictures: list[tuple[str, list[wire.ImagePart]]] = []
     for index, message in enumerate(messages):
         if isinstance(message, ToolMessage | FunctionMessage):
             # The endpoint takes no picture in a tool's message: it follows from the user's side when all have spoken.
             texts, images = _apart(_parts(message, index))
             sent.append(_message("tool", texts, message, tool_call_id=ids.answered_by(message, index)))
             if images:
-                pictures.append((sent[-1], images))
+                pictures.append((f"{message.name or 'tool call'} {sent[-1].tool_call_id}", images))
             continue
         if pictures:
             sent.append(_shown(pictures))
@@ -74,15 +74,17 @@ def _message(role: Role, parts: list[wire.Part], message: BaseMessage, **fields:
         content = ""
     elif len(parts) == 1 and isinstance(parts[0], wire.TextPart):
         content = parts[0].text
-    return wire.Message.made(role=role, content=content, name=message.name or None, **fields)
+    # A tool's result is known by its call's id, and no server expects a name, which LangGraph gives to each.
+    name = message.name if role != "tool" else None
+    return wire.Message.made(role=role, content=content, name=name or None, **fields)
 
 
-def _shown(pictures: list[tuple[wire.Message, list[wire.ImagePart]]]) -> wire.Message:
+def _shown(pictures: list[tuple[str, list[wire.ImagePart]]]) -> wire.Message:
     parts: list[wire.Part] = []
-    for result, images in pictures:
+    for call, images in pictures:
         if len(pictures) > 1:
             # Among the pictures of several calls the model has to know which is whose.
-            parts.append(wire.TextPart(text=f"From the result of {result.name or 'tool call'} {result.tool_call_id}:"))
+            parts.append(wire.TextPart(text=f"From the result of {call}:"))
         parts.extend(images)
     return wire.Message.made(role="user", content=parts)
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import datetime
 import json
 from typing import Any
 
 import pytest
-from langchain_core.messages import AIMessage, AIMessageChunk, ChatMessage, ToolMessage
+from langchain_core.messages import AIMessage, AIMessageChunk, ChatMessage, HumanMessage, ToolMessage
 
 from langchain_predictionguard import ChatPredictionGuard, ConfigurationError
 from langchain_predictionguard.messages import Chunks, to_result, to_wire
 from predictionguard_core.errors import ContentError
 from predictionguard_core.events import ChunkReader
-from predictionguard_core.wire import ChatCompletion
+from predictionguard_core.wire import ChatCompletion, TextPart
+from tests.core.pictures import GIF
 
 
 def fragment(index: Any, key: str | None, name: str | None, arguments: str | None) -> dict[str, Any]:
@@ -93,6 +95,18 @@ def test_a_call_that_stands_only_in_the_content_goes_out(block: dict[str, Any]) 
     sent = to_wire([AIMessage([block]), ToolMessage("Nothing.", tool_call_id="1")])
     assert [(call.id, call.function.name, call.function.arguments) for call in sent[0].tool_calls or []] == [
         ("1", "look", '{"place": "Linz"}')
+    ]
+
+
+def test_a_tools_name_stands_before_its_picture_and_on_no_message() -> None:
+    picture = {"type": "image", "base64": base64.b64encode(GIF).decode(), "mime_type": "image/gif"}
+    called = AIMessage("", tool_calls=[{"name": "look", "args": {}, "id": name} for name in "ab"])
+    results = [ToolMessage([picture], tool_call_id=name, name="look") for name in "ab"]
+    *sent, shown = to_wire([HumanMessage("Look.", name="ann"), called, *results])
+    assert [message.name for message in sent] == ["ann", None, None, None]
+    assert [part.text for part in shown.content if isinstance(part, TextPart)] == [
+        "From the result of look a:",
+        "From the result of look b:",
     ]
 
 
