@@ -16,7 +16,7 @@ from pydantic import (
 )
 
 from langchain_predictionguard import errors, later
-from predictionguard_core import settings
+from predictionguard_core import quick, settings
 from predictionguard_core.policy import ImagePolicy
 from predictionguard_core.wire.base import checked
 
@@ -63,6 +63,11 @@ class Connected(BaseModel):
 
     _client: Any = PrivateAttr(default=None)
     _async_client: Any = PrivateAttr(default=None)
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **options: Any) -> None:
+        super().__pydantic_init_subclass__(**options)
+        quick.sign(cls)
 
     if not TYPE_CHECKING:  # type checkers get the fields, one by one, as keyword arguments
 

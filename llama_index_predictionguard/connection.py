@@ -9,7 +9,7 @@ from llama_index.core.schema import BaseComponent
 from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, field_serializer
 
 from llama_index_predictionguard import later
-from predictionguard_core import settings
+from predictionguard_core import quick, settings
 from predictionguard_core.errors import ConfigurationError
 from predictionguard_core.policy import ImagePolicy
 from predictionguard_core.wire.base import checked
@@ -50,6 +50,11 @@ class Connected(BaseComponent):
 
     # The clients, and the options they were made with.
     _made: Any = PrivateAttr(default=None)
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **options: Any) -> None:
+        super().__pydantic_init_subclass__(**options)
+        quick.sign(cls)
 
     def __init__(self, **fields: Any) -> None:
         later.load()

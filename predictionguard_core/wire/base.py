@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
 from predictionguard_core.errors import ConfigurationError, ContentError, InvalidResponseError, UnsupportedContentError
-from predictionguard_core.quick import like
+from predictionguard_core.quick import like, sign
 
 _LONGEST_TEXT = 300
 _LONGEST_NAME = 60
@@ -49,6 +49,11 @@ _MADE: dict[type[Sent], Sent] = {}
 
 class Request(Sent):
     """A whole request. A bad option is a `ConfigurationError`, a bad message a `ContentError` with its place."""
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **options: Any) -> None:
+        super().__pydantic_init_subclass__(**options)
+        sign(cls)
 
     def __init__(self, **fields: Any) -> None:
         checked(super().__init__, fields, type(self).model_fields)

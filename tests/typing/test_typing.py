@@ -89,6 +89,35 @@ def test_what_is_declared_is_what_is_taken_in_llama_index(kind: Any, declared: A
     assert set(get_type_hints(declared)) == taken
 
 
+FRESH = """
+import inspect
+from {module} import {name}
+class Mine({name}):
+    more: int = 1
+for kind in ({name}, Mine):
+    print(*inspect.signature(kind).parameters)
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("langchain_predictionguard", "ChatPredictionGuard"),
+        ("langchain_predictionguard", "PredictionGuardEmbeddings"),
+        ("llama_index_predictionguard", "PredictionGuard"),
+        ("llama_index_predictionguard", "PredictionGuardRerank"),
+        ("predictionguard_core", "ChatRequest"),
+    ],
+)
+def test_the_arguments_are_known_before_the_first_object(module: str, name: str) -> None:
+    code = FRESH.format(module=module, name=name)
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    own, derived = (set(line.split()) for line in found.splitlines())
+    connecting = {"api_key", "base_url", "timeout", "max_retries"} if module != "predictionguard_core" else {"stop"}
+    assert {"model", *connecting} <= own
+    assert derived == own | {"more"}
+
+
 @pytest.mark.parametrize("module", [langchain_wing, llama_wing])
 def test_a_running_notebook_completes_the_arguments(module: Any) -> None:
     for name in module.__all__:
