@@ -6,9 +6,7 @@ from collections.abc import AsyncGenerator, Generator, Sequence
 from typing import TYPE_CHECKING, Any, Unpack
 
 from llama_index.core.base.llms.generic_utils import (
-    astream_chat_response_to_completion_response,
     chat_response_to_completion_response,
-    stream_chat_response_to_completion_response,
 )
 from llama_index.core.base.llms.types import (
     ChatMessage,
@@ -140,16 +138,12 @@ class PredictionGuard(ChatOptions, FunctionCallingLLM):
     @completion_call
     def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
         """Ask with a bare prompt, and get the answer as it is produced."""
-        return stream_chat_response_to_completion_response(
-            self._ask_stream(later.messages.prompt_to_wire(prompt), kwargs)
-        )
+        return later.messages.to_completions(self._ask_stream(later.messages.prompt_to_wire(prompt), kwargs))
 
     @completion_call
     async def astream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseAsyncGen:
         """`stream_complete`, asynchronous."""
-        return astream_chat_response_to_completion_response(
-            self._aask_stream(later.messages.prompt_to_wire(prompt), kwargs)
-        )
+        return later.messages.ato_completions(self._aask_stream(later.messages.prompt_to_wire(prompt), kwargs))
 
     # Tools
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Generator, Iterator, Sequence
 from typing import Any, Literal
 
+from llama_index.core.base.llms.generic_utils import chat_response_to_completion_response
 from llama_index.core.base.llms.types import (
     ChatMessage,
     ChatResponse,
+    CompletionResponse,
     ContentBlock,
     DocumentBlock,
     ImageBlock,
@@ -200,6 +202,26 @@ async def ato_chunks(chunks: AsyncGenerator[Piece, None]) -> AsyncGenerator[Chat
     async with endings.aclosing(chunks) as each:
         async for chunk in each:
             yield answer.to_chunk(chunk)
+
+
+def to_completions(chunks: Generator[ChatResponse, None, None]) -> Generator[CompletionResponse, None, None]:
+    """The same stream for who asked with a bare prompt. LlamaIndex's own would not close what it reads from."""
+    with endings.closing(chunks) as each:
+        for chunk in each:
+            yield _completion(chunk)
+
+
+async def ato_completions(chunks: AsyncGenerator[ChatResponse, None]) -> AsyncGenerator[CompletionResponse, None]:
+    """`to_completions`, asynchronous."""
+    async with endings.aclosing(chunks) as each:
+        async for chunk in each:
+            yield _completion(chunk)
+
+
+def _completion(chunk: ChatResponse) -> CompletionResponse:
+    made = chat_response_to_completion_response(chunk)
+    made.delta = chunk.delta
+    return made
 
 
 # What the many chunks of text alone are like.

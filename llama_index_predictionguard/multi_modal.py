@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Unpack
 
 from llama_index.core.base.llms.generic_utils import (
-    astream_chat_response_to_completion_response,
     chat_response_to_completion_response,
-    stream_chat_response_to_completion_response,
 )
 from llama_index.core.base.llms.types import (
     ChatMessage,
@@ -22,7 +20,7 @@ from llama_index.core.base.llms.types import (
 from llama_index.core.multi_modal_llms.base import MultiModalLLM, MultiModalLLMMetadata
 from pydantic import Field
 
-from llama_index_predictionguard.messages import prompt_to_wire, to_wire
+from llama_index_predictionguard.messages import ato_completions, prompt_to_wire, to_completions, to_wire
 from llama_index_predictionguard.options import ChatOptions
 from llama_index_predictionguard.pictures import Picture
 from llama_index_predictionguard.traces import given, marked
@@ -88,14 +86,14 @@ class PredictionGuardMultiModal(ChatOptions, MultiModalLLM):
     ) -> CompletionResponseGen:
         """Ask about pictures, and get the answer as it is produced; in one chunk unless `vision_streaming`."""
         chunks = self._ask_stream(prompt_to_wire(prompt, given(image_documents)), kwargs)
-        return stream_chat_response_to_completion_response(chunks)
+        return to_completions(chunks)
 
     async def astream_complete(
         self, prompt: str, image_documents: Sequence[Picture] | None = None, **kwargs: Any
     ) -> CompletionResponseAsyncGen:
         """`stream_complete`, asynchronous."""
         chunks = self._aask_stream(prompt_to_wire(prompt, given(image_documents)), kwargs)
-        return astream_chat_response_to_completion_response(chunks)
+        return ato_completions(chunks)
 
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Ask, and wait for the whole answer. `kwargs` are options that override the model's."""

@@ -25,7 +25,7 @@ from predictionguard_core import deadlines
 from predictionguard_core.calls import AsyncReply, Borrowed, Reply
 from predictionguard_core.errors import ConfigurationError
 from predictionguard_core.steps import Call
-from predictionguard_core.transports import AsyncTransport, Transport, async_transport, transport
+from predictionguard_core.transports import AsyncTransport, Transport, async_transport, settle, transport
 from predictionguard_core.wire import Body
 
 AnyClient = httpx.Client | Transport
@@ -148,8 +148,10 @@ async def _kept(client: AnyAsyncClient, loop: asyncio.AbstractEventLoop) -> Asyn
     try:
         yield
     finally:
-        registry.loops.pop(loop, None)
+        is_ending = registry.loops.pop(loop, None) is not None
         await client.aclose()
+        if is_ending and isinstance(client, AsyncTransport):
+            await settle(client)
 
 
 async def release_async_client(user: object) -> None:
@@ -158,6 +160,7 @@ async def release_async_client(user: object) -> None:
     if held is not None:
         held.users.discard(user)
         if not held.users:
+            _registry.loops.pop(asyncio.get_running_loop(), None)
             await held.keeper.aclose()
 
 

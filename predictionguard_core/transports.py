@@ -30,6 +30,9 @@ from predictionguard_core.steps import Call
 
 Origin = tuple[bytes, bytes, int | None]
 
+# Turns of an event loop in which a stream gets closed, and those that its last steps take. Each takes microseconds.
+_TURNS, _LAST_TURNS = 200, 20
+
 
 def transport(tls: ssl.SSLContext, limits: httpx.Limits, *, trust_env: bool = True) -> Transport | None:
     """A transport; None where the environment names a proxy, which httpx itself has to be left to use."""
@@ -180,8 +183,13 @@ class _Stream(httpx.SyncByteStream):
             self._is_open = False
             try:
                 self._got.close()
-            finally:
+            except GeneratorExit:  # nothing may be waited for any more: `settle` closes it
+                give(self._transport._slots)
+                raise
+            except BaseException:
                 self._transport._given_back(self._origin, self._connection)
+                raise
+            self._transport._given_back(self._origin, self._connection)
 
 
 class _AsyncStream(httpx.AsyncByteStream):
@@ -207,8 +215,28 @@ class _AsyncStream(httpx.AsyncByteStream):
             self._is_open = False
             try:
                 await self._got.aclose()
-            finally:
+            except GeneratorExit:  # nothing may be waited for any more: `settle` closes it
+                give(self._transport._slots)
+                raise
+            except BaseException:
                 await self._transport._given_back(self._origin, self._connection)
+                raise
+            await self._transport._given_back(self._origin, self._connection)
+
+
+async def settle(transport: AsyncTransport) -> None:
+    """Wait until the streams that are being closed are closed, and close the others: the event loop ends.
+
+    An ending loop cancels what was about to close a stream; CPython 3.11 then breaks that off in the midst of it.
+    """
+    for _ in range(_TURNS):
+        if not transport._kept.lent:
+            break
+        await asyncio.sleep(0)
+    left, transport._kept.lent = transport._kept.lent, set()
+    await _async_shut(*left)
+    for _ in range(_LAST_TURNS):
+        await asyncio.sleep(0)
 
 
 class _Kept:

@@ -360,7 +360,7 @@ class TestMemory:
 
     def test_the_pieces_are_small(self) -> None:
         image = images.load(data_uri(png(5, 4, padding=MEBIBYTE)))
-        assert max(map(len, image.pieces())) <= 96 * 1024
+        assert max(map(len, image.pieces())) <= 128 * 1024
 
 
 JPEG_CUT = b"\xff\xd8\xff\xc0\0\x11\x08\0\x09\0\x09\x03" + bytes(9) + b"\xff\xda\0\x0c" + bytes(900)

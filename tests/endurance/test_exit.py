@@ -40,6 +40,12 @@ async def main():
     return chunks
 kept = asyncio.run(main())
 """,
+    "an asynchronous stream that is left as its loop ends": """
+async def main():
+    async for each in endless_twin.stream(HELLO): break
+for _ in range(3):
+    asyncio.run(main())
+""",
     "tasks that are left": """
 async def main():
     async def read():
@@ -70,6 +76,7 @@ begun.wait()
 """,
     "wings": """
 from langchain_predictionguard import ChatPredictionGuard
+from llama_index.core.llms import ChatMessage
 from llama_index_predictionguard import PredictionGuard
 chat, llm = ChatPredictionGuard("m", api_key="key", base_url=url), PredictionGuard("m", api_key="key", base_url=url)
 chat.invoke("marker-7"); llm.complete("marker-7")
@@ -77,7 +84,10 @@ async def main():
     await chat.ainvoke("marker-7"); await llm.acomplete("marker-7")
     async for each in chat.astream("marker-7"): break
     async for each in await llm.astream_complete("marker-7"): break
-asyncio.run(main())
+async def chatting():
+    async for each in await llm.astream_chat([ChatMessage("marker-7")]): break
+for each in (main, chatting, main):
+    asyncio.run(each())
 for each in chat.stream("marker-7"): break
 for each in llm.stream_complete("marker-7"): break
 """,
