@@ -257,7 +257,7 @@ def is_watched(model: Any) -> bool:
     # LlamaIndex's own handlers, when none is added, do nothing.
     if getattr(model.callback_manager, "handlers", None):
         return True
-    for dispatcher in root_manager.dispatchers.values():
+    for dispatcher in list(root_manager.dispatchers.values()):  # each import of a module may add one
         for handlers in (dispatcher.event_handlers, dispatcher.span_handlers):
             for handler in handlers:
                 if type(handler) not in _IDLE:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from llama_index.core.instrumentation import get_dispatcher
 from llama_index.core.llms import ChatMessage
+from llama_index_instrumentation import root_manager
 
 from llama_index_predictionguard import PredictionGuard, traces
 from predictionguard_core.sandbox import Sandbox
@@ -80,6 +81,25 @@ def test_a_watcher_is_told_wherever_it_stands(where: str, llm: PredictionGuard) 
         "LLMChatStartEvent",
         "LLMChatEndEvent",
     ]
+
+
+def test_who_imports_meanwhile_is_not_in_the_way(llm: PredictionGuard, monkeypatch: pytest.MonkeyPatch) -> None:
+    dispatchers = dict(root_manager.dispatchers)
+
+    class Busy:
+        """A module's dispatcher; while one looks at it, others come."""
+
+        span_handlers: ClassVar[list[Any]] = []
+
+        @property
+        def event_handlers(self) -> list[Any]:
+            dispatchers[f"imported {len(dispatchers)}"] = get_dispatcher()
+            return []
+
+    dispatchers["busy"] = Busy()  # type: ignore[assignment]
+    monkeypatch.setattr(root_manager, "dispatchers", dispatchers)
+    assert not traces.is_watched(llm)
+    assert "imported" in list(dispatchers)[-1]
 
 
 def test_no_event_is_made_where_nobody_watches(llm: PredictionGuard, monkeypatch: pytest.MonkeyPatch) -> None:
