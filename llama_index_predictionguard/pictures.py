@@ -55,7 +55,7 @@ def block_source(block: ImageBlock | DocumentBlock) -> Any:
     if isinstance(image, io.BytesIO):
         return image.getvalue()
     if isinstance(image, str) and image:
-        return image if image[:5].lower() == "data:" else Base64(image)
+        return image if is_data_uri(image) else Base64(image)
     if isinstance(image, bytearray | memoryview):
         return bytes(image)
     if hasattr(image, "read"):
@@ -91,9 +91,14 @@ def image_source(given: Any) -> Any:
         raise ImageFormatError("None is no picture: give a path, an open file, bytes, an address or base64")
     if not isinstance(given, str) or not given.strip():
         return given
-    if given[:5].lower() == "data:" or "://" in given[:_SCHEME]:
+    if is_data_uri(given) or "://" in given[:_SCHEME]:
         return given
     return Base64(given) if sniff_base64(given) else Path(given)
+
+
+def is_data_uri(text: str) -> bool:
+    """Whether a text begins as a data URI does; blanks may go before it."""
+    return text.lstrip()[:5].lower() == "data:"
 
 
 def is_picture(node: Any) -> bool:
@@ -136,8 +141,7 @@ def _node_source(node: Any) -> Any:
 
 def _source(image: str | bytes | None, path: str | Path | None, url: Any) -> Any:
     if image:
-        is_data_uri = isinstance(image, str) and image[:5].lower() == "data:"
-        return image if is_data_uri else Base64(image)
+        return image if isinstance(image, str) and is_data_uri(image) else Base64(image)
     if path:
         return Path(path)
     return None if url is None else str(url)

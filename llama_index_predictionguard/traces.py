@@ -23,9 +23,10 @@ from llama_index_instrumentation.event_handlers import NullEventHandler
 from llama_index_instrumentation.span_handlers import NullSpanHandler
 from pydantic import BaseModel
 
-from llama_index_predictionguard.pictures import image_source
+from llama_index_predictionguard.pictures import image_source, is_data_uri
 from predictionguard_core import images
 from predictionguard_core.errors import ContentError
+from predictionguard_core.headers import SENDABLE
 from predictionguard_core.policy import ImagePolicy
 
 C = TypeVar("C", bound=type)
@@ -33,6 +34,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 Mark = Callable[[Any], str]
 
 _UNREADABLE = "<picture>"
+_HEAD = 8192
 _NO_LIMITS = ImagePolicy(max_bytes=sys.maxsize, max_pixels=sys.maxsize, upright=False)
 _CALLS = ("chat", "stream_chat", "complete", "stream_complete")
 CALLS = (*_CALLS, *(f"a{name}" for name in _CALLS))
@@ -61,10 +63,22 @@ def _told(method: F, callback: Callable[[F], Any]) -> F:
 def mark(given: Any) -> str:
     """What is shown of a picture, in whatever form it was given. Reads no file and no address, and decodes nothing."""
     try:
-        found = images.begin(image_source(given), _NO_LIMITS)
-    except ContentError:
+        source = image_source(given)
+        found = images.begin(source, _NO_LIMITS)
+        if isinstance(found, images.Job) and _is_ready(source):
+            found = images.one(found.work())
+        return repr(found).replace("×", "x") if isinstance(found, images.Image) else _UNREADABLE
+    except Exception:  # whatever is in a caller's object: what is shown of a call is nothing to fail it for
         return _UNREADABLE
-    return repr(found).replace("×", "x") if isinstance(found, images.Image) else _UNREADABLE
+
+
+def _is_ready(source: Any) -> bool:
+    """Whether it is base64 of a type that is sent as it is: a job that only has much text to go through."""
+    text = source.text if isinstance(source, images.Base64) else source
+    if not isinstance(text, str | bytes):
+        return False
+    head = str(text[:_HEAD], "latin-1") if isinstance(text, bytes) else text[:_HEAD]
+    return images.sniff_base64(head[head.find(",") + 1 :]) in SENDABLE
 
 
 def hidden(shown: Any, mark: Mark = mark) -> Any:
@@ -121,7 +135,8 @@ def _changed(shown: Any, changes: dict[str, Any]) -> Any:
 
 def _is_data(url: Any) -> bool:
     # A pydantic URL is asked for its scheme: as text it is copied, picture and all.
-    return url is not None and (getattr(url, "scheme", None) or str(url)[:5].rstrip(":").lower()) == "data"
+    scheme = getattr(url, "scheme", None)
+    return scheme == "data" if scheme else url is not None and is_data_uri(str(url))
 
 
 # What was given, behind what is shown

@@ -22,6 +22,8 @@ from llama_index.core.schema import ImageDocument, ImageNode, MediaResource, Nod
 import llama_index_predictionguard as wing
 from llama_index_predictionguard import PredictionGuard, PredictionGuardEmbedding, PredictionGuardRerank, traces
 from predictionguard_core.sandbox import Sandbox
+from tests.core.pictures import png
+from tests.llama_index.conftest import PHOTOS
 
 KEY = "sk-not-to-be-seen"
 ASK = "What is this?"
@@ -188,6 +190,25 @@ def test_what_is_no_picture_has_a_mark_too(llm: PredictionGuard, watch: Any) -> 
     with pytest.raises(wing.ImageFormatError):
         llm.chat([ChatMessage(role="user", blocks=[broken])])
     assert watch.named("LLMChatStartEvent")[0].messages[0].blocks[0].image == b"<picture>"
+
+
+def test_a_large_picture_is_told_like_any_other() -> None:
+    large = png(1200, 900, padding=4_000_000)
+    encoded = base64.b64encode(large).decode()
+    mark = f"<image/png 1200x900 sha256:{hashlib.sha256(large).hexdigest()[:12]}>"
+    broken = "\n".join(encoded[start : start + 76] for start in range(0, len(encoded), 76))
+    uris = [f"data:image/png;base64,{encoded}", f" data:;base64,{encoded}"]
+    for given in (large, encoded, broken, *uris, ImageBlock(image=large), ImageNode(image=encoded)):
+        assert traces.mark(given) == mark
+
+
+@pytest.mark.parametrize("size", [100, 4_000_000])
+def test_a_mark_takes_no_decoder(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    bitmap = b"BM" + bytes(16) + (40).to_bytes(4, "little") + bytes(size)
+    for module in ("pixels.rework", "pages.render", "files.read"):
+        monkeypatch.setattr(f"predictionguard_core.{module}", None)
+    for given in (bitmap, base64.b64encode(bitmap).decode(), b"%PDF-1.7" + bytes(size), PHOTOS / "cat.jpg"):
+        assert traces.mark(given) == "<picture>"
 
 
 def test_a_subclass_gets_what_was_given(box: Sandbox, cat: bytes, watch: Any) -> None:
