@@ -8,29 +8,26 @@ watches, it is not decorated at all.
 from __future__ import annotations
 
 import asyncio
-import copy
-import dataclasses
 import functools
 import inspect
 import types
-from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from typing import Any, TypeVar
 
 from llama_index.core.base.llms.types import ChatMessage
 from llama_index.core.prompts import BasePromptTemplate, ChatPromptTemplate, SelectorPromptTemplate
 from llama_index_instrumentation import get_dispatcher
 from llama_index_instrumentation.dispatcher import DISPATCHER_SPAN_DECORATED_ATTR
-from pydantic import BaseModel, PrivateAttr
+from pydantic import PrivateAttr
 
-from llama_index_predictionguard.traces import CALLS, Mark, hidden, is_watched, mark
+from llama_index_predictionguard.sight import MORE, holds_pictures, seen
+from llama_index_predictionguard.traces import CALLS, is_watched
 
 C = TypeVar("C", bound=type)
 Given = tuple[tuple[Any, ...], dict[str, Any]]
 
-_DEEPEST = 8
-_HOLDING = ("message", "blocks", "raw_input", "raw_output")
+_OPTIONS = ("output_cls", "llm_kwargs")
 _TEXTS = {"self", "query", "text", "texts", "show_progress", "kwargs"}
-_PICTURE = "data:image/"
 
 
 def marked(cls: C) -> C:
@@ -83,7 +80,7 @@ def _amarking(bare: Callable[..., Any]) -> Any:
         if not is_watched(self):
             return await bare(self, *args, **kwargs)
         shown = made = (args, kwargs)
-        if _holds_pictures(made):
+        if holds_pictures(made):
             shown, made = await asyncio.to_thread(_call, self, args, kwargs)  # hashing takes its time
         result = None
 
@@ -91,7 +88,7 @@ def _amarking(bare: Callable[..., Any]) -> Any:
             nonlocal result
             result = await bare(self, *made[0], **made[1])
             _release(made, result)
-            return await asyncio.to_thread(seen, result) if _holds_pictures(result) else result
+            return await asyncio.to_thread(seen, result) if holds_pictures(result) else result
 
         await _decorated(inner, bare).__get__(self, type(self))(*shown[0], **shown[1])
         return result
@@ -121,7 +118,8 @@ def _call(llm: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Give
         tuple(stand if old is prompt else new for old, new in zip(args, shown[0], strict=True)),
         {name: stand if old is prompt else shown[1][name] for name, old in kwargs.items()},
     )
-    return shown, shown
+    options = {name: kwargs[name] for name in _OPTIONS if name in kwargs}
+    return shown, (tuple(stand if old is prompt else old for old in args), {**shown[1], **options})
 
 
 def _release(made: Given, result: Any) -> None:
@@ -155,10 +153,10 @@ class _ShownPrompt(ChatPromptTemplate):
     @classmethod
     def of(cls, prompt: BasePromptTemplate, given: Mapping[str, Any]) -> _ShownPrompt:
         """What stands for a prompt in a call with these arguments."""
-        whole = {name: seen(getattr(prompt, name)) for name in BasePromptTemplate.model_fields}
-        templates = getattr(prompt, "message_templates", None)
+        whole = {name: seen(held) for name, held in vars(prompt).items() if name in BasePromptTemplate.model_fields}
+        templates = vars(prompt).get("message_templates")
         if templates is None:
-            templates = [ChatMessage(content=seen(prompt.get_template()))]
+            templates = [ChatMessage(content=_template(prompt))]
         stand = cls.model_construct(**whole, message_templates=seen(templates))
         stand._behind = _Behind(prompt, given)
         return stand
@@ -172,44 +170,8 @@ class _ShownPrompt(ChatPromptTemplate):
         return prompt.model_copy(update={"output_parser": self.output_parser}).format_messages(llm, **kwargs)
 
 
-# What is shown of anything
-
-
-def _holds_pictures(value: Any) -> bool:
-    return seen(value, lambda _: "") is not value
-
-
-def seen(value: Any, mark: Mark = mark, depth: int = 0) -> Any:
-    """A value with marks for the bytes of pictures that it holds; itself, if it holds none. It is never edited."""
-    if isinstance(value, bytes | bytearray) and value:
-        return mark(bytes(value))
-    if isinstance(value, str):
-        return mark(str(value)) if value[: len(_PICTURE)].lower() == _PICTURE else value
-    if depth == _DEEPEST:
-        return value
-    if isinstance(value, list | tuple):
-        each = [seen(old, mark, depth + 1) for old in value]
-        is_changed = any(new is not old for new, old in zip(each, value, strict=True))
-        return (tuple(each) if isinstance(value, tuple) else each) if is_changed else value
-    if isinstance(value, dict):
-        changes = {name: new for name, old in value.items() if (new := seen(old, mark, depth + 1)) is not old}
-        return {**value, **changes} if changes else value
-    shown = hidden(value, mark)
-    if shown is value and isinstance(value, BasePromptTemplate):
-        return _seen_within(value, list(vars(value)), mark, depth)
-    if shown is value and isinstance(value, BaseModel):
-        return _seen_within(value, _HOLDING, mark, depth)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return _seen_within(value, [field.name for field in dataclasses.fields(value)], mark, depth)
-    return shown
-
-
-def _seen_within(value: Any, names: Iterable[str], mark: Mark, depth: int) -> Any:
-    held = {name: getattr(value, name) for name in names if hasattr(value, name)}
-    changes = {name: new for name, old in held.items() if (new := seen(old, mark, depth + 1)) is not old}
-    if not changes:
-        return value
-    shown = copy.copy(value)
-    for name, new in changes.items():
-        object.__setattr__(shown, name, new)  # a copy may be changed, though it be frozen
-    return shown
+def _template(prompt: BasePromptTemplate) -> Any:
+    try:
+        return seen(prompt.get_template())
+    except Exception:  # whatever a caller's class does
+        return MORE

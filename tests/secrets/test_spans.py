@@ -29,6 +29,7 @@ from llama_index_instrumentation.dispatcher import DISPATCHER_SPAN_DECORATED_ATT
 from pydantic import BaseModel
 
 import llama_index_predictionguard as li
+from llama_index_predictionguard import sight
 from predictionguard_core.sandbox import Sandbox
 from tests.core.pictures import b64
 from tests.secrets.watch import DATA_URI, KEY, PICTURE, deeply, shown
@@ -81,7 +82,7 @@ class Events(BaseEventHandler):
 
 
 class Spans(BaseSpanHandler[Any]):
-    """Writes down what each span says of a call's arguments and result."""
+    """Writes down what each of our spans says of a call's arguments and result."""
 
     told: list[tuple[str, str]] = []
 
@@ -90,8 +91,9 @@ class Spans(BaseSpanHandler[Any]):
         return "Spans"
 
     def _tell(self, id_: str, bound_args: Any, result: Any = None) -> None:
-        texts = [*deeply(dict(bound_args.arguments), 6), *deeply(result, 6)]
-        self.told.append((id_.partition("-")[0], "\n".join(texts)))
+        if id_.startswith(OURS):
+            texts = [*deeply(dict(bound_args.arguments), 6), *deeply(result, 6)]
+            self.told.append((id_.partition("-")[0], "\n".join(texts)))
 
     def new_span(self, id_: str, bound_args: Any, *args: Any, **kwargs: Any) -> Any:
         self._tell(id_, bound_args)
@@ -277,6 +279,117 @@ def test_a_tool_that_answers_with_anything(seen: Seen) -> None:
         found = seen.llm.predict_and_call([tool], chat_history=ASK)
         assert found.response == "got it"
         assert found.sources[0].raw_output is answer
+
+
+class Guarded:
+    """A field that its owner's session has to be open for."""
+
+    def __get__(self, owner: Any, cls: Any = None) -> Any:
+        if owner is None:
+            raise AttributeError
+        raise RuntimeError("the session is closed")
+
+    def __set__(self, owner: Any, value: Any) -> None:
+        vars(owner)["picture"] = value
+
+
+@dataclasses.dataclass(repr=False)
+class Row:
+    """Something of a caller's own, which can't be read at all times."""
+
+    picture: Any = Guarded()
+
+
+class Odd(list[Any]):
+    """A list that can't be gone through."""
+
+    def __iter__(self) -> Any:
+        raise RuntimeError("not now")
+
+    __repr__ = object.__repr__
+
+
+@dataclasses.dataclass(eq=False, repr=False)
+class Tree:
+    """Knows its parent, and its brothers by way of it."""
+
+    picture: bytes
+    parent: Any = None
+    children: list[Any] = dataclasses.field(default_factory=list)
+
+
+def family() -> Tree:
+    root = Tree(PICTURE)
+    root.children = [Tree(PICTURE, root) for _ in range(2000)]
+    return root
+
+
+def nested(value: Any, depth: int) -> Any:
+    return [nested(value, depth - 1)] if depth else value
+
+
+ANSWERS: dict[str, Any] = {
+    "guarded": Row([PICTURE]),
+    "odd": [Odd([PICTURE]), PICTURE],
+    "family": family(),
+    "deep": nested(PICTURE, 20),
+    "deeper": nested(PICTURE, 300),
+    "many": [[Tree(PICTURE)] for _ in range(30_000)],
+    "base64": ENCODED,
+    "blanks": f" \n{DATA_URI}",
+    "no type": f"data:;base64,{ENCODED}",
+    "another type": f"DATA:application/octet-stream;base64,{ENCODED}",
+    "bytes": bytearray(PICTURE),
+}
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_whatever_a_tool_answers_is_shown_without_pictures_and_without_an_error(name: str, seen: Seen) -> None:
+    answer = ANSWERS[name]
+
+    def fetch_photo(name: str) -> Any:
+        """Fetch a photo by its name."""
+        return answer
+
+    tool = FunctionTool.from_defaults(fetch_photo, callback=lambda _: "got it")
+    before = len(seen.spans.told)
+    for ask in (
+        seen.llm.predict_and_call,
+        lambda *asked, **more: asyncio.run(seen.llm.apredict_and_call(*asked, **more)),
+    ):
+        seen.box.answer(tool_calls=[("fetch_photo", {"name": "cat"})])
+        found = ask([tool], chat_history=ASK)
+        assert found.sources[0].raw_output is answer
+    told = [text for span, text in seen.spans.told[before:] if span.startswith("PredictionGuard.")]
+    assert told
+    assert [found for text in told if (found := shown(text))] == []
+
+
+def test_what_is_shown_is_a_copy_where_something_is_hidden_and_else_the_thing_itself() -> None:
+    rows = [[float(each)] * 100 for each in range(100)]
+    tree = Tree(b"", children=[Tree(b"")])
+    tree.children[0].parent = tree
+    for plain in (rows, tree, [tree] * 3, "data: of a kind", "a" * 5000, {"a": ()}, Row(1), Slim(b"")):
+        assert sight.seen(plain) is plain
+    one, same = Slim(PICTURE), [1]
+    copied = sight.seen([one, one, same])
+    assert copied[0] is copied[1] is not one
+    assert copied[0].picture.startswith(MARK)
+    assert copied[2] is same
+    assert one.picture is PICTURE
+
+
+def test_how_much_is_looked_through_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[Any] = []
+    monkeypatch.setattr(sight, "_marked", lambda value, mark: looked.append(value) or value)
+    row: list[Any] = ["a"]
+    for _ in range(5):
+        row = [row] * 30
+    assert sight.seen(row) is row
+    assert len(looked) < 10
+    many = [["a", {}] for _ in range(15_000)]
+    assert sight.seen(many)[-1] == "<...>"
+    assert len(looked) < 100_000
 
 
 def test_a_structured_answer_in_words(seen: Seen) -> None:
