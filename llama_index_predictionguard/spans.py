@@ -11,6 +11,7 @@ import asyncio
 import functools
 import inspect
 import types
+import weakref
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from typing import Any, TypeVar
 
@@ -64,8 +65,10 @@ def _marking(bare: Callable[..., Any]) -> Any:
 
         def inner(*_: Any, **__: Any) -> Any:
             nonlocal result
-            result = bare(self, *made[0], **made[1])
-            _release(made, result)
+            try:
+                result = bare(self, *made[0], **made[1])
+            finally:
+                _release(made, result)
             return seen(result)
 
         _decorated(inner, bare).__get__(self, type(self))(*shown[0], **shown[1])
@@ -86,8 +89,10 @@ def _amarking(bare: Callable[..., Any]) -> Any:
 
         async def inner(*_: Any, **__: Any) -> Any:
             nonlocal result
-            result = await bare(self, *made[0], **made[1])
-            _release(made, result)
+            try:
+                result = await bare(self, *made[0], **made[1])
+            finally:
+                _release(made, result)
             return await asyncio.to_thread(seen, result) if holds_pictures(result) else result
 
         await _decorated(inner, bare).__get__(self, type(self))(*shown[0], **shown[1])
@@ -123,10 +128,12 @@ def _call(llm: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Give
 
 
 def _release(made: Given, result: Any) -> None:
-    """Let go of what is behind a prompt, once the method is done with it."""
-    if not isinstance(result, Generator | AsyncGenerator):
-        for each in (*made[0], *made[1].values()):
-            if isinstance(each, _ShownPrompt):
+    """Let go of what is behind a prompt, once the method is done with it: a stream when nobody has it any more."""
+    for each in (*made[0], *made[1].values()):
+        if isinstance(each, _ShownPrompt):
+            if isinstance(result, Generator | AsyncGenerator):
+                weakref.finalize(result, each._behind.clear).atexit = False
+            else:
                 each._behind.clear()
 
 

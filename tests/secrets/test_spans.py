@@ -247,15 +247,38 @@ def test_a_prompt_is_left_as_it_is(seen: Seen) -> None:
     assert "What is that?" in repr(seen.box.requests[-1]["messages"])
 
 
-@pytest.mark.parametrize("form", ["predict", "apredict", "structured_predict", "astructured_predict"])
-def test_an_event_that_is_kept_keeps_no_picture_alive(form: str, seen: Seen) -> None:
+@pytest.mark.parametrize("fate", ["whole", "refused", "left"])
+@pytest.mark.parametrize("form", list(PROMPTS["chat"]))
+def test_an_event_that_is_kept_keeps_no_picture_alive(form: str, fate: str, seen: Seen) -> None:
     prompt = copy.deepcopy(PROMPT)
     gone = weakref.ref(prompt)
-    assert asked_with(prompt)[form](seen)
+    if fate == "whole":
+        assert asked_with(prompt)[form](seen)
+    elif fate == "refused":
+        seen.box.fail(500)
+        with pytest.raises(li.APIStatusError):
+            asked_with(prompt)[form](seen)
+    else:
+        asyncio.run(_left(getattr(seen.llm, form), [Out, prompt] if "structured" in form else [prompt]))
     assert any(MARK in repr(getattr(event, "template", None)) for event in seen.events.kept)
+    # An error that LlamaIndex hands on has, by its traceback, all that its caller had.
+    seen.debug.flush_event_logs()
+    seen.events.kept[:] = [event for event in seen.events.kept if not hasattr(event, "exception")]
     del prompt
     gc.collect()
     assert gone() is None
+
+
+async def _left(method: Any, given: list[Any]) -> None:
+    """Ask for a stream, and leave it after its first piece."""
+    found = method(*given, what="it")
+    found = await found if inspect.isawaitable(found) else found
+    if inspect.isgenerator(found):
+        assert next(found)
+    elif inspect.isasyncgen(found):
+        async for piece in found:
+            assert piece
+            break
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
