@@ -170,11 +170,21 @@ class _ShownPrompt(ChatPromptTemplate):
 
     def format_messages(self, llm: Any = None, **kwargs: Any) -> list[ChatMessage]:
         """The messages that the given prompt makes."""
+        prompt, given = self._filled(kwargs)
+        return prompt.format_messages(llm, **given) if prompt else super().format_messages(llm, **kwargs)
+
+    def format(self, llm: Any = None, messages_to_prompt: Any = None, **kwargs: Any) -> str:
+        """The text that the given prompt makes, for a model that takes no messages."""
+        kwargs["messages_to_prompt"] = messages_to_prompt
+        prompt, given = self._filled(kwargs)
+        return prompt.format(llm, **given) if prompt else super().format(llm, **kwargs)
+
+    def _filled(self, kwargs: dict[str, Any]) -> tuple[BasePromptTemplate | None, dict[str, Any]]:
         prompt, given = self._behind.prompt, self._behind.given
         if prompt is None:
-            return super().format_messages(llm, **kwargs)
-        kwargs = {name: given.get(name, value) for name, value in kwargs.items()}
-        return prompt.model_copy(update={"output_parser": self.output_parser}).format_messages(llm, **kwargs)
+            return None, kwargs
+        given = {name: given.get(name, value) for name, value in kwargs.items()}
+        return prompt.model_copy(update={"output_parser": self.output_parser}), given
 
 
 def _template(prompt: BasePromptTemplate) -> Any:

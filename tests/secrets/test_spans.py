@@ -20,8 +20,8 @@ from llama_index.core.ingestion import IngestionPipeline
 from llama_index.core.instrumentation import get_dispatcher
 from llama_index.core.instrumentation.event_handlers import BaseEventHandler
 from llama_index.core.instrumentation.span_handlers import BaseSpanHandler
-from llama_index.core.llms import ChatMessage, ImageBlock, TextBlock
-from llama_index.core.prompts import ChatPromptTemplate, RichPromptTemplate, SelectorPromptTemplate
+from llama_index.core.llms import ChatMessage, ImageBlock, LLMMetadata, TextBlock
+from llama_index.core.prompts import ChatPromptTemplate, PromptTemplate, RichPromptTemplate, SelectorPromptTemplate
 from llama_index.core.schema import ImageNode, MediaResource, Node, NodeWithScore, TextNode
 from llama_index.core.tools import FunctionTool
 from llama_index.core.types import PydanticProgramMode
@@ -279,6 +279,40 @@ async def _left(method: Any, given: list[Any]) -> None:
         async for piece in found:
             assert piece
             break
+
+
+class Completing(li.PredictionGuard):
+    """Is asked with text only."""
+
+    @property
+    def metadata(self) -> LLMMetadata:
+        return super().metadata.model_copy(update={"is_chat_model": False})
+
+
+@pytest.mark.parametrize("form", ["predict", "stream", "apredict", "astream", "structured_predict"])
+@pytest.mark.parametrize(
+    ("prompt", "given"),
+    [
+        (PROMPT, {"what": "it"}),
+        (PromptTemplate("What is {what}? {picture}"), {"what": "it", "picture": DATA_URI}),
+        (PromptTemplate("What is {what}? {picture}", picture=DATA_URI), {"what": "it"}),
+    ],
+    ids=["chat", "text", "partly"],
+)
+def test_a_model_that_is_asked_with_text_is_asked_the_same(
+    prompt: Any, given: dict[str, Any], form: str, seen: Seen
+) -> None:
+    options: Any = {"api_key": KEY, "base_url": seen.box.url, "pydantic_program_mode": PydanticProgramMode.LLM}
+    root = get_dispatcher()
+    handlers = root.event_handlers, root.span_handlers
+    for root.event_handlers, root.span_handlers in (handlers, ([], []), handlers):
+        seen.llm = Completing("Qwen2.5-VL-7B-Instruct", **options)
+        seen.box.answer('{"width": 5, "height": 4}')
+        asked_with(prompt, **given)[form](seen)
+    assert [name for name, _ in seen.events.told if name.endswith("PredictStartEvent copied")]
+    watched, unwatched, _ = seen.box.requests
+    assert watched["messages"] == unwatched["messages"]
+    assert "What is it?" in repr(watched)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
