@@ -55,9 +55,6 @@ def to_wire(messages: Sequence[ChatMessage]) -> list[wire.Message]:
     ids = tools.CallIds()
     pictures: list[tuple[wire.Message, list[wire.ImagePart]]] = []
     for index, message in enumerate(messages):
-        if not isinstance(message, ChatMessage):
-            text = f"a message is a ChatMessage, not {type(message).__name__}; complete(...) takes a bare prompt"
-            raise ContentError(text, message_index=index)
         role = _ROLES[message.role]
         if pictures and role != "tool":
             sent.append(_shown(pictures))
@@ -80,8 +77,6 @@ def to_wire(messages: Sequence[ChatMessage]) -> list[wire.Message]:
 
 def prompt_to_wire(prompt: str, documents: Sequence[Picture] | None = None) -> list[wire.Message]:
     """A question with its pictures behind it. A picture's place, in errors, is its index in `documents`."""
-    if not isinstance(prompt, str):
-        raise ContentError(f"a prompt is text, not {type(prompt).__name__}; chat(...) takes messages")
     parts: list[wire.Part] = [wire.TextPart(text=prompt)]
     for index, document in enumerate(documents or ()):
         try:

@@ -41,6 +41,7 @@ CALLS = (*_CALLS, *(f"a{name}" for name in _CALLS))
 _IDLE = (NullEventHandler, NullSpanHandler)
 _OTHER_MEDIA = ("audio", "video", "data")
 _LISTS = ("messages", "image_documents")
+_BARE = "complete(...) takes a bare prompt"
 _NESTED = ("content", "cited_content")
 
 
@@ -210,11 +211,13 @@ def marked(cls: C) -> C:
 
 
 def _marking(method: Any) -> Any:
+    check = _check_messages if method.__name__.endswith("chat") else _check_prompt
     unwatched = _unwatched(method)
 
     @functools.wraps(method)
     def outer(self: Any, *args: Any, **kwargs: Any) -> Any:
         args, kwargs = _listed(args, kwargs)
+        check(*args[:1], **kwargs)
         if not is_watched(self):
             return unwatched(self)(*args, **kwargs)
         if _shows_pictures(args, kwargs):
@@ -225,11 +228,13 @@ def _marking(method: Any) -> Any:
 
 
 def _amarking(method: Any) -> Any:
+    check = _check_messages if method.__name__.endswith("chat") else _check_prompt
     unwatched = _unwatched(method)
 
     @functools.wraps(method)
     async def outer(self: Any, *args: Any, **kwargs: Any) -> Any:
         args, kwargs = _listed(args, kwargs)
+        check(*args[:1], **kwargs)
         if not is_watched(self):
             return await unwatched(self)(*args, **kwargs)
         if _shows_pictures(args, kwargs):
@@ -237,6 +242,26 @@ def _amarking(method: Any) -> Any:
         return await method.__get__(self, type(self))(*args, **kwargs)
 
     return outer
+
+
+# LlamaIndex's events would refuse it in their own way, and show all of it.
+
+
+def _check_messages(messages: Any = (), **_: Any) -> None:
+    """Raise `ContentError` for what is no row of messages."""
+    if not isinstance(messages, list | tuple):
+        raise ContentError(f"chat(...) takes a list of ChatMessage, not {type(messages).__name__}; {_BARE}")
+    for index, message in enumerate(messages):
+        if not isinstance(message, ChatMessage):
+            raise ContentError(
+                f"a message is a ChatMessage, not {type(message).__name__}; {_BARE}", message_index=index
+            )
+
+
+def _check_prompt(prompt: Any = "", **_: Any) -> None:
+    """Raise `ContentError` for what is no text."""
+    if not isinstance(prompt, str):
+        raise ContentError(f"a prompt is text, not {type(prompt).__name__}; chat(...) takes messages")
 
 
 def _unwatched(method: Any) -> Callable[[Any], Any]:

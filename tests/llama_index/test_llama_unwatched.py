@@ -6,10 +6,11 @@ from typing import Any, ClassVar
 
 import pytest
 from llama_index.core.instrumentation import get_dispatcher
-from llama_index.core.llms import ChatMessage
+from llama_index.core.llms import ChatMessage, ImageBlock, TextBlock
 from llama_index_instrumentation import root_manager
 
 from llama_index_predictionguard import PredictionGuard, traces
+from predictionguard_core.errors import ContentError
 from predictionguard_core.sandbox import Sandbox
 from tests.llama_index.conftest import Watch
 
@@ -67,6 +68,33 @@ async def test_messages_that_can_be_gone_through_once(call: str, make: Any, box:
             found = [each async for each in found] if call.startswith("a") else list(found)
         assert found
         assert box.requests[-1]["messages"] == [{"role": "user", "content": "hello"}]
+
+
+PICTURE = ImageBlock(image=b"GIF89a" + bytes(200))
+ASKED = ChatMessage(role="user", blocks=[TextBlock(text=ASK), PICTURE])
+
+
+@pytest.mark.parametrize("is_watched", [True, False], ids=["watched", "unwatched"])
+@pytest.mark.parametrize("kind", ["PredictionGuard", "PredictionGuardMultiModal"])
+@pytest.mark.parametrize("call", traces.CALLS)
+async def test_what_is_no_message_is_refused_alike(
+    call: str, kind: str, is_watched: bool, make: Any, make_multi: Any, request: pytest.FixtureRequest
+) -> None:
+    llm = make() if kind == "PredictionGuard" else make_multi()
+    if is_watched:
+        request.getfixturevalue("watch")
+    wrong: dict[int | None, list[Any]] = {None: [ASK, ASKED, {"role": "user"}, None, 7, b"a"]}
+    wrong |= {0: [[[ASKED]], (ASK,), [None]], 1: [[ASKED, {"role": "user"}]]}
+    if not call.endswith("chat"):
+        wrong = {None: [ASKED, [ASKED], None, 7, b"a"]}
+    name = "messages" if call.endswith("chat") else "prompt"
+    for place, each in wrong.items():
+        for given in each:
+            for args, kwargs in (((given,), {}), ((), {name: given})):
+                with pytest.raises(ContentError, match=r"takes (a bare prompt|messages)") as caught:
+                    await getattr(llm, call)(*args, **kwargs)
+                assert caught.value.message_index == place
+                assert "R0lGOD" not in str(caught.value)
 
 
 @pytest.mark.parametrize("where", ["root", "llama_index.core.llms.callbacks"])
