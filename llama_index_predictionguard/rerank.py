@@ -16,7 +16,7 @@ from pydantic import Field, SecretStr
 
 from llama_index_predictionguard import spans
 from llama_index_predictionguard.connection import Connected, HttpAsyncClient, HttpClient
-from llama_index_predictionguard.traces import hidden
+from llama_index_predictionguard.sight import hidden
 from predictionguard_core import settings
 from predictionguard_core.errors import ConfigurationError
 from predictionguard_core.wire import Ranked, RerankRequest

@@ -4,19 +4,32 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import sys
 import types
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from llama_index.core.base.llms.types import ChatMessage, ImageBlock
 from llama_index.core.prompts import BasePromptTemplate
+from llama_index.core.schema import ImageNode, Node, NodeWithScore
 from pydantic import BaseModel
 
-from llama_index_predictionguard.pictures import is_data_uri
-from llama_index_predictionguard.traces import Mark, hidden, mark
-from predictionguard_core.images import sniff_base64
+from llama_index_predictionguard.pictures import image_source, is_data_uri
+from predictionguard_core import images
+from predictionguard_core.headers import SENDABLE
+from predictionguard_core.policy import ImagePolicy
+
+Mark = Callable[[Any], str]
 
 MORE = "<...>"
 """Stands for what is too much to look through, or can't be."""
 
+UNREADABLE = "<picture>"
+
+_NO_LIMITS = ImagePolicy(max_bytes=sys.maxsize, max_pixels=sys.maxsize, upright=False)
+_LONGEST_HEAD = 8192
+_OTHER_MEDIA = ("audio", "video", "data")
+_NESTED = ("content", "cited_content")
 _DEEPEST = 32
 _MOST = 20_000
 """Values that are looked through: some milliseconds' work."""
@@ -24,6 +37,93 @@ _HEAD = 256
 _LONG = 64
 _PLAIN = {int, float, bool, type(None)}
 _HOLDING = ("message", "blocks", "raw_input", "raw_output")
+
+
+# Of pictures, and of what LlamaIndex keeps them in
+
+
+def mark(given: Any) -> str:
+    """What is shown of a picture, in whatever form it was given. Reads no file and no address, and decodes nothing."""
+    try:
+        source = image_source(given)
+        found = images.begin(source, _NO_LIMITS)
+        if isinstance(found, images.Job) and _is_ready(source):
+            found = images.one(found.work())
+        return repr(found).replace("×", "x") if isinstance(found, images.Image) else UNREADABLE
+    except Exception:  # whatever is in a caller's object: what is shown of a call is nothing to fail it for
+        return UNREADABLE
+
+
+def _is_ready(source: Any) -> bool:
+    """Whether it is base64 of a type that is sent as it is: a job that only has much text to go through."""
+    text = source.text if isinstance(source, images.Base64) else source
+    if not isinstance(text, str | bytes):
+        return False
+    head = str(text[:_LONGEST_HEAD], "latin-1") if isinstance(text, bytes) else text[:_LONGEST_HEAD]
+    return images.sniff_base64(head[head.find(",") + 1 :]) in SENDABLE
+
+
+def hidden(shown: Any, mark: Mark = mark) -> Any:
+    """A message, block or node with marks for its pictures' bytes; itself, if it holds none. It is never edited."""
+    if isinstance(shown, ChatMessage):
+        return _message(shown, mark)
+    if isinstance(shown, ImageBlock):
+        if shown.image or is_data(shown.url):
+            return shown.model_copy(update={"image": mark(shown).encode(), "url": None})
+    elif isinstance(shown, NodeWithScore):
+        return _changed(shown, {"node": hidden(shown.node, mark)})
+    elif isinstance(shown, ImageNode):
+        if shown.image or is_data(shown.image_url):
+            return shown.model_copy(update={"image": mark(shown), "image_url": None})
+    elif isinstance(shown, Node):
+        resource = shown.image_resource
+        if resource and (resource.data or is_data(resource.url)):
+            marked = resource.model_copy(update={"data": mark(shown).encode(), "url": None})
+            return shown.model_copy(update={"image_resource": marked})
+    elif isinstance(shown, BaseModel) and hasattr(shown, "block_type"):
+        return _block(shown, mark)
+    return shown
+
+
+def _message(message: ChatMessage, mark: Mark) -> Any:
+    changes: dict[str, Any] = {"blocks": each_hidden(message.blocks, mark)}
+    if message.additional_kwargs.get("images"):  # an older field, whose pictures are among the blocks
+        changes["additional_kwargs"] = {key: more for key, more in message.additional_kwargs.items() if key != "images"}
+    return _changed(message, changes)
+
+
+def _block(block: Any, mark: Mark) -> Any:
+    changes: dict[str, Any] = {
+        name: f"<{block.block_type}>".encode() for name in _OTHER_MEDIA if getattr(block, name, None)
+    }
+    for name in _NESTED:
+        inner = getattr(block, name, None)
+        if isinstance(inner, list):
+            changes[name] = each_hidden(inner, mark)
+        elif isinstance(inner, BaseModel):
+            changes[name] = hidden(inner, mark)
+    return _changed(block, changes)
+
+
+def each_hidden(given: Sequence[Any], mark: Mark) -> Sequence[Any]:
+    """`hidden` for each of them; the row itself, if it holds no picture."""
+    marked = [hidden(each, mark) for each in given]
+    return marked if any(new is not old for new, old in zip(marked, given, strict=True)) else given
+
+
+def _changed(shown: Any, changes: dict[str, Any]) -> Any:
+    changes = {name: value for name, value in changes.items() if value is not getattr(shown, name)}
+    return shown.model_copy(update=changes) if changes else shown
+
+
+def is_data(url: Any) -> bool:
+    """Whether an address, in whatever form, is a data URI."""
+    # A pydantic URL is asked for its scheme: as text it is copied, picture and all.
+    scheme = getattr(url, "scheme", None)
+    return scheme == "data" if scheme else url is not None and is_data_uri(str(url))
+
+
+# Of anything
 
 
 def seen(value: Any) -> Any:
@@ -85,7 +185,7 @@ class _Copy:
             changes = {name: new for name, old in [*inner.items()] if (new := self.of(old, depth + 1)) is not old}
             if not changes:
                 return value
-            return {**value, **changes} if inner is value else _changed(value, changes)
+            return {**value, **changes} if inner is value else _remade(value, changes)
         held = list(inner)
         each = [self.of(old, depth + 1) for old in held]
         if all(new is old for new, old in zip(each, held, strict=True)):
@@ -107,7 +207,7 @@ def _is_encoded(text: str) -> bool:
     if is_data_uri(head):
         kind = head.partition(",")[0].lower()
         return kind.startswith("data:image/") or ";base64" in kind
-    return len(text) > _LONG and sniff_base64(head) is not None
+    return len(text) > _LONG and images.sniff_base64(head) is not None
 
 
 def _inner(value: Any) -> Any:
@@ -132,7 +232,7 @@ def _fields(value: Any) -> dict[str, Any]:
     return held
 
 
-def _changed(value: Any, changes: dict[str, Any]) -> Any:
+def _remade(value: Any, changes: dict[str, Any]) -> Any:
     """A copy of an object with other fields, though it be frozen. Nothing of its class is called."""
     shown = object.__new__(type(value))
     stored = getattr(value, "__dict__", ())

@@ -10,39 +10,29 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from llama_index.core.base.llms.types import ChatMessage, ImageBlock
+from llama_index.core.base.llms.types import ChatMessage
 from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
-from llama_index.core.schema import ImageNode, Node, NodeWithScore
 from llama_index_instrumentation import root_manager
 from llama_index_instrumentation.event_handlers import NullEventHandler
 from llama_index_instrumentation.span_handlers import NullSpanHandler
 from pydantic import BaseModel
 
-from llama_index_predictionguard.pictures import image_source, is_data_uri
-from predictionguard_core import images
+from llama_index_predictionguard.pictures import image_source
+from llama_index_predictionguard.sight import UNREADABLE, Mark, each_hidden, is_data, mark
 from predictionguard_core.errors import ContentError
-from predictionguard_core.headers import SENDABLE
-from predictionguard_core.policy import ImagePolicy
 
 C = TypeVar("C", bound=type)
 F = TypeVar("F", bound=Callable[..., Any])
-Mark = Callable[[Any], str]
 
-_UNREADABLE = "<picture>"
-_HEAD = 8192
-_NO_LIMITS = ImagePolicy(max_bytes=sys.maxsize, max_pixels=sys.maxsize, upright=False)
 _CALLS = ("chat", "stream_chat", "complete", "stream_complete")
 CALLS = (*_CALLS, *(f"a{name}" for name in _CALLS))
 _IDLE = (NullEventHandler, NullSpanHandler)
-_OTHER_MEDIA = ("audio", "video", "data")
 _LISTS = ("messages", "image_documents")
 _BARE = "complete(...) takes a bare prompt"
-_NESTED = ("content", "cited_content")
 
 
 def chat_call(method: F) -> F:
@@ -59,85 +49,6 @@ def _told(method: F, callback: Callable[[F], Any]) -> F:
     told = callback(method)
     told.bare = method
     return cast("F", told)
-
-
-def mark(given: Any) -> str:
-    """What is shown of a picture, in whatever form it was given. Reads no file and no address, and decodes nothing."""
-    try:
-        source = image_source(given)
-        found = images.begin(source, _NO_LIMITS)
-        if isinstance(found, images.Job) and _is_ready(source):
-            found = images.one(found.work())
-        return repr(found).replace("×", "x") if isinstance(found, images.Image) else _UNREADABLE
-    except Exception:  # whatever is in a caller's object: what is shown of a call is nothing to fail it for
-        return _UNREADABLE
-
-
-def _is_ready(source: Any) -> bool:
-    """Whether it is base64 of a type that is sent as it is: a job that only has much text to go through."""
-    text = source.text if isinstance(source, images.Base64) else source
-    if not isinstance(text, str | bytes):
-        return False
-    head = str(text[:_HEAD], "latin-1") if isinstance(text, bytes) else text[:_HEAD]
-    return images.sniff_base64(head[head.find(",") + 1 :]) in SENDABLE
-
-
-def hidden(shown: Any, mark: Mark = mark) -> Any:
-    """A message, block or node with marks for its pictures' bytes; itself, if it holds none. It is never edited."""
-    if isinstance(shown, ChatMessage):
-        return _message(shown, mark)
-    if isinstance(shown, ImageBlock):
-        if shown.image or _is_data(shown.url):
-            return shown.model_copy(update={"image": mark(shown).encode(), "url": None})
-    elif isinstance(shown, NodeWithScore):
-        return _changed(shown, {"node": hidden(shown.node, mark)})
-    elif isinstance(shown, ImageNode):
-        if shown.image or _is_data(shown.image_url):
-            return shown.model_copy(update={"image": mark(shown), "image_url": None})
-    elif isinstance(shown, Node):
-        resource = shown.image_resource
-        if resource and (resource.data or _is_data(resource.url)):
-            marked = resource.model_copy(update={"data": mark(shown).encode(), "url": None})
-            return shown.model_copy(update={"image_resource": marked})
-    elif isinstance(shown, BaseModel) and hasattr(shown, "block_type"):
-        return _block(shown, mark)
-    return shown
-
-
-def _message(message: ChatMessage, mark: Mark) -> Any:
-    changes: dict[str, Any] = {"blocks": _each(message.blocks, mark)}
-    if message.additional_kwargs.get("images"):  # an older field, whose pictures are among the blocks
-        changes["additional_kwargs"] = {key: more for key, more in message.additional_kwargs.items() if key != "images"}
-    return _changed(message, changes)
-
-
-def _block(block: Any, mark: Mark) -> Any:
-    changes: dict[str, Any] = {
-        name: f"<{block.block_type}>".encode() for name in _OTHER_MEDIA if getattr(block, name, None)
-    }
-    for name in _NESTED:
-        inner = getattr(block, name, None)
-        if isinstance(inner, list):
-            changes[name] = _each(inner, mark)
-        elif isinstance(inner, BaseModel):
-            changes[name] = hidden(inner, mark)
-    return _changed(block, changes)
-
-
-def _each(given: Sequence[Any], mark: Mark) -> Sequence[Any]:
-    marked = [hidden(each, mark) for each in given]
-    return marked if any(new is not old for new, old in zip(marked, given, strict=True)) else given
-
-
-def _changed(shown: Any, changes: dict[str, Any]) -> Any:
-    changes = {name: value for name, value in changes.items() if value is not getattr(shown, name)}
-    return shown.model_copy(update=changes) if changes else shown
-
-
-def _is_data(url: Any) -> bool:
-    # A pydantic URL is asked for its scheme: as text it is copied, picture and all.
-    scheme = getattr(url, "scheme", None)
-    return scheme == "data" if scheme else url is not None and is_data_uri(str(url))
 
 
 # What was given, behind what is shown
@@ -184,8 +95,8 @@ def _name(given: Any) -> str:
     try:
         source = image_source(given)
     except ContentError:
-        return _UNREADABLE
-    is_name = isinstance(source, Path) or (isinstance(source, str) and not _is_data(source))
+        return UNREADABLE
+    is_name = isinstance(source, Path) or (isinstance(source, str) and not is_data(source))
     return str(source) if is_name else mark(given)
 
 
@@ -312,5 +223,5 @@ def _arguments(args: tuple[Any, ...], kwargs: dict[str, Any], mark: Mark) -> tup
 def _shown(argument: Any, mark: Mark) -> Any:
     if not isinstance(argument, list | tuple):
         return argument
-    marked = _each(argument, mark)
+    marked = each_hidden(argument, mark)
     return argument if marked is argument else _Shown(marked, argument)

@@ -20,7 +20,7 @@ from llama_index.core.llms import ChatMessage, ImageBlock, TextBlock
 from llama_index.core.schema import ImageDocument, ImageNode, MediaResource, Node, NodeWithScore, TextNode
 
 import llama_index_predictionguard as wing
-from llama_index_predictionguard import PredictionGuard, PredictionGuardEmbedding, PredictionGuardRerank, traces
+from llama_index_predictionguard import PredictionGuard, PredictionGuardEmbedding, PredictionGuardRerank, sight, traces
 from predictionguard_core.sandbox import Sandbox
 from tests.core.pictures import png
 from tests.llama_index.conftest import PHOTOS
@@ -199,7 +199,7 @@ def test_a_large_picture_is_told_like_any_other() -> None:
     broken = "\n".join(encoded[start : start + 76] for start in range(0, len(encoded), 76))
     uris = [f"data:image/png;base64,{encoded}", f" data:;base64,{encoded}"]
     for given in (large, encoded, broken, *uris, ImageBlock(image=large), ImageNode(image=encoded)):
-        assert traces.mark(given) == mark
+        assert sight.mark(given) == mark
 
 
 @pytest.mark.parametrize("size", [100, 4_000_000])
@@ -208,7 +208,7 @@ def test_a_mark_takes_no_decoder(size: int, monkeypatch: pytest.MonkeyPatch) -> 
     for module in ("pixels.rework", "pages.render", "files.read"):
         monkeypatch.setattr(f"predictionguard_core.{module}", None)
     for given in (bitmap, base64.b64encode(bitmap).decode(), b"%PDF-1.7" + bytes(size), PHOTOS / "cat.jpg"):
-        assert traces.mark(given) == "<picture>"
+        assert sight.mark(given) == "<picture>"
 
 
 def test_a_subclass_gets_what_was_given(box: Sandbox, cat: bytes, watch: Any) -> None:
@@ -227,7 +227,7 @@ def test_a_subclass_gets_what_was_given(box: Sandbox, cat: bytes, watch: Any) ->
 
 def test_nothing_told_keeps_a_picture_alive(llm: PredictionGuard, cat: bytes) -> None:
     messages = [ChatMessage(role="user", blocks=[ImageBlock(image=cat)])]
-    shown = traces._shown(messages, traces.mark)
+    shown = traces._shown(messages, sight.mark)
     assert traces.given(shown) is messages
     assert messages not in gc.get_referents(shown)
     assert traces.given(messages) is messages
