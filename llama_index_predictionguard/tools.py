@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
-from collections.abc import AsyncGenerator, Generator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, ToolCallBlock
@@ -168,38 +169,43 @@ def in_words(output_cls: type[Any], prompt: BasePromptTemplate, llm: Any, given:
     return PydanticOutputParser(output_cls).format_messages(messages)
 
 
-def objects(chunks: Generator[ChatResponse, None, None], output_cls: type[Any], llm: Any) -> Generator[Any, None, None]:
+def objects(chunks: Iterator[ChatResponse], output_cls: type[Any], llm: Any) -> Generator[Any, None, None]:
     """The object that a streamed answer describes, as far as it has come, once a chunk; the last one is whole.
 
     Raises `InvalidResponseError` where the whole answer is no such object.
     """
-    before, last, is_whole = None, None, False
-    with endings.closing(chunks) as each:
-        for last in each:
-            is_whole = _is_whole(last)
-            before = _whole(last, output_cls) if is_whole else _object_so_far(last, output_cls, before, llm)
-            yield before
-    if not is_whole:
-        yield _whole(last, output_cls)
+    before = last = None
+    with _closed(chunks, "close", endings.closing) as each:
+        for chunk in each:
+            if last:
+                before = _object_so_far(last, output_cls, before, llm)
+                yield before
+            last = chunk
+    yield _whole(last, output_cls)
 
 
-async def aobjects(
-    chunks: AsyncGenerator[ChatResponse, None], output_cls: type[Any], llm: Any
-) -> AsyncGenerator[Any, None]:
+async def aobjects(chunks: AsyncIterator[ChatResponse], output_cls: type[Any], llm: Any) -> AsyncGenerator[Any, None]:
     """`objects`, asynchronous."""
-    before, last, is_whole = None, None, False
-    async with endings.aclosing(chunks) as each:
-        async for last in each:
-            is_whole = _is_whole(last)
-            before = _whole(last, output_cls) if is_whole else _object_so_far(last, output_cls, before, llm)
-            yield before
-    if not is_whole:
-        yield _whole(last, output_cls)
+    before = last = None
+    async with _closed(chunks, "aclose", endings.aclosing) as each:
+        async for chunk in each:
+            if last:
+                before = _object_so_far(last, output_cls, before, llm)
+                yield before
+            last = chunk
+    yield _whole(last, output_cls)
+
+
+def _closed(chunks: Any, close: str, closing: Callable[[Any], Any]) -> Any:
+    # A subclass may stream in its own way: with an iterator that has nothing to close.
+    return closing(chunks) if hasattr(chunks, close) else contextlib.nullcontext(chunks)
 
 
 def _object_so_far(chunk: ChatResponse, output_cls: type[Any], before: Any, llm: Any) -> Any:
     from llama_index.core.program.utils import process_streaming_objects
 
+    if chunk.delta is None:  # which is what a whole answer has
+        chunk = chunk.model_copy(update={"delta": ""})
     return process_streaming_objects(chunk, output_cls, cur_objects=None if before is None else [before], llm=llm)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from llama_index.core.llms import ChatMessage, ImageBlock, TextBlock
+from llama_index.core.llms import ChatMessage, ChatResponse, ImageBlock, TextBlock
 from llama_index.core.prompts import PromptTemplate
 from llama_index.core.types import PydanticProgramMode
 from pydantic import BaseModel, Field, field_validator
@@ -169,6 +169,57 @@ async def test_a_model_without_tools(form: str, options: dict[str, Any], make: M
         box.answer(words)
         with pytest.raises(wing.InvalidResponseError, match=reason):
             await streamed(llm, form)
+
+
+class Afar:
+    """What there is to iterate over, and nothing to close."""
+
+    def __init__(self, chunks: list[ChatResponse]) -> None:
+        self._chunks = iter(chunks)
+
+    def __aiter__(self) -> Afar:
+        return self
+
+    async def __anext__(self) -> ChatResponse:
+        for chunk in self._chunks:
+            return chunk
+        raise StopAsyncIteration
+
+
+class InItsOwnWay(PredictionGuard):
+    """Streams what it has, and says of no chunk what is new in it, or that it is the last."""
+
+    def stream_chat(self, messages: Any, **kwargs: Any) -> Any:
+        told = '{"color": "red", "n": 2}'
+        for end in (8, 14, len(told)):
+            if "tools" not in kwargs:
+                yield ChatResponse(message=ChatMessage(role="assistant", content=told[:end]))
+            else:
+                call = {"id": "1", "function": {"name": "Out", "arguments": told[:end]}}
+                more = {"tool_calls": [call]}
+                yield ChatResponse(message=ChatMessage(role="assistant", content="", additional_kwargs=more))
+
+    async def astream_chat(self, messages: Any, **kwargs: Any) -> Any:
+        return Afar(list(self.stream_chat(messages, **kwargs)))
+
+
+class InRows(InItsOwnWay):
+    """Has all of it before it streams."""
+
+    def stream_chat(self, messages: Any, **kwargs: Any) -> Any:
+        return iter(list(super().stream_chat(messages, **kwargs)))
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("has_tools", [True, False])
+@pytest.mark.parametrize("kind", [InItsOwnWay, InRows])
+async def test_a_subclass_that_streams_in_its_own_way(kind: Any, has_tools: bool, form: str) -> None:
+    llm = kind("m", api_key=KEY, is_function_calling_model=has_tools)
+    first, second, last = await streamed(llm, form)
+    assert last == Out(color="red", n=2)
+    assert first != second
+    assert second.color == "red"
+    assert type(second) is not Out
 
 
 def test_a_model_without_tools_told_to_use_them(make: Make) -> None:
