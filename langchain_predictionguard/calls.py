@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import re
 import uuid
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from langchain_core.messages import AIMessage, BaseMessage, FunctionMessage, InvalidToolCall, ToolCall, ToolMessage
 from langchain_core.messages.tool import invalid_tool_call, tool_call
@@ -22,47 +22,123 @@ from predictionguard_core.errors import ContentError
 class CallIds:
     """Gives every call of a conversation an id, and every result the id of its call.
 
-    Some histories have no ids. A call without one takes that of a result which answers no other call, else a made-up
-    one; a result without one answers the first call that is left.
+    Some histories have no ids. A result without one, or with one that no call has, is paired with a call by the tool's
+    name, where it bears one, and by order. If neither of the two has an id, one is made up.
     """
 
     def __init__(self, messages: Sequence[BaseMessage]) -> None:
         self._messages = messages
-        self._unanswered: list[wire.ToolCall] = []
+        self._answers: dict[int, str] = {}
+        self._waiting: set[str] = set()
 
     def called_by(self, message: AIMessage, index: int) -> list[wire.ToolCall] | None:
         """The calls that an assistant's message makes; None if it makes none."""
         calls = _calls(message, index)
-        if not all(call.id for call in calls):
-            known = {call.id for call in calls}
-            answers = itertools.takewhile(_is_result, itertools.islice(self._messages, index + 1, None))
-            # A dict, not a set: in their order.
-            given = {each.tool_call_id: None for each in answers if isinstance(each, ToolMessage)}
-            free = iter([each for each in given if each and each not in known])
-            for position, call in enumerate(calls):
-                call.id = call.id or next(free, f"call_{index}_{position}")
-        self._unanswered = list(calls)
-        return calls or None
+        if not calls:
+            return None
+        results = list(self._results_after(index))
+        if not all(call.id for call in calls) or not all(result.call_id for result in results):
+            self._pair(calls, results, index)
+        self._waiting.update(call.id for call in calls)
+        self._waiting.difference_update(each.call_id or self._answers.get(each.position, "") for each in results)
+        return calls
 
     def answered_by(self, message: ToolMessage | FunctionMessage, index: int) -> str:
         """The id of the call that a result answers. Raises `ContentError` if it has none and no call is left."""
-        name = message.name if isinstance(message, FunctionMessage) else None
-        given = message.tool_call_id if isinstance(message, ToolMessage) else None
-        for call in self._unanswered:
-            if call.id == given or (not given and name in (None, call.function.name)):
-                self._unanswered.remove(call)
-                return call.id
-        if given:
-            return given
+        given = message.tool_call_id if isinstance(message, ToolMessage) else ""
+        answered = given or self._answers.get(index)
+        if answered:
+            return answered
         raise ContentError(
             f"this {type(message).__name__} answers no call before it: "
             "use ToolMessage, with the id of its call as tool_call_id",
             message_index=index,
         )
 
+    def _results_after(self, index: int) -> Iterator[_Result]:
+        """The results between an assistant's message and the next one."""
+        for position in range(index + 1, len(self._messages)):
+            message = self._messages[position]
+            if isinstance(message, AIMessage):
+                return
+            if isinstance(message, ToolMessage):
+                yield _Result(position, message.tool_call_id, message.name, False)
+            elif isinstance(message, FunctionMessage):
+                yield _Result(position, "", message.name, True)
 
-def _is_result(message: BaseMessage) -> bool:
-    return isinstance(message, ToolMessage | FunctionMessage)
+    def _pair(self, calls: list[wire.ToolCall], results: list[_Result], index: int) -> None:
+        known = {call.id for call in calls if call.id}
+        named = Counter(result.call_id for result in results)
+        left = []
+        for call in calls:
+            if call.id and named[call.id]:
+                named[call.id] -= 1
+            else:
+                left.append(call)
+        # A result that names a call of an earlier message, which still waits for it, is none of these calls'.
+        elsewhere, strays = known | self._waiting, []
+        for result in results:
+            if result.call_id not in elsewhere:
+                strays.append(result)
+                elsewhere.update([result.call_id] if result.call_id else [])
+        pairs = _Pairs(left, strays, {call.function.name for call in calls})
+        found = [(each, pairs.call_for(each)) for each in strays]
+        for result, answered in found:
+            if answered is not None and result.call_id:
+                answered.id = result.call_id
+        taken = self._waiting | {call.id for call in calls} | {result.call_id for result in results}
+        for position, call in enumerate(calls):
+            if not call.id:
+                call.id = f"call_{index}_{position}"
+                while call.id in taken:
+                    call.id += "_"
+                taken.add(call.id)
+        self._answers.update((result.position, answered.id) for result, answered in found if answered is not None)
+
+
+class _Result(NamedTuple):
+    position: int
+    call_id: str
+    name: str | None
+    must_name: bool
+
+
+class _Pairs:
+    """Finds the calls of results that name none, in the order of the results.
+
+    None takes a call whose name a later result bears; nor, if there is another, one that a later result's id is for.
+    """
+
+    def __init__(self, calls: list[wire.ToolCall], results: list[_Result], names: set[str]) -> None:
+        self._left = dict(enumerate(calls))
+        self._by_name: dict[str, dict[int, None]] = {name: {} for name in names}
+        for position, call in enumerate(calls):
+            self._by_name[call.function.name][position] = None
+        self._without_id = sum(not call.id for call in calls)
+        self._wanted = Counter(result.name for result in results)
+        self._bringing = sum(bool(result.call_id) for result in results)
+
+    def call_for(self, result: _Result) -> wire.ToolCall | None:
+        self._wanted[result.name] -= 1
+        self._bringing -= bool(result.call_id)
+        is_named = result.must_name or result.name in self._by_name
+        fits = None
+        for position in self._by_name.get(result.name or "", {}) if is_named else self._left:
+            call = self._left[position]
+            if call.id and result.call_id:
+                continue
+            if not is_named and len(self._by_name[call.function.name]) <= self._wanted[call.function.name]:
+                continue
+            if fits is None or call.id:
+                fits = position
+            if call.id or result.call_id or self._without_id > self._bringing:
+                break
+        if fits is None:
+            return None
+        found = self._left.pop(fits)
+        del self._by_name[found.function.name][fits]
+        self._without_id -= not found.id
+        return found
 
 
 def _calls(message: AIMessage, index: int) -> list[wire.ToolCall]:

@@ -12,9 +12,9 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, Func
 from langchain_core.messages.tool import tool_call_chunk
 
 from langchain_predictionguard import ChatPredictionGuard, ContentError, calls
-from langchain_predictionguard.messages import to_result
+from langchain_predictionguard.messages import to_result, to_wire
 from predictionguard_core.sandbox import Sandbox
-from predictionguard_core.wire import ChatCompletion
+from predictionguard_core.wire import ChatCompletion, ToolCall
 from tests.langchain.scripted import Scripted, calling, calling_in_pieces, saying
 
 
@@ -169,6 +169,90 @@ class TestCallsWithoutAnId:
         assert made[0] == "x"
         assert len({*made, ""}) == 4
         assert [message["tool_call_id"] for message in box.requests[-1]["messages"][2:]] == made
+
+
+Called = tuple[str | None, str]
+Said = tuple[str, str | None]
+
+
+def paired(chat: ChatPredictionGuard, box: Sandbox, called: list[Called], said: list[Said]) -> list[str | None]:
+    """The tool to which each result is sent as an answer: calls are (id, name), results (id, name)."""
+    calls = [{"name": name, "args": {}, "id": call_id} for call_id, name in called]
+    results = [ToolMessage("Done.", tool_call_id=call_id, name=name) for call_id, name in said]
+    chat.invoke([HumanMessage("?"), AIMessage("", tool_calls=calls), *results, HumanMessage("And?")])
+    names = {call_id: name for call_id, name, _ in sent_calls(box)}
+    assert len(names) == len(called)
+    return [names.get(message["tool_call_id"]) for message in box.requests[-1]["messages"][2:-1]]
+
+
+PAIRS: dict[str, tuple[list[Called], list[Said], list[str | None]]] = {
+    "by name, ids in the results": ([(None, "f"), (None, "g")], [("2", "g"), ("1", "f")], ["g", "f"]),
+    "by name, no ids": ([(None, "f"), (None, "g")], [("", "g"), ("", "f")], ["g", "f"]),
+    "by name, ids in the calls": ([("a", "f"), ("b", "g")], [("", "g"), ("", "f")], ["g", "f"]),
+    "by name, one without": ([(None, "f"), (None, "g")], [("", None), ("", "f")], ["g", "f"]),
+    "by order": ([(None, "f"), (None, "g")], [("1", None), ("2", None)], ["f", "g"]),
+    "by order, names of something else": ([(None, "f"), (None, "g")], [("1", "x"), ("", "x")], ["f", "g"]),
+    "the other call is named": ([("a", "f"), ("b", "g")], [("", None), ("a", None)], ["g", "f"]),
+    "only one call can take an id": ([(None, "f"), ("b", "g")], [("", None), ("z", None)], ["g", "f"]),
+    "an id that no call can take": ([("a", "f"), ("b", "g")], [("z", None), ("", None)], [None, "f"]),
+    "the name before the id": ([(None, "f")], [("", "f"), ("z", "g")], ["f", None]),
+    "an id twice": ([(None, "f"), (None, "g")], [("1", None), ("1", None), ("2", None)], ["f", "f", "g"]),
+    "an id like a made one": ([(None, "f"), ("call_1_0", "g")], [("call_1_0", None), ("", None)], ["g", "f"]),
+}
+
+
+@pytest.mark.parametrize(("called", "said", "wanted"), PAIRS.values(), ids=PAIRS)
+def test_a_result_answers_the_call_it_is_of(
+    chat: ChatPredictionGuard, box: Sandbox, called: list[Called], said: list[Said], wanted: list[str | None]
+) -> None:
+    assert paired(chat, box, called, said) == wanted
+
+
+@pytest.mark.parametrize("call_id", [None, "1"])
+def test_calls_of_one_tool_are_answered_in_their_order(
+    chat: ChatPredictionGuard, box: Sandbox, call_id: str | None
+) -> None:
+    calls = [{"name": "f", "args": {"at": at}, "id": call_id and f"{at}"} for at in range(3)]
+    results = [ToolMessage(str(at), tool_call_id="x" if at == 1 and not call_id else "", name="f") for at in range(3)]
+    chat.invoke([AIMessage("", tool_calls=calls), *results])
+    made = [call for call, _, _ in sent_calls(box, 0)]
+    assert [message["tool_call_id"] for message in box.requests[-1]["messages"][1:]] == made
+
+
+def test_a_result_is_found_behind_a_persons_words(chat: ChatPredictionGuard, box: Sandbox) -> None:
+    call = AIMessage("", tool_calls=[{"name": "f", "args": {}, "id": None}])
+    chat.invoke([HumanMessage("?"), call, HumanMessage("Well?"), ToolMessage("Done.", tool_call_id="q")])
+    assert [call_id for call_id, _, _ in sent_calls(box)] == ["q"]
+
+
+def test_a_late_result_of_an_earlier_call_is_no_later_calls(chat: ChatPredictionGuard, box: Sandbox) -> None:
+    first, second = (AIMessage("", tool_calls=[{"name": "f", "args": {}, "id": each}]) for each in ("a", None))
+    chat.invoke(
+        [HumanMessage("?"), first, second, ToolMessage("1.", tool_call_id="a"), ToolMessage("2.", tool_call_id="")]
+    )
+    ((made, _, _),) = sent_calls(box, 2)
+    assert [message["tool_call_id"] for message in box.requests[-1]["messages"][3:]] == ["a", made]
+    assert made != "a"
+
+
+def test_no_call_is_compared_with_all_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    def compared(self: ToolCall, other: object) -> bool:
+        raise AssertionError("the calls of a long history would be compared with each other")
+
+    monkeypatch.setattr(ToolCall, "__eq__", compared)
+    for call_ids, result_ids in (("abc", "cba"), (["", "", ""], "cba"), ("abc", ["", "", ""])):
+        called = AIMessage("", tool_calls=[{"name": "f", "args": {}, "id": each} for each in call_ids])
+        sent = to_wire([called, *(ToolMessage("Done.", tool_call_id=each) for each in result_ids)])
+        made = [call.id for call in sent[0].tool_calls or []]
+        assert sorted(str(message.tool_call_id) for message in sent[1:]) == sorted(made)
+
+
+def test_no_call_is_answered_twice_without_an_id(chat: ChatPredictionGuard, box: Sandbox) -> None:
+    calls = [{"name": name, "args": {}, "id": None} for name in "fg"]
+    results = [ToolMessage("Done.", tool_call_id="", name="f") for _ in range(2)]
+    with pytest.raises(ContentError) as caught:
+        chat.invoke([AIMessage("", tool_calls=calls), *results])
+    assert caught.value.message_index == 2
 
 
 OTHERS: dict[str, tuple[AIMessage, list[tuple[str, str, str]]]] = {
