@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import uuid
@@ -162,23 +163,44 @@ def _only_in_content(content: list[Any], calls: list[wire.ToolCall], index: int)
     kinds = {"tool_use", "tool_call", "function_call", "invalid_tool_call"}
     if not calls:
         kinds.add("tool_call_chunk")  # the pieces of a stream, which LangChain puts together in `tool_calls`
+    blocks = [block for block in content if isinstance(block, dict) and block.get("type") in kinds]
     known = {call.id for call in calls if call.id}
-    nameless = [call.function.name for call in calls if not call.id]
-    for block in content:
-        if not isinstance(block, dict) or block.get("type") not in kinds:
-            continue
-        # OpenAI's `id` is that of the block; the result speaks of the `call_id`.
-        call_id, name = str(block.get("call_id") or block.get("id") or ""), block.get("name")
+    # Those that no block names by an id: a block that says the same is the same call.
+    named = {_id_of(block) for block in blocks}
+    without_id: dict[tuple[str, str], list[wire.ToolCall]] = {}
+    with_id: dict[tuple[str, str], list[wire.ToolCall]] = {}
+    for call in reversed(calls) if blocks else ():
+        if call.id not in named or not call.id:
+            (with_id if call.id else without_id).setdefault(_said(call), []).append(call)
+    for block in blocks:
+        call_id = _id_of(block)
         if call_id in known:
-            continue
-        if not call_id and name in nameless:
-            nameless.remove(name)
             continue
         arguments: Any = next((block[key] for key in ("input", "args", "arguments") if block.get(key) is not None), {})
         if block["type"] == "invalid_tool_call" and isinstance(arguments, str):
             arguments = without_spoiler(arguments)
+        made = _call(call_id, block.get("name"), arguments, index)
         known.update([call_id] if call_id else [])
-        yield _call(call_id, name, arguments, index)
+        said = _said(made)
+        if alike := without_id.get(said):
+            alike.pop().id = call_id
+        elif not call_id and (alike := with_id.get(said)):
+            alike.pop()
+        else:
+            yield made
+
+
+def _id_of(block: dict[str, Any]) -> str:
+    # OpenAI's `id` is that of the block; the result speaks of the `call_id`.
+    return str(block.get("call_id") or block.get("id") or "")
+
+
+def _said(call: wire.ToolCall) -> tuple[str, str]:
+    """What a call says, however its arguments are written."""
+    text = call.function.arguments
+    with contextlib.suppress(ValueError, RecursionError):
+        text = json.dumps(json.loads(text), sort_keys=True)
+    return call.function.name, text
 
 
 def _call(call_id: Any, name: Any, arguments: Any, index: int) -> wire.ToolCall:

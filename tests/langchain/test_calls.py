@@ -289,6 +289,48 @@ OTHERS: dict[str, tuple[AIMessage, list[tuple[str, str, str]]]] = {
         ),
         [("t1", "f", "{}"), ("call_1_1", "f", '{"a": 1}')],
     ),
+    "without ids, other arguments": (
+        AIMessage(
+            [{"type": "tool_call", "name": "f", "args": {"a": 2}, "id": None}],
+            tool_calls=[{"name": "f", "args": {"a": 1}, "id": None}],
+        ),
+        [("t1", "f", '{"a": 1}'), ("call_1_1", "f", '{"a": 2}')],
+    ),
+    "an id in the content alone": (
+        AIMessage(
+            [{"type": "tool_use", "name": "f", "input": {"a": 1}, "id": "t1"}],
+            tool_calls=[{"name": "f", "args": {"a": 1}, "id": None}],
+        ),
+        [("t1", "f", '{"a": 1}')],
+    ),
+    "no id in the content alone": (
+        AIMessage(
+            [{"type": "function_call", "name": "f", "arguments": '{"b":2,"a":1}'}],
+            tool_calls=[{"name": "f", "args": {"a": 1, "b": 2}, "id": "t1"}],
+        ),
+        [("t1", "f", '{"a": 1, "b": 2}')],
+    ),
+    "the same twice, and twice in the content": (
+        AIMessage(
+            [{"type": "tool_use", "name": "f", "input": {}, "id": each} for each in ("t2", "t1")],
+            tool_calls=[{"name": "f", "args": {}, "id": each} for each in (None, "t1")],
+        ),
+        [("t2", "f", "{}"), ("t1", "f", "{}")],
+    ),
+    "the same twice, and one in the content": (
+        AIMessage(
+            [{"type": "tool_use", "name": "f", "input": {}, "id": "t2"}],
+            tool_calls=[{"name": "f", "args": {}, "id": each} for each in ("t1", None)],
+        ),
+        [("t1", "f", "{}"), ("t2", "f", "{}")],
+    ),
+    "other ids": (
+        AIMessage(
+            [{"type": "tool_use", "name": "f", "input": {}, "id": "t2"}],
+            tool_calls=[{"name": "f", "args": {}, "id": "t1"}],
+        ),
+        [("t1", "f", "{}"), ("t2", "f", "{}")],
+    ),
     "a function of old": (
         AIMessage("", additional_kwargs={"function_call": {"name": "f", "arguments": '{"a":1}'}}),
         [("t1", "f", '{"a":1}')],
