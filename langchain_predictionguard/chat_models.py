@@ -115,6 +115,8 @@ class ChatPredictionGuard(Generating, BaseChatModel):
         with errors.mapped(), contextlib.closing(self._sync.pieces(self._request(messages, stop, kwargs))) as chunks:
             made = later.messages.Chunks()
             for chunk in chunks:
+                if not isinstance(chunk, str):
+                    yield from made.before(chunk)
                 yield made.to_chunk(chunk)
 
     async def _astream(
@@ -128,6 +130,9 @@ class ChatPredictionGuard(Generating, BaseChatModel):
             async with endings.aclosing(self._async.pieces(self._request(messages, stop, kwargs))) as chunks:
                 made = later.messages.Chunks()
                 async for chunk in chunks:
+                    if not isinstance(chunk, str):
+                        for earlier in made.before(chunk):
+                            yield earlier
                     yield made.to_chunk(chunk)
 
     def _request(self, messages: Sequence[BaseMessage], stop: list[str] | None, given: dict[str, Any]) -> ChatRequest:

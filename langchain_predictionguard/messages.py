@@ -5,7 +5,7 @@ The caller's messages are never edited.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 from langchain_core.messages import (
@@ -163,6 +163,7 @@ class Chunks:
 
     def __init__(self) -> None:
         self._arguments: dict[int | None, str] = {}
+        self._with_id: set[int | None] = set()
         self._likeness: tuple[ChatGenerationChunk, AIMessageChunk] | None = None
 
     def to_chunk(self, chunk: Piece) -> ChatGenerationChunk:
@@ -175,8 +176,11 @@ class Chunks:
             self._likeness = (plain, plain.message)
         for choice in chunk.choices:
             for call in choice.delta.tool_calls or []:
-                # LangChain adds ids up: each call has one, from its first piece.
-                call.id = None if call.index in self._arguments else call.id or calls.made_id()
+                # LangChain adds ids up: each call has one, from the first piece that bears one.
+                if call.index in self._with_id:
+                    call.id = None
+                elif call.id:
+                    self._with_id.add(call.index)
                 self._arguments[call.index] = self._arguments.get(call.index, "") + (call.function.arguments or "")
         made = to_chunk(chunk)
         if chunk.is_last:
@@ -190,6 +194,20 @@ class Chunks:
                     update={"tool_call_chunks": made.message.tool_call_chunks + spoilers}
                 )
         return made
+
+    def before(self, chunk: wire.ChatChunk) -> Iterator[ChatGenerationChunk]:
+        """What comes before a chunk: before the last one, ids for those calls to which the server gave none.
+
+        On the last one itself LangChain would take them for calls of their own.
+        """
+        missing = self._arguments.keys() - self._with_id if chunk.is_last else ()
+        if missing:
+            made = [
+                wire.ToolCallDelta(index=index, id=calls.made_id()) for index in self._arguments if index in missing
+            ]
+            yield self.to_chunk(
+                wire.ChatChunk(id=chunk.id, choices=[wire.ChunkChoice(delta=wire.Delta(tool_calls=made))])
+            )
 
     def _word(self, text: str) -> ChatGenerationChunk:
         assert self._likeness is not None, "the first piece is a chunk"

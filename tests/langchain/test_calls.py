@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -149,13 +150,31 @@ class TestCallsWithoutAnId:
         assert [call["id"] for call in added(chunks).tool_calls] == said
         assert len(set(said)) == 2
 
-    def test_one_that_comes_late_is_not_added_to_it(self) -> None:
-        pieces = calling_in_pieces(None, '{"place":', ' "Linz"}')
-        pieces[1]["choices"][0]["delta"]["tool_calls"][0]["id"] = "late"
-        with Scripted(pieces) as box:
+    @pytest.mark.parametrize("arguments", [('{"place":', ' "Linz"}'), ('{"place":', ' "Li')], ids=["whole", "cut"])
+    @pytest.mark.parametrize("position", [0, 1, 2])
+    def test_one_that_comes_late_is_the_calls(self, position: int, arguments: tuple[str, str]) -> None:
+        pieces = calling_in_pieces(None, *arguments)
+        pieces[position]["choices"][0]["delta"]["tool_calls"][0]["id"] = "late"
+        with Scripted(pieces, saying("Fine.")) as box:
+            chat = model(box)
+            chunks = list(chat.stream("?"))
+            said = [call["id"] for chunk in chunks for call in chunk.tool_call_chunks if call["id"]]
+            assert said == ["late"]
+            chat.invoke([HumanMessage("?"), added(chunks), ToolMessage("Done.", tool_call_id="late")])
+        ((call_id, name, sent),) = sent_calls(box)
+        assert (call_id, name, sent) == ("late", "look", "".join(arguments))
+
+    @pytest.mark.parametrize("arguments", ['{"place": "Linz"}', '{"place": "Li'], ids=["whole", "cut"])
+    def test_it_is_made_up_at_the_end_and_seen_in_every_form(self, arguments: str) -> None:
+        with Scripted(calling_in_pieces(None, *arguments)) as box:
             chunks = list(model(box).stream("?"))
-        said = [call["id"] for chunk in chunks for call in chunk.tool_call_chunks if call["id"]]
-        assert [call["id"] for call in added(chunks).tool_calls] == said
+            assert all(call["id"] is None for chunk in chunks[:-2] for call in chunk.tool_call_chunks)
+            answers = [added(chunks), asyncio.run(model(box, streaming=True).ainvoke("?"))]
+            written = added(list(model(box, output_version="v1").stream("?"))).content
+        calls = [call for answer in answers for call in (*answer.tool_calls, *answer.invalid_tool_calls)]
+        made = [call["id"] for call in calls] + [block["id"] for block in written if isinstance(block, dict)]
+        assert len(set(made)) == 3
+        assert all(made)
 
     def test_a_history_without_them(self, chat: ChatPredictionGuard, box: Sandbox) -> None:
         calls = [{"name": "look", "args": {"place": place}, "id": None} for place in ("Linz", "Graz", "Enns")]
