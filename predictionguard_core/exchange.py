@@ -128,14 +128,11 @@ def read_completion(answer: Answer) -> ChatCompletion:
 
 
 def _read(kind: type[R], answer: Answer) -> R:
-    try:
-        return kind.parse(answer.body)
-    except InvalidResponseError:
-        # Perhaps an error that came with the status of a success.
-        told = error_within(answer.body)
-        if told is None:
-            raise
-    raise from_reply(told, request_id(answer))
+    # An error may come with the status of a success, in place of an answer or beside one.
+    told = error_within(answer.body) if b'"error"' in answer.body else None
+    if told is not None:
+        raise from_reply(told, request_id(answer))
+    return kind.parse(answer.body)
 
 
 def request_id(answer: Answer) -> str | None:

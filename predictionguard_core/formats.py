@@ -154,7 +154,7 @@ def _jpeg(source: Source) -> Header:
             offset += 2 + length
     if size is None:
         raise source.corrupt("it has no frame header")
-    is_whole = tails.stands_behind(source, b"\xff\xd9", offset)  # within a scan's data it can't stand
+    is_whole = tails.stands_behind(source, b"\xff\xd9", offset)  # a scan's own data can't hold it
     return Header(source.media_type, *size, orientation=exif or 1, has_metadata=has_metadata, is_whole=is_whole)
 
 
@@ -177,7 +177,7 @@ def _png(source: Source) -> Header:
         animated = animated or kind == b"acTL"
         has_metadata = has_metadata or bool(kind[0] & 0x20 and kind not in PNG_KEPT | PNG_FRAMES)
         offset += 12 + length
-    is_whole = tails.stands_behind(source, b"IEND\xaeB`\x82", offset)
+    is_whole = tails.stands_behind(source, b"IEND", offset)
     return Header(source.media_type, width, height, orientation, animated, has_metadata, is_whole)
 
 

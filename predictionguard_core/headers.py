@@ -66,7 +66,7 @@ def read(at: ReadAt, length: int) -> Header:
     """What the header says of the `length` bytes behind `at`.
 
     Raises `ImageFormatError` if no image type is known by these bytes, or if the header is cut short or corrupt. It
-    makes at most 4096 calls of `at`: each of at most 8 KiB, and of 1 MiB for an end that isn't where it should be.
+    makes at most 4096 calls of `at`: of at most 8 KiB for the header, of at most 1 MiB for the end.
     """
     head = at(0, 64)
     media_type = sniff(head)

@@ -50,8 +50,8 @@ class Remote:
 class Job:
     """Pictures that take a file or a decoder: call `work` where it may take its time. Only a PDF becomes several.
 
-    `size` tells (width, height) in pixels, as they will be; None where that takes as much as the work does. Raises what
-    `work` would raise for a header that is no picture's.
+    `size` tells (width, height) in pixels, as they will be by the header; None where that takes as much as the work
+    does. Raises what `work` would raise for a header that is no picture's.
     """
 
     work: Callable[[], list[Image]]

@@ -93,7 +93,10 @@ def rework(data: bytes, header: Header, *, upright: bool, max_edge: int | None, 
 
 
 def size_after(header: Header, *, upright: bool, max_edge: int | None) -> tuple[int, int]:
-    """Width and height in pixels that `rework` gives this picture; (0, 0) where the header doesn't say."""
+    """Width and height in pixels that `rework` gives this picture, as far as its header says; (0, 0) if it doesn't.
+
+    HEIF's turns are not read, so that an AVIF picture may come out the other way up.
+    """
     width, height = _fitted((header.width, header.height), max_edge) or (header.width, header.height)
     turned = upright or header.media_type not in SENDABLE  # the others' decoders turn them
     return (height, width) if turned and header.orientation >= 5 else (width, height)

@@ -7,6 +7,7 @@ from typing import Protocol
 _NEAR = 64
 _WINDOW = 1 << 20
 _BLOCKS = 1 << 16
+_MOST_BLOCKS = 1 << 14
 
 
 class Source(Protocol):
@@ -29,9 +30,12 @@ def stands_behind(source: Source, mark: bytes, start: int) -> bool:
 
 
 def blocks_end(source: Source, offset: int) -> bool:
-    """Whether GIF's data sub-blocks (GIF89a, 15), the first of them at `offset`, come to their terminator."""
+    """Whether GIF's data sub-blocks (GIF89a, 15), the first of them at `offset`, come to their terminator.
+
+    Of more than 16,384, four megabytes where they are full, nobody is made to wait for the end.
+    """
     start, found = offset, b""
-    while True:
+    for _ in range(_MOST_BLOCKS):
         if offset >= start + len(found):
             start, found = offset, source.peek(offset, _BLOCKS)
             if not found:
@@ -40,3 +44,4 @@ def blocks_end(source: Source, offset: int) -> bool:
         if not size:
             return True
         offset += 1 + size
+    return True

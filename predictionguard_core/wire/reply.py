@@ -17,6 +17,8 @@ from pydantic_core import from_json
 from predictionguard_core import statuses
 from predictionguard_core.wire.base import Received, as_list
 
+_MOST = 1e15
+
 
 def _or(fallback: Any) -> BeforeValidator:
     # A null where a value is meant costs nobody an answer that is there and paid for.
@@ -37,7 +39,9 @@ def _calls(value: Any) -> Any:
 
 
 def _number(value: Any) -> int:
-    return int(value) if isinstance(value, int | float) and abs(value) < 1e15 else 0
+    if isinstance(value, str) and value.isdecimal() and len(value) < 16:
+        return int(value)
+    return int(value) if isinstance(value, int | float) and abs(value) < _MOST else 0
 
 
 def _text(value: Any) -> str | None:
@@ -47,7 +51,11 @@ def _text(value: Any) -> str | None:
 def _index(value: Any) -> int | None:
     if isinstance(value, str):
         return int(value) if value.isdecimal() and len(value) < 10 else None
-    return value if isinstance(value, int) else None
+    return int(value) if isinstance(value, int | float) and abs(value) < _MOST else None
+
+
+def _loose(value: Any) -> float | None:
+    return value if isinstance(value, int | float) and abs(value) < _MOST else None
 
 
 def _only(*kinds: type) -> BeforeValidator:
@@ -59,7 +67,7 @@ _Count = Annotated[int, BeforeValidator(_number)]
 _Detail = Annotated[int | None, BeforeValidator(lambda value: None if value is None else _number(value))]
 _Name = Annotated[str | None, BeforeValidator(_text)]
 _Text = Annotated[str | None, _only(str)]
-_Loose = Annotated[float | None, _only(int, float)]
+_Loose = Annotated[float | None, BeforeValidator(_loose)]
 
 
 class PromptTokensDetails(Received):
@@ -126,7 +134,9 @@ _SAYING = ("content", "tool_calls", "reasoning", "reasoning_content")
 class _Choice(Received):
     index: _Count = 0
     # Empty where a server can't leave it out.
-    finish_reason: Annotated[str | None, BeforeValidator(lambda value: _text(value) or None)] = None
+    finish_reason: Annotated[
+        str | None, BeforeValidator(lambda value: value if value and isinstance(value, str) else None)
+    ] = None
     status: _Text = None
 
 

@@ -58,6 +58,9 @@ def refused(status: int, text: str = "no", **headers: str) -> Answer:
     return answered({"error": text}, status, **headers)
 
 
+WHOLE = {"choices": [{"index": 0, "message": {"role": "assistant", "content": "whole"}}]}
+
+
 def said(text: str) -> Answer:
     return answered({"choices": [{"index": 0, "message": {"role": "assistant", "content": text}}]})
 
@@ -496,6 +499,7 @@ def test_a_failure_of_the_server_is_kept_as_it_was() -> None:
         ({"error": "pii detected"}, PIIDetectedError, "pii detected"),
         ({"error": {"message": "slow down", "code": 429}}, RateLimitError, "slow down"),
         ({"error": "out of memory", "choices": [], "data": None}, APIStatusError, "out of memory"),
+        ({"error": "out of memory", "data": [], "results": [], **WHOLE}, APIStatusError, "out of memory"),
         ({"error": ""}, InvalidResponseError, "not the promised JSON"),
         (["error"], InvalidResponseError, "not the promised JSON"),
     ],

@@ -97,9 +97,22 @@ def test_whole_wherever_it_is_cut(name: str) -> None:
     assert read(data).is_whole
     assert read(data + bytes(70_000)).is_whole  # as cameras do
     marks = {"jpeg": 2, "png": 12, "webp": 1, "gif": len(data) // 2 if "animated" in name else 2}
-    for end in {len(data) - marks[name.split()[0]], len(data) * 3 // 4, len(data) * 2 // 3}:
+    assert not read(data[: -marks[name.split()[0]]]).is_whole
+    for end in {len(data) * 3 // 4, len(data) * 2 // 3}:
         with contextlib.suppress(ImageFormatError):  # cut in its header
             assert not read(data[:end]).is_whole
+
+
+@pytest.mark.parametrize("end", [b"", b"\0;"])
+def test_a_gif_of_a_million_blocks_costs_no_more_than_thousands(end: bytes) -> None:
+    data, asked = SENDABLE["gif"][:-2] + b"\1\1" * 1_000_000 + end, []
+
+    def at(offset: int, count: int) -> bytes:
+        asked.append(count)
+        return data[offset : offset + count]
+
+    headers.read(at, len(data))
+    assert sum(asked) < 1 << 18
 
 
 def test_the_end_of_a_thumbnail_is_not_the_pictures() -> None:

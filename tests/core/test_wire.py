@@ -393,6 +393,7 @@ class TestReply:
             (one(message={}, text="t"), "t", None),
             (one(message={"content": "x", "role": 1, "reasoning": {}}, text="t"), "x", None),
             ({**one(message={"content": "x"}), "usage": []}, "x", None),
+            ({**one(message={"content": "x"}), "created": 10**400}, "x", None),
         ],
     )
     def test_every_known_shape(self, reply: dict[str, Any], content: str | None, finish: str | None) -> None:
@@ -429,6 +430,7 @@ class TestReply:
             ({"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}, (3, 4, 7)),
             ({"prompt_tokens": 3, "completion_tokens": 4}, (3, 4, 7)),
             ({"prompt_tokens": 3, "completion_tokens": None, "total_tokens": 3}, (3, 0, 3)),
+            ({"prompt_tokens": "3", "completion_tokens": "four", "total_tokens": [7]}, (3, 0, 3)),
             ({}, (0, 0, 0)),
         ],
     )
