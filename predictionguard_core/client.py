@@ -39,7 +39,8 @@ class Client(Connection):
         timeout: Seconds. Bounds one attempt of a plain call as a whole, and on a stream the longest silence.
         max_retries: What may come after the first attempt: after lost connections, 408, 429 and 5xx only. Before each
             is a pause of 60 seconds at most, so a request ends within `timeout` x (`max_retries` + 1) + 60 x
-            `max_retries` seconds.
+            `max_retries` seconds; before it, its pictures are downloaded, 8 side by side, each hop within the shorter
+            of `timeout` and 30 seconds.
         images: What may come in as a picture, and what is done to it.
         http_client: Your own client (proxies, certificates); it is used as it is and never closed. Default: one shared
             by all clients of this process.
@@ -163,7 +164,7 @@ class Client(Connection):
             case steps.Work():
                 return later.pools.work_all(step.jobs)
             case steps.Fetch():
-                return later.downloads.fetch_all(step.urls, step.policy)
+                return later.downloads.fetch_all(step.urls, step.policy, self._settings.timeout)
 
     def _send(self, send: steps.Send) -> steps.Answer:
         later.pools.check_open(self._own)
@@ -299,7 +300,7 @@ class AsyncClient(Connection):
             case steps.Work():
                 return await later.pools.async_work_all(step.jobs)
             case steps.Fetch():
-                return await later.downloads.async_fetch_all(step.urls, step.policy)
+                return await later.downloads.async_fetch_all(step.urls, step.policy, self._settings.timeout)
 
     async def _send(self, send: steps.Send) -> steps.Answer:
         later.pools.check_open(self._own)

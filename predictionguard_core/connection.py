@@ -51,7 +51,7 @@ class Connection:
             "timeout": known.timeout,
             "max_retries": known.max_retries,
         }
-        self._policy = images or ImagePolicy()
+        self._policy = ImagePolicy.of(images)
         self._own = http_client
         settings.check_http_client(http_client, self.takes, "http_client")
 

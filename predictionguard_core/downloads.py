@@ -19,25 +19,29 @@ from predictionguard_core.policy import ImagePolicy
 _DOWNLOADS_AT_ONCE = 8
 
 
-def fetch_all(urls: list[str], policy: ImagePolicy) -> list[bytes | BaseException]:
-    """Download side by side: the bytes, or the error, of each."""
+def fetch_all(
+    urls: list[str], policy: ImagePolicy, seconds: float = fetch.TOTAL_TIMEOUT
+) -> list[bytes | BaseException]:
+    """Download side by side: the bytes, or the error, of each. `seconds` bounds each hop, as `TOTAL_TIMEOUT` does."""
     if len(urls) == 1:
-        return [pools.settled(lambda: download(urls[0], policy))]
+        return [pools.settled(lambda: download(urls[0], policy, seconds))]
     with ThreadPoolExecutor(min(len(urls), _DOWNLOADS_AT_ONCE), "predictionguard-images") as threads:
-        return list(threads.map(lambda url: pools.settled(lambda: download(url, policy)), urls))
+        return list(threads.map(lambda url: pools.settled(lambda: download(url, policy, seconds)), urls))
 
 
-async def async_fetch_all(urls: list[str], policy: ImagePolicy) -> list[bytes | BaseException]:
+async def async_fetch_all(
+    urls: list[str], policy: ImagePolicy, seconds: float = fetch.TOTAL_TIMEOUT
+) -> list[bytes | BaseException]:
     slots = asyncio.Semaphore(_DOWNLOADS_AT_ONCE)
 
     async def one(url: str) -> bytes:
         async with slots:
-            return await async_download(url, policy)
+            return await async_download(url, policy, seconds)
 
     return await asyncio.gather(*map(one, urls), return_exceptions=True)
 
 
-def download(url: str, policy: ImagePolicy) -> bytes:
+def download(url: str, policy: ImagePolicy, seconds: float = fetch.TOTAL_TIMEOUT) -> bytes:
     flow = fetch.download(url, policy)
     try:
         step = next(flow)
@@ -45,13 +49,13 @@ def download(url: str, policy: ImagePolicy) -> bytes:
             if isinstance(step, fetch.Resolve):
                 step = flow.send(_addresses(_resolve(step)))
             else:
-                step = flow.send(_get(step))
+                step = flow.send(_get(step, min(seconds, fetch.TOTAL_TIMEOUT)))
     except StopIteration as end:
         body: bytes = end.value
         return body
 
 
-async def async_download(url: str, policy: ImagePolicy) -> bytes:
+async def async_download(url: str, policy: ImagePolicy, seconds: float = fetch.TOTAL_TIMEOUT) -> bytes:
     flow = fetch.download(url, policy)
     try:
         step = next(flow)
@@ -59,18 +63,18 @@ async def async_download(url: str, policy: ImagePolicy) -> bytes:
             if isinstance(step, fetch.Resolve):
                 step = flow.send(_addresses(await _async_resolve(step)))
             else:
-                step = flow.send(await _async_get(step))
+                step = flow.send(await _async_get(step, min(seconds, fetch.TOTAL_TIMEOUT)))
     except StopIteration as end:
         body: bytes = end.value
         return body
 
 
-def _get(step: fetch.Get) -> fetch.Got:
+def _get(step: fetch.Get, seconds: float) -> fetch.Got:
     url, headers, extensions = step.request
     tls = pools.tls_context()
     with (
-        _mapped_download(step.url),
-        guards.limit(fetch.TOTAL_TIMEOUT) as bound,
+        _mapped_download(step.url, seconds),
+        guards.limit(seconds) as bound,
         _client(tls) as client,
         client.stream("GET", url, headers=headers, extensions=extensions) as response,
     ):
@@ -83,12 +87,12 @@ def _get(step: fetch.Get) -> fetch.Got:
         return fetch.Got(response.status_code, body=counter.body)
 
 
-async def _async_get(step: fetch.Get) -> fetch.Got:
+async def _async_get(step: fetch.Get, seconds: float) -> fetch.Got:
     url, headers, extensions = step.request
     tls = await pools.async_tls_context()
     async with (
-        _async_mapped_download(step.url),
-        guards.async_limit(fetch.TOTAL_TIMEOUT) as bound,
+        _async_mapped_download(step.url, seconds),
+        guards.async_limit(seconds) as bound,
         _async_client(tls) as client,
         client.stream("GET", url, headers=headers, extensions=extensions) as response,
     ):
@@ -116,11 +120,14 @@ def _timeout() -> httpx.Timeout:
 
 
 @contextlib.contextmanager
-def _mapped_download(url: httpx.URL) -> Iterator[None]:
+def _mapped_download(url: httpx.URL, seconds: float) -> Iterator[None]:
     try:
         yield
     except (httpx.TimeoutException, TimeoutError):
-        text = f"the host {fetch.name(url)} did not deliver the picture within {fetch.TOTAL_TIMEOUT:g} s"
+        text = (
+            f"the host {fetch.name(url)} did not deliver the picture within {seconds:g} s: "
+            "get it in your own code and give its bytes"
+        )
         raise ImageFetchError(text) from None
     except (httpx.InvalidURL, UnicodeError):
         # httpx looks at a redirect's target, even where it is not to follow it.
@@ -134,8 +141,8 @@ def _mapped_download(url: httpx.URL) -> Iterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def _async_mapped_download(url: httpx.URL) -> AsyncIterator[None]:
-    with _mapped_download(url):
+async def _async_mapped_download(url: httpx.URL, seconds: float) -> AsyncIterator[None]:
+    with _mapped_download(url, seconds):
         yield
 
 

@@ -187,7 +187,10 @@ def _judged(addresses: list[str], url: httpx.URL, policy: ImagePolicy) -> str:
     # One bad address among good ones is how a name is made to point inwards: all must pass.
     if not all(is_allowed(address, private=policy.allow_private_hosts) for address in addresses):
         raise ImageBlockedError(
-            f"the host {name(url)} has an address that is not public; allow your own hosts with "
+            f"the host {name(url)} has an address that is never dialled (link-local, multicast, reserved, or that of a "
+            "metadata service): get the picture in your own code and give its bytes"
+            if policy.allow_private_hosts
+            else f"the host {name(url)} has an address that is not public; allow your own hosts with "
             "ImagePolicy(allow_private_hosts=True, allowed_hosts=[...])"
         )
     return addresses[0]

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import httpx
 
-from predictionguard_core import deadlines
+from predictionguard_core import deadlines, transports
 from predictionguard_core.errors import (
     APIConnectionError,
     APITimeoutError,
@@ -92,7 +92,8 @@ def mapped(base_url: str, timeout: float, *, answered: bool = False) -> Iterator
         raise APITimeoutError(f"no answer from {base_url} within {timeout:g} s; allow more with timeout=...") from error
     except httpx.ConnectError as error:
         raise APIConnectionError(
-            f"can't reach {base_url} ({_reason(error)}); check the address (PREDICTIONGUARD_URL or base_url=...)",
+            f"can't reach {base_url} ({_reason(error)}); check the address (PREDICTIONGUARD_URL or base_url=...)"
+            + (", and the proxy that the environment names" if transports.names_proxy() else ""),
             may_retry=True,
         ) from error
     except httpx.TransportError as error:

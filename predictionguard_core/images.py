@@ -150,7 +150,7 @@ def size_of(found: Image | Remote | Job) -> tuple[int, int] | None:
 
 def load(source: Any, policy: ImagePolicy | None = None) -> Image:
     """Read a picture from anything but the network. Raises an `ImageError`."""
-    policy = policy or ImagePolicy()
+    policy = ImagePolicy.of(policy)
     found = begin(source, policy)
     if isinstance(found, Remote):
         raise ImageBlockedError("this reads no addresses; download the picture first, or hand the address to a model")

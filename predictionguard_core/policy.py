@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,22 @@ class ImagePolicy:
                 continue
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ConfigurationError(f"ImagePolicy.{name}: give a whole number above 0")
+        for name in ("allow_private_hosts", "upright", "strip_metadata"):
+            if not isinstance(getattr(self, name), bool):  # "false", as an environment has it, would be a yes
+                raise ConfigurationError(f"ImagePolicy.{name}: give True or False")
+
+    @classmethod
+    def of(cls, given: Any) -> ImagePolicy:
+        """The policy that is given as one, as a dict of its fields, or, with None, not at all."""
+        if given is None or isinstance(given, cls):
+            return given or cls()
+        known = [field.name for field in dataclasses.fields(cls)]
+        if not isinstance(given, Mapping):
+            raise ConfigurationError(f"images: give an ImagePolicy, not {type(given).__name__}")
+        wrong = next((name for name in given if name not in known), None)
+        if wrong is not None:
+            raise ConfigurationError(f"images: an ImagePolicy has no {str(wrong)[:60]!r}; it has {', '.join(known)}")
+        return cls(**given)
 
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)  # frozen, and still being made
@@ -99,7 +115,12 @@ def _several(value: Any, name: str) -> tuple[Any, ...]:
 
 def _host(text: str) -> str:
     """A host as an address has it: lower case, without brackets, and encoded (RFC 5891) where it is not ASCII."""
-    bare = text.strip().strip("[]").lower().rstrip(".")
+    bare = str(text).strip().strip("[]").lower().rstrip(".")
+    if "/" in bare or "*" in bare or bare.count(":") == 1:
+        raise ConfigurationError(
+            f"ImagePolicy.allowed_hosts: {text!r} is no host; give a name without scheme, port or path, such as "
+            '"example.com", or ".example.com" for all below it, too'
+        )
     if bare.isascii():
         return bare
     import httpx  # what else needs it is loaded at the first call

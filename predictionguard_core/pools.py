@@ -17,7 +17,7 @@ import ssl
 import threading
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 
@@ -31,6 +31,9 @@ from predictionguard_core.wire import Body
 AnyClient = httpx.Client | Transport
 AnyAsyncClient = httpx.AsyncClient | AsyncTransport
 
+C = TypeVar("C", httpx.Client, httpx.AsyncClient)
+
+_LOOPBACK = ("all://localhost", "all://127.0.0.1", "all://[::1]")
 _LIMITS = httpx.Limits(max_connections=1000, max_keepalive_connections=256, keepalive_expiry=30.0)
 # Below this a body goes out in one piece: cheaper than many small writes, and too little memory to matter.
 _ONE_PIECE = 512 * 1024
@@ -108,9 +111,20 @@ def shared_client(user: object) -> AnyClient:
     with registry.lock:
         if registry.client is None:
             tls = tls_context()
-            registry.client = transport(tls, _LIMITS) or httpx.Client(verify=tls, limits=_LIMITS)
+            registry.client = transport(tls, _LIMITS) or _behind_proxy(httpx.Client, tls)
         registry.users.add(user)
         return registry.client
+
+
+def _behind_proxy(kind: type[C], tls: ssl.SSLContext) -> C:
+    """Httpx's client for an environment that names a proxy, which is never asked for what runs on this machine."""
+    try:
+        return kind(verify=tls, limits=_LIMITS, mounts=dict.fromkeys(_LOOPBACK))
+    except (ImportError, ValueError) as error:
+        raise ConfigurationError(
+            f"the environment names a proxy that can't be used ({str(error)[:200]}); check HTTP_PROXY, HTTPS_PROXY and "
+            'ALL_PROXY; a SOCKS proxy takes pip install "httpx[socks]"'
+        ) from None
 
 
 def release_client(user: object) -> None:
@@ -133,7 +147,7 @@ async def shared_async_client(user: object) -> AnyAsyncClient:
         if held is None:
             for other in [each for each in registry.loops if each.is_closed()]:
                 del registry.loops[other]
-            client = async_transport(tls, _LIMITS) or httpx.AsyncClient(verify=tls, limits=_LIMITS)
+            client = async_transport(tls, _LIMITS) or _behind_proxy(httpx.AsyncClient, tls)
             held = registry.loops[loop] = _Held(client, _kept(client, loop))
             # `asyncio.run` closes every asynchronous generator that was begun in its loop: the one moment at which a
             # loop that is about to end can still close its sockets. It is begun by hand, as this is no coroutine.

@@ -20,7 +20,7 @@ DEFAULT_MAX_RETRIES = 2
 CONNECT_TIMEOUT = 10.0
 """Seconds that a connection may take, where the timeout is longer."""
 
-_ENDPOINTS = ("/chat/completions", "/completions")
+_ENDPOINTS = ("/chat/completions", "/completions", "/embeddings", "/rerank", "/models", "/tokenize", "/detokenize")
 _HOST = re.compile(r"[a-z0-9._~:-]*", re.IGNORECASE)  # a name, or an address of either kind without its brackets
 _LONGEST_TIMEOUT = 1e9  # a socket takes no more than some 290 years
 

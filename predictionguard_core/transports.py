@@ -36,15 +36,16 @@ _TURNS, _LAST_TURNS = 200, 20
 
 def transport(tls: ssl.SSLContext, limits: httpx.Limits, *, trust_env: bool = True) -> Transport | None:
     """A transport; None where the environment names a proxy, which httpx itself has to be left to use."""
-    return Transport(tls, limits) if not (trust_env and _names_proxy()) else None
+    return Transport(tls, limits) if not (trust_env and names_proxy()) else None
 
 
 def async_transport(tls: ssl.SSLContext, limits: httpx.Limits) -> AsyncTransport | None:
     """The same in the other colour."""
-    return None if _names_proxy() else AsyncTransport(tls, limits)
+    return None if names_proxy() else AsyncTransport(tls, limits)
 
 
-def _names_proxy() -> bool:
+def names_proxy() -> bool:
+    """Whether the environment names a proxy."""
     return bool(urllib.request.getproxies().keys() - {"no"})
 
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from predictionguard_core import downloads, fetch
+from predictionguard_core import AsyncClient, Client, downloads, fetch
 from predictionguard_core.errors import (
     ImageBlockedError,
     ImageError,
@@ -22,7 +22,7 @@ from predictionguard_core.errors import (
 )
 from predictionguard_core.fetch import Get, Got, Resolve
 from predictionguard_core.policy import ImagePolicy
-from tests.core.pictures import png
+from tests.core.pictures import png, question
 from tests.faults.server import RESET, STALL, Drip, FaultServer, answer, unused_port
 
 PUBLIC = "93.184.215.14"
@@ -524,6 +524,29 @@ class TestDownload:
             with pytest.raises(ImageFetchError, match=r"0\.4 s"):
                 download(server.url, OPEN)
             assert not delivered.is_set()
+
+
+@pytest.mark.parametrize("colour", ["sync", "async"])
+def test_a_picture_takes_no_longer_than_the_timeout_of_the_call(colour: str) -> None:
+    def ask(url: str) -> Any:
+        options: dict[str, Any] = {"timeout": 0.4, "max_retries": 0, "images": OPEN}
+        asked = question(f"{url}/a.png")
+        if colour == "sync":
+            return Client("key", url, **options).chat(asked)
+        return asyncio.run(AsyncClient("key", url, **options).chat(asked))
+
+    with FaultServer([STALL]) as host:
+        with pytest.raises(ImageFetchError, match=r"0\.4 s"):
+            ask(host.url)
+        assert [request.path for request in host.requests] == ["/a.png"]
+
+
+@pytest.mark.parametrize("address", ["169.254.169.254", "224.0.0.1", "[fe80::1]"])
+def test_what_is_refused_even_then_is_not_told_to_be_allowed(address: str) -> None:
+    (error,) = downloads.fetch_all([f"http://{address}/"], OPEN)
+    assert isinstance(error, ImageBlockedError)
+    assert "never dialled" in str(error)
+    assert "allow_private_hosts" not in str(error)
 
 
 def many(urls: list[str]) -> list[Any]:

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from predictionguard_core import ImagePolicy
-from predictionguard_core.errors import ConfigurationError
+from predictionguard_core import Client, Image, ImagePolicy
+from predictionguard_core.errors import ConfigurationError, ImageTooLargeError
 
 
 def test_the_defaults() -> None:
@@ -64,11 +64,34 @@ def test_roots_become_paths_and_hosts_lower_case() -> None:
         ("max_bytes", None),
         ("max_pixels", None),
         ("max_images", None),
+        *(
+            (name, value)
+            for name in ("allow_private_hosts", "upright", "strip_metadata")
+            for value in ("false", 0, None)
+        ),
+        *(("allowed_hosts", [each]) for each in ("https://a.example", "*.a.example", "a.example:80", "a.example/b")),
     ],
 )
 def test_a_mistake_is_refused_by_name(field: str, value: Any) -> None:
     with pytest.raises(ConfigurationError, match=field):
         ImagePolicy(**{field: value})
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [({"max_edgs": 5}, "max_edgs.*max_edge"), ("x", "str"), (5, "int"), ({"max_edge": 0}, "max_edge")],
+)
+def test_what_is_no_policy_is_refused(given: Any, named: str) -> None:
+    for make in (lambda: Client("key", images=given), lambda: Image.open(b"", given), lambda: ImagePolicy.of(given)):
+        with pytest.raises(ConfigurationError, match=named):
+            make()
+
+
+def test_a_dict_is_a_policy() -> None:
+    assert ImagePolicy.of({"max_edge": 5}) == ImagePolicy(max_edge=5)
+    assert ImagePolicy.of(None) == ImagePolicy()
+    with pytest.raises(ImageTooLargeError, match="max_bytes"):
+        Image.open(b"123", {"max_bytes": 2})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

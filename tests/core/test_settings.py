@@ -141,3 +141,9 @@ def test_nothing_is_dialled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "socket", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     assert pickle.loads(pickle.dumps(settings.resolve(KEY).base_url))
+
+
+@pytest.mark.parametrize("endpoint", ["chat/completions", "completions", "embeddings", "rerank", "models", "tokenize"])
+def test_an_address_that_ends_with_an_endpoint_is_refused(endpoint: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"ends with /{endpoint}"):
+        resolve("key", f"https://service.example/v1/{endpoint}/")

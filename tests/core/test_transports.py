@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
+import subprocess
+import sys
 import threading
 from typing import Any
 
@@ -20,7 +23,7 @@ from predictionguard_core import (
     pools,
     transports,
 )
-from tests.faults.server import RESET, STALL, Drip, FaultServer, answer, event_stream
+from tests.faults.server import RESET, STALL, Drip, FaultServer, answer, event_stream, unused_port
 
 HELLO = ChatRequest(model="m", messages="Hello")
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -65,6 +68,45 @@ def test_a_proxy_is_left_to_httpx(variable: str | None, own: bool, monkeypatch: 
     made = transports.transport(tls, httpx.Limits())
     assert (made is not None) == own
     assert transports.transport(tls, httpx.Limits(), trust_env=False) is not None
+
+
+BEHIND_PROXY = """
+import asyncio, sys
+from predictionguard_core import AsyncClient, ChatRequest, Client, PredictionGuardError
+HELLO = ChatRequest(model="m", messages="hi")
+for ask in (
+    lambda url: Client("key", url, max_retries=0).chat(HELLO),
+    lambda url: asyncio.run(AsyncClient("key", url, max_retries=0).chat(HELLO)),
+):
+    for url in sys.argv[1:]:
+        try:
+            print(ask(url).message.content)
+        except PredictionGuardError as error:
+            print(type(error).__name__, error)
+"""
+
+
+def behind(proxy: str, *urls: str) -> list[str]:
+    environment = {**os.environ, "HTTP_PROXY": proxy, "ALL_PROXY": proxy}
+    command = [sys.executable, "-c", BEHIND_PROXY, *urls]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.splitlines()
+
+
+def test_a_proxy_is_not_asked_for_this_machine_and_named_where_it_fails() -> None:
+    good = answer(200, {"choices": [{"message": {"content": "hello"}}]})
+    with FaultServer(good) as server:
+        near, by_name = server.url, server.url.replace("127.0.0.1", "localhost")
+        found = behind(f"http://127.0.0.1:{unused_port()}", near, by_name, "http://service.example")
+    assert found[:2] == found[3:5] == ["hello", "hello"]
+    for line in (found[2], found[5]):
+        assert line.startswith("APIConnectionError can't reach http://service.example")
+        assert "the proxy that the environment names" in line
+
+
+@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:9", "gopher://127.0.0.1:9"])
+def test_a_proxy_that_can_not_be_used_is_a_matter_of_configuration(proxy: str) -> None:
+    for line in behind(proxy, "http://service.example"):
+        assert line.startswith("ConfigurationError the environment names a proxy that can't be used")
 
 
 @pytest.mark.parametrize("colour", ["sync", "async"])
