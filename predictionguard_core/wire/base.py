@@ -93,6 +93,8 @@ def as_list(value: Any) -> Any:
     return ([value] if value else []) if isinstance(value, dict) else value
 
 
+_FEW = 4
+_OF_CONNECTIONS = ("api_key", "base_url", "timeout", "max_retries", "images", "http_client")
 _ARGUMENTS = {"input": "input_checks", "output": "output_checks", "max_completion_tokens": "max_tokens"}
 """What fields are called where users give them, where that is not the field's name."""
 
@@ -149,10 +151,15 @@ def unknown(name: str, known: Iterable[str]) -> str:
     """What to say of a name that nothing has, with the one that may have been meant."""
     import difflib  # which nothing else needs
 
-    near = difflib.get_close_matches(
-        name.lower(), [each for each in known if not each.startswith("_")], n=1, cutoff=0.7
-    )
-    return f"{name[:_LONGEST_NAME]}: there is no such option" + (f"; did you mean {near[0]}?" if near else "")
+    fields = [each for each in known if not each.startswith("_")]
+    names = [*fields, *(_ARGUMENTS[each] for each in fields if each in _ARGUMENTS)]
+    shown = name[:_LONGEST_NAME]
+    if name in _OF_CONNECTIONS and "base_url" not in names:
+        return f"{shown}: this is said where the model is made, not in a call"
+    near = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.7)
+    if near:
+        return f"{shown}: there is no such option; did you mean {near[0]}?"
+    return f"{shown}: there is no such option" + (f"; there are {', '.join(names)}" if len(names) <= _FEW else "")
 
 
 def _most_telling(error: ValidationError) -> tuple[ErrorDetails, str]:

@@ -146,4 +146,4 @@ def test_nothing_is_dialled(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("endpoint", ["chat/completions", "completions", "embeddings", "rerank", "models", "tokenize"])
 def test_an_address_that_ends_with_an_endpoint_is_refused(endpoint: str) -> None:
     with pytest.raises(ConfigurationError, match=f"ends with /{endpoint}"):
-        resolve("key", f"https://service.example/v1/{endpoint}/")
+        settings.resolve("key", f"https://service.example/v1/{endpoint}/")
