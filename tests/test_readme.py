@@ -33,7 +33,15 @@ LINES = [
     if line.strip() and not line.startswith("#")
 ]
 PHOTO = ROOT / "notebooks" / "photos" / "cat.jpg"
-EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+EXTRAS = PROJECT["project"]["optional-dependencies"]
+TRIED = {
+    re.split(r"[<=>;]", package)[0]
+    for group in PROJECT["dependency-groups"].values()
+    for package in group
+    if isinstance(package, str)
+}
+"""The packages beside this one that the tests, the notebooks among them, run on."""
 
 
 def first_line(text: str) -> str:
@@ -86,10 +94,13 @@ def test_commands_exist(line: str, account: Sandbox, capsys: pytest.CaptureFixtu
             dry = ["make", "-n", *arguments]
             done = subprocess.run(dry, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
             assert done.returncode == 0, done.stderr
-        case ["pip", "install", what]:
+        case ["pip", "install", what, *others]:
             found = re.fullmatch(r"(?:\.|predictionguard-integrations)(?:\[([a-z,-]+)\])?", what)
             assert found, what
             assert set((found[1] or "all").split(",")) <= set(EXTRAS)
+            assert set(others) <= TRIED | {"jupyterlab"}
+        case ["jupyter", "lab", folder]:
+            assert list((ROOT / folder).glob("*.ipynb"))
         case ["python", "-m", "predictionguard_core", *arguments]:
             assert command.main(arguments) == 0
             assert capsys.readouterr().out
