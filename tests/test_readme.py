@@ -92,7 +92,7 @@ def test_commands_exist(line: str, account: Sandbox, capsys: pytest.CaptureFixtu
     match shlex.split(line, comments=True):
         case ["make", *arguments]:
             dry = ["make", "-n", *arguments]
-            done = subprocess.run(dry, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+            done = subprocess.run(dry, cwd=ROOT, capture_output=True, text=True, check=False, timeout=600)
             assert done.returncode == 0, done.stderr
         case ["pip", "install", what, *others]:
             found = re.fullmatch(r"(?:\.|predictionguard-integrations)(?:\[([a-z,-]+)\])?", what)
@@ -127,6 +127,22 @@ def test_links_lead_somewhere(name: str) -> None:
             page = (ROOT / (path or name)).read_text()
             heads = [head.strip().lower() for head in re.findall(r"^#+ (.*)", page, re.MULTILINE)]
             assert anchor in [re.sub(r"[^\w\- ]", "", head).replace(" ", "-") for head in heads], link
+
+
+def test_the_drawing_of_the_house_shows_every_room() -> None:
+    drawing = PAGES["CONTRIBUTING.md"].partition("## The house")[2].partition("Imports point down")[0]
+    shown = set(re.findall(r"\w+", drawing))
+    core = ROOT / "predictionguard_core"
+    rooms = {path.stem for path in [*core.glob("*.py"), *core.glob("*/__init__.py")] if path.stem[:2] != "__"}
+    rooms |= {path.parent.name for path in core.glob("*/__init__.py")}
+    assert len(rooms) > 30
+    assert rooms - shown == set()
+
+
+def test_files_that_are_named_are_there() -> None:
+    for path in re.findall(r"`([\w/]+\.py)`", PAGES["CONTRIBUTING.md"]):
+        homes = (ROOT, ROOT / "predictionguard_core", ROOT / "predictionguard_core" / "sandbox")
+        assert path == "messages.py" or any((home / path).exists() for home in homes), path
 
 
 def test_every_block_is_tried() -> None:
