@@ -18,6 +18,9 @@ PYTHONS ?= python3.11 python3.12 python3.13
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+# As they were given: make would take a dollar in them for its own.
+override IMAGE := $(value IMAGE)
+override QUESTION := $(value QUESTION)
 export IMAGE QUESTION
 
 .PHONY: demo test test-lowest test-pythons test-live bench lint clean

@@ -2,6 +2,8 @@
 
     python notebooks/demo.py [PHOTO] [QUESTION]
 
+PHOTO is a file, or the public http(s) address of one.
+
 With PREDICTIONGUARD_API_KEY set (and PREDICTIONGUARD_URL, if it is not the public service) it asks there, else the
 sandbox, a stand-in that looks at pictures by simple rules. PREDICTIONGUARD_MODEL chooses the model; the default is the
 first that the account has for pictures.
@@ -26,10 +28,16 @@ PHOTO = Path(__file__).parent / "photos" / "coffee.jpg"
 QUESTION = "What is in this picture?"
 
 
-def main(photo: Path, question: str) -> None:
+def main(photo: str, question: str) -> None:
     """Ask both, and print what they say."""
-    picture = Image.open(photo)
-    print(f"Photograph  {os.path.relpath(photo)}: {picture.media_type}, {picture.size[0]} x {picture.size[1]} pixels")
+    if photo.lower().startswith(("http://", "https://")):
+        url, block = photo, ImageBlock(url=photo)
+        print(f"Photograph  {photo}")
+    else:
+        picture = Image.open(Path(photo))
+        url, block = picture.data_uri, ImageBlock(path=Path(photo))
+        size = f"{picture.size[0]} x {picture.size[1]} pixels"
+        print(f"Photograph  {os.path.relpath(photo)}: {picture.media_type}, {size}")
     print(f"Question    {question}")
     with contextlib.ExitStack() as stack:
         where = {}
@@ -41,13 +49,13 @@ def main(photo: Path, question: str) -> None:
             print(f"Model       {model}")
 
         chat = ChatPredictionGuard(model, **where)
-        parts = [{"type": "text", "text": question}, {"type": "image", "url": picture.data_uri}]
+        parts = [{"type": "text", "text": question}, {"type": "image", "url": url}]
         answer = chat.invoke([HumanMessage(parts)])
         print(f"\nLangChain says:\n  {answer.text}")
         print(f"  ({answer.usage_metadata['total_tokens']} tokens)" if answer.usage_metadata else "")
 
         llm = PredictionGuard(model=model, **where)
-        blocks = [TextBlock(text=question), ImageBlock(path=photo)]
+        blocks = [TextBlock(text=question), block]
         response = llm.chat([ChatMessage(role="user", blocks=blocks)])
         print(f"LlamaIndex says:\n  {response.message.content}")
 
@@ -63,6 +71,6 @@ def first_that_sees(client: Client) -> str:
 if __name__ == "__main__":
     photo, question = (*sys.argv[1:], "", "")[:2]
     try:
-        main(Path(photo) if photo else PHOTO, question or QUESTION)
+        main(photo or str(PHOTO), question or QUESTION)
     except PredictionGuardError as error:
         sys.exit(f"\n{type(error).__name__}: {error}")
