@@ -8,7 +8,7 @@
 # make test-pythons   the tests of the core and of both wings on each Python that is found here
 # make test-pythons PYTHONS="python3.12 /path/to/python3.13"   or on these
 #
-# make demo IMAGE=my-photo.jpg QUESTION="What is this?"   your own; with PREDICTIONGUARD_API_KEY set, at the real service
+# make demo IMAGE=my-photo.jpg QUESTION="What is this?"   your own (or an address); with a key, at the real service
 
 VENV   := .venv
 BIN    := $(VENV)/bin
