@@ -198,7 +198,8 @@ class ChatPredictionGuard(Generating, BaseChatModel):
             **kwargs: Options of the call.
 
         Returns an object of the pydantic class, else a dict. Unless `include_raw`, raises `OutputParserException` for
-        arguments that are no JSON, and pydantic's `ValidationError` for those that don't fit the class.
+        an answer in words and for arguments that are no JSON, and pydantic's `ValidationError` for those that don't
+        fit the class.
         """
         with errors.mapped():
             later.structured.check(method, schema)

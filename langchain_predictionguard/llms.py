@@ -8,13 +8,16 @@ from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Sequen
 from typing import TYPE_CHECKING, Any, Unpack
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
-from langchain_core.language_models import BaseLLM
+from langchain_core.language_models import BaseLLM, LanguageModelInput
+from langchain_core.messages import BaseMessage
 from langchain_core.outputs import Generation, GenerationChunk, LLMResult
+from langchain_core.prompt_values import PromptValue
 
 from langchain_predictionguard import errors
 from langchain_predictionguard.connection import CONFIG
 from langchain_predictionguard.options import Generating
 from predictionguard_core import endings
+from predictionguard_core.errors import UnsupportedContentError
 from predictionguard_core.wire import ChatChunk, ChatCompletion, CompletionRequest, Usage
 
 if TYPE_CHECKING:
@@ -114,6 +117,13 @@ class PredictionGuard(Generating, BaseLLM):
     def _request_of_nothing(self) -> CompletionRequest:
         return self._request("", None, {})
 
+    def _convert_input(self, model_input: LanguageModelInput) -> PromptValue:
+        prompt = super()._convert_input(model_input)
+        with errors.mapped():
+            for index, message in enumerate(prompt.to_messages()):
+                _check_text(message, index)
+        return prompt
+
     @property
     def _llm_type(self) -> str:
         return "predictionguard"
@@ -191,3 +201,14 @@ def _token_usage(given: Sequence[Usage | None]) -> dict[str, Any]:
     used = [usage for usage in given if usage]
     names = ("prompt_tokens", "completion_tokens", "total_tokens")
     return {"token_usage": {name: sum(getattr(usage, name) for usage in used) for name in names}} if used else {}
+
+
+def _check_text(message: BaseMessage, index: int) -> None:
+    # LangChain makes a prompt of what is text in a message, and leaves the rest out.
+    for block_index, block in enumerate(message.content if isinstance(message.content, list) else []):
+        if isinstance(block, dict) and block.get("type") != "text":
+            raise UnsupportedContentError(
+                f"a text completion takes no block of type {str(block.get('type'))[:60]!r}: ask ChatPredictionGuard",
+                message_index=index,
+                block_index=block_index,
+            )

@@ -15,6 +15,8 @@ from langchain_core.utils.pydantic import is_basemodel_subclass
 from langchain_predictionguard import calls
 from predictionguard_core.errors import ConfigurationError
 
+_SHOWN = 200
+
 Method = Literal["function_calling", "json_schema", "json_mode"]
 
 
@@ -55,9 +57,14 @@ class _JSONParser(JsonOutputKeyToolsParser):
 def _check_call(result: list[Generation], partial: bool) -> None:
     # LangChain's parsers answer None here, as if the model had said nothing.
     message = result[0].message if isinstance(result[0], ChatGeneration) else None
-    if not partial and isinstance(message, AIMessage) and message.invalid_tool_calls and not message.tool_calls:
-        call = message.invalid_tool_calls[0]
+    if partial or not isinstance(message, AIMessage) or message.tool_calls:
+        return
+    if not message.invalid_tool_calls:
         raise OutputParserException(
-            f"the model's answer does not parse: {call['error'] or 'the arguments are no JSON object'}",
-            llm_output=calls.without_spoiler(call["args"] or ""),
+            f"the model answered in words, not by the schema: {message.text[:_SHOWN]!r}", llm_output=message.text
         )
+    call = message.invalid_tool_calls[0]
+    raise OutputParserException(
+        f"the model's answer does not parse: {call['error'] or 'the arguments are no JSON object'}",
+        llm_output=calls.without_spoiler(call["args"] or ""),
+    )

@@ -19,14 +19,14 @@ def public_photo(monkeypatch: pytest.MonkeyPatch, body: bytes) -> None:
     def resolved(step: fetch.Resolve) -> list[tuple[int, int, int, str, tuple[str, int]]]:
         return [(0, 0, 0, "", ("93.184.215.14", step.port))]
 
-    def got(step: fetch.Get) -> fetch.Got:
+    def got(step: fetch.Get, seconds: float) -> fetch.Got:
         return fetch.Got(200, body=body)
 
     async def async_resolved(step: fetch.Resolve) -> list[tuple[int, int, int, str, tuple[str, int]]]:
         return resolved(step)
 
-    async def async_got(step: fetch.Get) -> fetch.Got:
-        return got(step)
+    async def async_got(step: fetch.Get, seconds: float) -> fetch.Got:
+        return got(step, seconds)
 
     monkeypatch.setattr(downloads, "_resolve", resolved)
     monkeypatch.setattr(downloads, "_get", got)

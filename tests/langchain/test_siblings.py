@@ -27,6 +27,7 @@ from langchain_predictionguard import (
     PredictionGuard,
     PredictionGuardEmbeddings,
     PredictionGuardRerank,
+    UnsupportedContentError,
 )
 from langchain_predictionguard.llms import _End
 from predictionguard_core.sandbox import Sandbox
@@ -64,6 +65,18 @@ class TestCompletions:
         assert "".join([piece async for piece in llm.astream("Vienna is")]) == await llm.ainvoke("Vienna is")
         assert await llm.abatch(["Vienna is", "Graz is"]) == llm.batch(["Vienna is", "Graz is"])
         await llm.aclose()
+
+    async def test_a_picture_is_refused_with_its_place(self, llm: PredictionGuard, box: Sandbox) -> None:
+        picture = {"type": "image", "base64": base64.b64encode((PHOTOS / "cat.jpg").read_bytes()).decode()}
+        asked: Any = [("system", "Look."), ("user", [{"type": "text", "text": "What is it?"}, picture])]
+        for ask in (llm.invoke, lambda it: list(llm.stream(it)), lambda it: llm.batch([it])):
+            with pytest.raises(UnsupportedContentError, match="ChatPredictionGuard") as caught:
+                ask(asked)
+            assert (caught.value.message_index, caught.value.block_index) == (1, 1)
+        with pytest.raises(UnsupportedContentError, match="ChatPredictionGuard"):
+            await llm.ainvoke(asked)
+        assert box.requests == []
+        assert llm.invoke([("user", [{"type": "text", "text": "What is it?"}])])
 
     def test_many_prompts_count_together(self, llm: PredictionGuard) -> None:
         result = llm.generate(["Vienna is", "Graz is"])

@@ -133,3 +133,15 @@ def test_an_answer_that_was_cut_is_shown_as_the_model_wrote_it() -> None:
             with pytest.raises(OutputParserException, match="the arguments are no JSON") as caught:
                 chat.with_structured_output(Size).invoke("Hello")
             assert caught.value.llm_output == '{"width": 1'
+
+
+@pytest.mark.parametrize("schema", [Size, SizeDict, JSON_SCHEMA])
+def test_an_answer_in_words_is_no_object(chat: ChatPredictionGuard, box: Sandbox, schema: Any) -> None:
+    box.answer("It is quite large.")
+    with pytest.raises(OutputParserException, match="It is quite large") as caught:
+        chat.with_structured_output(schema).invoke(QUESTION)
+    assert caught.value.llm_output == "It is quite large."
+    box.answer("It is quite large.")
+    found = chat.with_structured_output(schema, include_raw=True).invoke(QUESTION)
+    assert found["parsed"] is None
+    assert isinstance(found["parsing_error"], OutputParserException)
