@@ -36,15 +36,26 @@ _SAID_ELSEWHERE = frozenset(
 )
 
 
-def to_part(block: Any, *, from_assistant: bool) -> wire.Part | None:
-    """The part that a block becomes; None for what an assistant's message says elsewhere. Raises `ContentError`."""
+def to_parts(block: Any, *, from_assistant: bool) -> list[wire.Part]:
+    """The parts that a block becomes: one, or none for what an assistant's message says elsewhere.
+
+    A picture that has a text beside it becomes two. Raises `ContentError`.
+    """
+    part = _to_part(block, from_assistant=from_assistant)
+    if not isinstance(part, wire.ImagePart):
+        return [] if part is None else [part]
+    text = _beside(block, "text")
+    return [wire.TextPart.made(text=text), part] if isinstance(text, str) and text else [part]
+
+
+def _to_part(block: Any, *, from_assistant: bool) -> wire.Part | None:
     if isinstance(block, str):
         return wire.TextPart.made(text=block)
     if not isinstance(block, dict):
         raise UnsupportedContentError(f"a content block is text or a dict, not {type(block).__name__}")
     kind = block.get("type")
     text = block.get("text")
-    if kind in _TEXTS and isinstance(text, str):
+    if kind in _TEXTS and isinstance(text, str) and not (kind in ("file", None) and _has_source(block)):
         return wire.TextPart.made(text=text)
     if kind in ("image_url", "image", "input_image") or (kind is None and "image_url" in block):
         return _image(block)
@@ -67,19 +78,30 @@ def to_part(block: Any, *, from_assistant: bool) -> wire.Part | None:
 
 def source(block: Block) -> Any:
     """The source of the picture that a block holds. Raises `ContentError` for a block that holds none."""
-    part = to_part(block, from_assistant=False)
+    part = _to_part(block, from_assistant=False)
     if not isinstance(part, wire.ImagePart):
         raise UnsupportedContentError("this block holds no picture")
     return part.image_url.url
 
 
-def _image(block: Block) -> wire.ImagePart:
+def _beside(block: Block, name: str) -> Any:
+    """What a block says beside its picture, there or in the `extras` to which LangChain moves what it does not know."""
     extras = block.get("extras")
+    value = block.get(name)
+    return extras.get(name) if value is None and isinstance(extras, dict) else value
+
+
+def _has_source(block: Block) -> bool:
+    if block.get("source_type") == "text":
+        return False
+    return any(block.get(key) for key in ("url", "base64", "data", "file", "file_id", "source", "image_url"))
+
+
+def _image(block: Block) -> wire.ImagePart:
     nested = block.get("image_url")
-    detail = block.get("detail")
-    for holder in (nested, extras):
-        if detail is None and isinstance(holder, dict):
-            detail = holder.get("detail")
+    detail = nested.get("detail") if isinstance(nested, dict) and block.get("detail") is None else None
+    if detail is None:
+        detail = _beside(block, "detail")
     if detail == "original":
         detail = "auto"  # a level that only OpenAI has: it asks for more than "low" and names no level of ours
     if detail not in (None, "auto", "low", "high"):
@@ -119,8 +141,8 @@ def traceable(messages: list[BaseMessage]) -> list[BaseMessage]:
     """The same list, or one with copies of those messages that hold a block at which LangChain's tracing would fail.
 
     It fails with bare errors, before any model is called: at base64 without a mime type, though the bytes tell it, and
-    at blocks of version 0 that have an id, hold text, or lack what they announce. What can't be sent in any form gets
-    our own error, with its place, when its turn comes.
+    at blocks of version 0 that have an id, hold text, or lack what they announce, and at OpenAI's files with more in
+    them. What can't be sent in any form gets our own error, with its place, when its turn comes.
     """
     copies = [_traceable(message) for message in messages]
     return messages if all(map(operator.is_, copies, messages)) else copies
@@ -141,20 +163,35 @@ def _settled(block: Any) -> Any:
     kind = block.get("type")
     if kind is not None and not isinstance(kind, str):
         return {**block, "type": repr(kind)[:40]}
-    if "source_type" in block and kind in ("image", "audio", "file"):
+    if kind == "file" and isinstance(block.get("file"), dict):
+        block = _of_openai(block)
+    elif "source_type" in block and kind in ("image", "audio", "file"):
         block = _of_version_1(block)
     if kind == "image" and "text" in block and not block.keys() & {"url", "base64"}:
-        block = {name: value for name, value in block.items() if name != "text"}  # with it, LangChain looks for a url
+        extras = block["extras"] if isinstance(block.get("extras"), dict) else {}
+        block = {**block, "extras": {**extras, "text": block["text"]}}
+        del block["text"]  # with it, LangChain looks for a url
     return {**block, "mime_type": _type_of(block)} if _lacks_type(block) else block
 
 
+def _of_openai(block: Block) -> Block:
+    """A file as OpenAI has it, with that alone which LangChain does not take for something of its own."""
+    given = block["file"]
+    unfit = {"id"}
+    if isinstance(given.get("file_data"), str) or given.get("file_id") in (None, ""):
+        unfit.add("file_id")
+    file = {name: value for name, value in given.items() if name not in unfit}
+    said = {name: value for name in ("detail", "text") if (value := _beside(block, name)) is not None}
+    if file.keys() == given.keys() and block.keys() == {"type", "file", *said}:
+        return block
+    return {"type": "file", "file": file, **said}
+
+
 def _of_version_1(block: Block) -> Block:
-    if isinstance(block.get("file"), dict):  # it is OpenAI's form, and has more to say
-        return {"type": block["type"], "file": block["file"]}
     form, text = block["source_type"], block.get("text", block.get("url"))
     if form == "text" and block["type"] == "file" and isinstance(text, str):
         return {"type": "text", "text": text}
-    made = {name: value for name, value in block.items() if name not in ("source_type", "data", "id", "text")}
+    made = {name: value for name, value in block.items() if name not in ("source_type", "data", "id")}
     if form == "id" and block.get("id"):
         made["file_id"] = block["id"]
     if block.get("data") is not None:

@@ -23,7 +23,7 @@ from langchain_core.messages.tool import tool_call_chunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 
 from langchain_predictionguard import calls
-from langchain_predictionguard.blocks import to_part
+from langchain_predictionguard.blocks import to_parts
 from langchain_predictionguard.options import PROVIDER
 from predictionguard_core import wire
 from predictionguard_core.errors import ContentError
@@ -113,16 +113,16 @@ def _parts(message: BaseMessage, index: int) -> list[wire.Part]:
         content = refusal  # where OpenAI's chat has the words of its no
     if isinstance(content, str):
         return [wire.TextPart.made(text=content)] if content else []
-    parts = []
+    parts: list[wire.Part] = []
     for block_index, block in enumerate(content):
         try:
-            part = to_part(block, from_assistant=isinstance(message, AIMessage))
+            made = to_parts(block, from_assistant=isinstance(message, AIMessage))
         except ContentError as error:
             raise error.at(index, block_index) from None
-        if isinstance(part, wire.ImagePart):
-            part.place = (index, block_index)
-        if part is not None:
-            parts.append(part)
+        for part in made:
+            if isinstance(part, wire.ImagePart):
+                part.place = (index, block_index)
+        parts += made
     return parts
 
 

@@ -75,6 +75,21 @@ PICTURES = {
         "data": CAT,
         "url": "https://example.com/cat.jpg",
     },
+    "OpenAI's, with an id of no use": {"type": "file", "file": {"file_data": CAT_URI, "file_id": None, "id": "1"}},
+    "OpenAI's, among v1's": {"type": "file", "base64": None, "file": {"file_data": CAT_URI, "filename": "cat.jpg"}},
+    "OpenAI's, with more": {"type": "file", "id": "1", "index": 0, "mime_type": "x", "file": {"file_data": CAT_URI}},
+    "OpenAI's, in v0": {"type": "file", "source_type": "base64", "id": "1", "file": {"file_data": CAT_URI}},
+}
+
+
+@every_way
+@pytest.mark.parametrize("block", PICTURES.values(), ids=PICTURES)
+def test_a_picture_is_a_picture(chat: ChatPredictionGuard, box: Sandbox, block: dict[str, Any], call: Any) -> None:
+    call(chat, asked(block))
+    assert box.requests[-1]["messages"][1]["content"][1]["image_url"]["url"] == CAT_URI
+
+
+TITLED = {
     "v0 file with a text": {
         "type": "file",
         "source_type": "base64",
@@ -87,14 +102,47 @@ PICTURES = {
         "source": {"type": "base64", "media_type": "image/jpeg", "data": CAT},
         "text": "a cat",
     },
+    "v0 image with a text": {"type": "image", "source_type": "base64", "data": CAT, "id": "1", "text": "a cat"},
+    "v1 image with a text": {"type": "image", "base64": CAT, "mime_type": "image/jpeg", "text": "a cat"},
+    "v1 file with a text": {"type": "file", "base64": CAT, "mime_type": "image/jpeg", "text": "a cat"},
+    "v1 url with a text": {"type": "file", "url": CAT_URI, "text": "a cat"},
+    "in extras": {"type": "image", "url": CAT_URI, "extras": {"text": "a cat"}},
+    "beside extras": {"type": "image", "source": {"type": "url", "url": CAT_URI}, "text": "a cat", "extras": {"a": 1}},
+    "OpenAI's": {"type": "file", "file": {"file_data": CAT_URI}, "text": "a cat"},
+    "OpenAI's in v0": {"type": "file", "source_type": "base64", "file": {"file_data": CAT_URI}, "text": "a cat"},
+    "without a type": {"image_url": {"url": CAT_URI}, "text": "a cat"},
 }
 
 
 @every_way
-@pytest.mark.parametrize("block", PICTURES.values(), ids=PICTURES)
-def test_a_picture_is_a_picture(chat: ChatPredictionGuard, box: Sandbox, block: dict[str, Any], call: Any) -> None:
+@pytest.mark.parametrize("block", TITLED.values(), ids=TITLED)
+def test_a_text_beside_a_picture_is_sent_before_it(
+    chat: ChatPredictionGuard, box: Sandbox, block: dict[str, Any], call: Any
+) -> None:
+    messages = asked(block)
+    before = copy.deepcopy(messages)
+    call(chat, messages)
+    text, picture = box.requests[-1]["messages"][1]["content"][1:]
+    assert text == {"type": "text", "text": "a cat"}
+    assert picture["image_url"]["url"] == CAT_URI
+    assert messages == before
+
+
+DETAILS = {
+    "OpenAI's": {"type": "file", "file": {"file_data": CAT_URI}, "detail": "low"},
+    "OpenAI's in v0": {"type": "file", "source_type": "base64", "file": {"file_data": CAT_URI}, "detail": "low"},
+    "OpenAI's in extras": {"type": "file", "file": {"file_data": CAT_URI}, "extras": {"detail": "low"}},
+    "OpenAI's as base64": {"type": "file", "file": {"file_data": CAT}, "extras": {"detail": "low"}},
+    "v0": {"type": "file", "source_type": "base64", "data": CAT, "mime_type": "image/jpeg", "detail": "low"},
+    "v1 in extras": {"type": "image", "base64": CAT, "extras": {"detail": "low"}},
+}
+
+
+@every_way
+@pytest.mark.parametrize("block", DETAILS.values(), ids=DETAILS)
+def test_the_detail_is_sent(chat: ChatPredictionGuard, box: Sandbox, block: dict[str, Any], call: Any) -> None:
     call(chat, asked(block))
-    assert box.requests[-1]["messages"][1]["content"][1]["image_url"]["url"] == CAT_URI
+    assert box.requests[-1]["messages"][1]["content"][1]["image_url"] == {"url": CAT_URI, "detail": "low"}
 
 
 NOTHING = {
@@ -107,6 +155,7 @@ NOTHING = {
     "v0 of no known kind": {"type": "image", "source_type": ["base64"], "data": CAT[:-1] + "!"},
     "an id that is none": {"type": "file", "source_type": "id", "id": None},
     "a picture of text": {"type": "image", "text": "a cat"},
+    "a file's id beside the bytes": {"type": "file", "base64": CAT, "file": {"file_id": "x", "id": "y"}},
     "a type that is no text": {"type": ["image"], "url": CAT_URI},
 }
 
@@ -137,6 +186,21 @@ def test_no_block_whatever_ends_in_a_bare_error(chat: ChatPredictionGuard, kind:
         except ContentError as error:
             place = (error.message_index, error.block_index)
             assert place == (1, 1), (form, key, value)
+
+
+@pytest.mark.parametrize("kind", ["file", "image", None])
+def test_no_block_in_two_forms_ends_in_a_bare_error(chat: ChatPredictionGuard, kind: Any) -> None:
+    listening = chat.with_config(callbacks=[Watcher()])
+    files: list[Any] = [{name: value} for name in ("file_data", "file_id", "id", "url") for value in VALUES]
+    files += [{"file_data": f"data:x/y;base64,{CAT}", "file_id": value, "id": value} for value in VALUES]
+    keys = [*KEYS, "id", "index", "extras", "detail", "filename", "source_type", 3]
+    for file, key, value in itertools.product([*files, None], keys, VALUES):
+        block = {"type": kind, "file": file, key: value}
+        try:
+            listening.invoke(asked({name: said for name, said in block.items() if (name, said) != ("file", None)}))
+        except ContentError as error:
+            place = (error.message_index, error.block_index)
+            assert place == (1, 1), block
 
 
 REFUSALS = {
