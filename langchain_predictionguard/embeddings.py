@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from langchain_core.embeddings import Embeddings
@@ -68,11 +68,11 @@ class PredictionGuardEmbeddings(Connected, Embeddings):
         an image block as messages have it.
         In an error, `block_index` is the picture's place in the list.
         """
-        return self.embed_image_text([{"image": image} for image in images])
+        return self.embed_image_text(_images(images))
 
     async def aembed_images(self, images: Sequence[Any]) -> list[list[float]]:
         """`embed_images`, asynchronous."""
-        return await self.aembed_image_text([{"image": image} for image in images])
+        return await self.aembed_image_text(_images(images))
 
     embed_image = embed_images  # its name in the retired package
 
@@ -99,6 +99,13 @@ def _listed(texts: list[str]) -> list[str]:
     if isinstance(texts, str):  # which would be taken for a list of letters
         raise ContentError("embed_documents takes a list of texts; for one text there is embed_query")
     return list(texts)
+
+
+def _images(images: Sequence[Any]) -> list[dict[str, Any]]:
+    with errors.mapped():
+        if isinstance(images, str | bytes) or not isinstance(images, Iterable):
+            raise ContentError("embed_images takes a list of pictures; put one in brackets")
+    return [{"image": image} for image in images]
 
 
 def _inputs(inputs: Sequence[Mapping[str, Any]]) -> list[EmbeddingInput]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 from llama_index.core.base.embeddings.base import Embedding
@@ -139,13 +140,13 @@ class PredictionGuardEmbedding(Seeing, MultiModalEmbedding):
 
     def get_image_embedding_batch(self, img_file_paths: Sequence[Any], show_progress: bool = False) -> list[Embedding]:
         """A vector for each picture, in their order."""
-        return super().get_image_embedding_batch([*traces.handed(img_file_paths)], show_progress)
+        return super().get_image_embedding_batch([*traces.handed(_listed(img_file_paths))], show_progress)
 
     async def aget_image_embedding_batch(
         self, img_file_paths: Sequence[Any], show_progress: bool = False
     ) -> list[Embedding]:
         """`get_image_embedding_batch`, asynchronous."""
-        handed = await asyncio.to_thread(traces.handed, img_file_paths)
+        handed = await asyncio.to_thread(traces.handed, _listed(img_file_paths))
         return await super().aget_image_embedding_batch([*handed], show_progress)
 
     def _get_image_embedding(self, img_file_path: Any) -> Embedding:
@@ -202,6 +203,12 @@ def _texts(nodes: Sequence[BaseNode]) -> list[str]:
 def _settle(nodes: Sequence[BaseNode], vectors: Sequence[Embedding]) -> None:
     for node, vector in zip(nodes, vectors, strict=True):
         node.embedding = vector
+
+
+def _listed(pictures: Sequence[Any]) -> Sequence[Any]:
+    if isinstance(pictures, str | bytes | Path) or not isinstance(pictures, Iterable):
+        raise ContentError("a batch is a list of pictures; for one there is get_image_embedding")
+    return pictures
 
 
 def _inputs(handed: Sequence[Any]) -> list[EmbeddingInput]:

@@ -60,7 +60,7 @@ class ChatOptions(Seeing):
 
     def __init__(
         self,
-        model: str,
+        model: str | None = None,  # without one, a `ConfigurationError` says where models are listed
         *,
         api_key: str | SecretStr | None = None,
         base_url: str | None = None,

@@ -53,7 +53,7 @@ class PredictionGuardRerank(Connected, BaseNodePostprocessor):
 
     def __init__(
         self,
-        model: str,
+        model: str | None = None,  # without one, a `ConfigurationError` says where models are listed
         *,
         top_n: int | None = None,
         api_key: str | SecretStr | None = None,

@@ -13,7 +13,12 @@ from llama_index.core.llms import ImageBlock
 from PIL import Image as PillowImage
 
 from langchain_predictionguard import ChatPredictionGuard, PredictionGuardEmbeddings
-from llama_index_predictionguard import PredictionGuard, PredictionGuardMultiModal
+from llama_index_predictionguard import (
+    PredictionGuard,
+    PredictionGuardEmbedding,
+    PredictionGuardMultiModal,
+    PredictionGuardRerank,
+)
 from predictionguard_core import (
     ChatRequest,
     Client,
@@ -25,7 +30,7 @@ from predictionguard_core import (
 )
 from predictionguard_core.sandbox import Sandbox
 
-VISION = "Qwen2.5-VL-7B-Instruct"
+VISION, SEEING = "Qwen2.5-VL-7B-Instruct", "bridgetower-large-itm-mlm-itc"
 SVG = base64.b64encode(b"<svg xmlns='http://www.w3.org/2000/svg'></svg>").decode()
 
 
@@ -48,6 +53,8 @@ SETTINGS: dict[str, tuple[Callable[[], Any], str]] = {
     "no model": (lambda: ChatPredictionGuard(), "python -m predictionguard_core models"),
     "an empty model": (lambda: PredictionGuard(""), "python -m predictionguard_core models"),
     "a model that is no text": (lambda: PredictionGuard(model=None), "give the name of a model"),
+    "no model, LlamaIndex": (lambda: PredictionGuard(), "python -m predictionguard_core models"),
+    "no model, to rerank": (lambda: PredictionGuardRerank(), "python -m predictionguard_core models"),
     "a misspelt option": (lambda: chat(temprature=1), "did you mean temperature?"),
     "a misspelt option of LlamaIndex's": (lambda: PredictionGuard(VISION, max_token=1), "did you mean max_tokens?"),
     "a misspelt option of a call": (lambda: chat().invoke("x", max_completion_token=1), "did you mean"),
@@ -82,6 +89,14 @@ CONTENT: dict[str, tuple[Callable[[], Any], str]] = {
     "one text in place of a list": (
         lambda: PredictionGuardEmbeddings(model="bge-m3").embed_documents("one text"),  # type: ignore[arg-type]
         "embed_query",
+    ),
+    "one picture in place of a list": (
+        lambda: PredictionGuardEmbeddings(model=SEEING).embed_images(Path("a.png")),  # type: ignore[arg-type]
+        "put one in brackets",
+    ),
+    "one picture in place of a list, LlamaIndex": (
+        lambda: PredictionGuardEmbedding(SEEING).get_image_embedding_batch("a.png"),
+        "for one there is get_image_embedding",
     ),
     "a path in place of a block": (
         lambda: PredictionGuardMultiModal(VISION).complete("x", ["photo.jpg"]),  # type: ignore[list-item]
