@@ -177,6 +177,8 @@ class Chunks:
         for choice in chunk.choices:
             for call in choice.delta.tool_calls or []:
                 # LangChain adds ids up: each call has one, from the first piece that bears one.
+                if chunk.is_last and call.index not in self._arguments:
+                    call.id = call.id or calls.made_id()  # a whole call, as in an answer that comes as one chunk
                 if call.index in self._with_id:
                     call.id = None
                 elif call.id:

@@ -150,6 +150,14 @@ class TestCallsWithoutAnId:
         assert [call["id"] for call in added(chunks).tool_calls] == said
         assert len(set(said)) == 2
 
+    @pytest.mark.parametrize("call_id", [None, "", "t1"])
+    def test_a_stream_that_comes_as_one_chunk(self, call_id: str | None) -> None:
+        with Scripted(calling(call_id, "{}")) as box:
+            chat = ChatPredictionGuard("m", api_key="key", base_url=box.url)
+            (call,) = added(list(chat.stream("?"))).tool_calls
+        assert (call["name"], call["args"]) == ("look", {})
+        assert call["id"] == "t1" if call_id else (call["id"] or "").startswith("call_")
+
     @pytest.mark.parametrize("arguments", [('{"place":', ' "Linz"}'), ('{"place":', ' "Li')], ids=["whole", "cut"])
     @pytest.mark.parametrize("position", [0, 1, 2])
     def test_one_that_comes_late_is_the_calls(self, position: int, arguments: tuple[str, str]) -> None:
