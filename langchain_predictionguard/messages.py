@@ -202,11 +202,9 @@ class Chunks:
 
         On the last one itself LangChain would take them for calls of their own.
         """
-        missing = self._arguments.keys() - self._with_id if chunk.is_last else ()
+        missing = [index for index in self._arguments if index not in self._with_id] if chunk.is_last else []
         if missing:
-            made = [
-                wire.ToolCallDelta(index=index, id=calls.made_id()) for index in self._arguments if index in missing
-            ]
+            made = [wire.ToolCallDelta(index=index, id=calls.made_id()) for index in missing]
             yield self.to_chunk(
                 wire.ChatChunk(id=chunk.id, choices=[wire.ChunkChoice(delta=wire.Delta(tool_calls=made))])
             )

@@ -8,6 +8,7 @@ or a declared type. Nothing here uses the network, and `begin` reads no file: wh
 from __future__ import annotations
 
 import binascii
+import contextlib
 import dataclasses
 import hashlib
 import urllib.parse
@@ -225,16 +226,14 @@ def _from_base64(text: str | bytes, start: int, policy: ImagePolicy) -> Image | 
     # Four characters are three bytes at most; with line breaks or percent signs among them, fewer.
     most = length // 4 * 3 - 2
     check_bytes(most if most <= policy.max_bytes or is_clean(text, start) else length // 4, policy)
-    later = Job(
-        lambda: _settled(_from_payload(_encoded(text, start), policy)),
-        lambda: size_of(_from_payload(_encoded(text, start), policy)),
-    )
-    if length > _AT_ONCE:
-        return later
-    try:
-        return _from_payload(Encoded(text, start), policy)
-    except ImageFormatError:
-        return later
+
+    def found() -> Image | Job:
+        return _from_payload(_encoded(text, start), policy)
+
+    if length <= _AT_ONCE:
+        with contextlib.suppress(ImageFormatError):
+            return _from_payload(Encoded(text, start), policy)
+    return Job(lambda: _settled(found()), lambda: size_of(found()))
 
 
 def _encoded(text: str | bytes, start: int) -> Encoded:
@@ -257,11 +256,14 @@ def _from_payload(payload: Payload, policy: ImagePolicy) -> Image | Job:
     turned = policy.upright and header.orientation != 1
     shrunk = policy.max_edge is not None and max(header.width, header.height) > policy.max_edge
     converted = header.media_type not in headers.SENDABLE
-    size = pixels.size_after(header, upright=policy.upright, max_edge=policy.max_edge)
+
+    def size() -> tuple[int, int]:
+        return pixels.size_after(header, upright=policy.upright, max_edge=policy.max_edge)
+
     if turned or shrunk or converted:
-        return Job(lambda: [_reworked(payload, header, policy)], lambda: size)
+        return Job(lambda: [_reworked(payload, header, policy)], size)
     if policy.strip_metadata:
-        return Job(lambda: [_stripped(payload.at(0, payload.length), header)], lambda: size)
+        return Job(lambda: [_stripped(payload.at(0, payload.length), header)], size)
     return Image(payload, header)
 
 

@@ -79,11 +79,7 @@ def from_reply(error: Any, request_id: str | None = None) -> APIStatusError:
 
 def error_within(body: bytes) -> Any:
     """What stands under `error` in a reply; None if nothing does."""
-    try:
-        decoded = json.loads(body)
-    except (ValueError, RecursionError):
-        return None
-    return (decoded.get("error") or None) if isinstance(decoded, dict) else None
+    return _object(body).get("error") or None
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
@@ -118,18 +114,23 @@ def _class_of(status_code: int, text: str, code: Any) -> type[APIStatusError]:
 
 
 def _message(status_code: int, body: bytes) -> tuple[str, Any]:
-    try:
-        decoded = json.loads(body)
-    except (ValueError, RecursionError):
-        decoded = None
-    if isinstance(decoded, dict):
-        text, code = _text_of(decoded.get("error", decoded.get("message", decoded.get("detail"))))
-        if text:
-            return _shortened(text), code
+    decoded = _object(body)
+    text, code = _text_of(decoded.get("error", decoded.get("message", decoded.get("detail"))))
+    if text:
+        return _shortened(text), code
     text = body.decode("utf-8", errors="replace").strip()
     if not text:
         return f"the service answered status {status_code} with an empty body", None
     return _shortened(f"the service answered: {text}"), None
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    """The JSON object of a body; empty where it is none."""
+    try:
+        decoded = json.loads(body)
+    except (ValueError, RecursionError):
+        return {}
+    return decoded if isinstance(decoded, dict) else {}
 
 
 def _text_of(error: Any) -> tuple[str, Any]:
