@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import dataclasses
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -36,6 +37,17 @@ class Kind:
 
     def __repr__(self) -> str:
         return self.name
+
+    def answers(self, model: Any, number: int) -> list[int]:
+        """What comes back in every colour that the object has."""
+        answers = [self.ask(model, number)] if self.ask else []
+        if self.aask:
+            answers.append(asyncio.run(_awaited(self.aask(model, number))))
+        return answers
+
+
+async def _awaited(work: Awaitable[int]) -> int:
+    return await work
 
 
 def _made(kind: Any, **more: Any) -> Callable[..., Any]:

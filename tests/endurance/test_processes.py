@@ -60,18 +60,7 @@ class Child:
 
 
 def asked(kind: Kind, model: Any, numbers: range) -> list[int]:
-    """The answers, by every colour that the object has."""
-    answers = []
-    for number in numbers:
-        if kind.ask:
-            answers.append(kind.ask(model, number))
-        if kind.aask:
-            answers.append(asyncio.run(_awaited(kind.aask(model, number))))
-    return answers
-
-
-async def _awaited(work: Any) -> Any:
-    return await work
+    return [answer for number in numbers for answer in kind.answers(model, number)]
 
 
 def twice(kind: Kind, numbers: range) -> list[int]:
