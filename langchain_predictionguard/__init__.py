@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from langchain_predictionguard.embeddings import PredictionGuardEmbeddings
     from langchain_predictionguard.llms import PredictionGuard
     from langchain_predictionguard.rerank import PredictionGuardRerank
-    from predictionguard_core.policy import ImagePolicy
-    from predictionguard_core.wire import InputChecks, OutputChecks
+    from predictionguard_core.api import InputChecks, OutputChecks
+    from predictionguard_core.images.policy import ImagePolicy
 
 __all__ = [
     "ChatPredictionGuard",
@@ -39,9 +39,9 @@ _LATER = {
     "PredictionGuard": "langchain_predictionguard.llms",
     "PredictionGuardEmbeddings": "langchain_predictionguard.embeddings",
     "PredictionGuardRerank": "langchain_predictionguard.rerank",
-    "ImagePolicy": "predictionguard_core.policy",
-    "InputChecks": "predictionguard_core.wire",
-    "OutputChecks": "predictionguard_core.wire",
+    "ImagePolicy": "predictionguard_core.images.policy",
+    "InputChecks": "predictionguard_core.api",
+    "OutputChecks": "predictionguard_core.api",
 }
 
 __getattr__ = lazy.attributes(__name__, _LATER)

@@ -16,8 +16,8 @@ from langchain_core.language_models import ModelProfile
 from langchain_core.rate_limiters import BaseRateLimiter
 from pydantic import SecretStr
 
-from predictionguard_core.policy import ImagePolicy
-from predictionguard_core.wire import InputChecks, OutputChecks
+from predictionguard_core.api import InputChecks, OutputChecks
+from predictionguard_core.images.policy import ImagePolicy
 
 
 class Connection(TypedDict, total=False):

@@ -19,13 +19,13 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from langchain_predictionguard import errors, later
 from langchain_predictionguard.connection import CONFIG
 from langchain_predictionguard.options import Generating
-from predictionguard_core import catalogue, endings
+from predictionguard_core import endings, models
 from predictionguard_core.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from langchain_predictionguard import arguments
-    from langchain_predictionguard.structured import Method
-    from predictionguard_core.wire import ChatRequest
+    from langchain_predictionguard.structured_output import Method
+    from predictionguard_core.api import ChatRequest
 
 
 class ChatPredictionGuard(Generating, BaseChatModel):
@@ -137,14 +137,14 @@ class ChatPredictionGuard(Generating, BaseChatModel):
 
     def _request(self, messages: Sequence[BaseMessage], stop: list[str] | None, given: dict[str, Any]) -> ChatRequest:
         options = self._options(stop, given)
-        usage = later.wire.StreamOptions(include_usage=options.pop("stream_usage", self.stream_usage))
+        usage = later.api.StreamOptions(include_usage=options.pop("stream_usage", self.stream_usage))
         options = {"stream_options": usage, **options}
         if "tools" in options and not options["tools"]:
             options = {name: value for name, value in options.items() if name not in _ABOUT_TOOLS}
         if "tool_choice" in options:
             offered = [tool["function"]["name"] for tool in options.get("tools") or [] if "function" in tool]
             options["tool_choice"] = _tool_choice(options["tool_choice"], offered)
-        return later.wire.ChatRequest(messages=later.messages.to_wire(messages), **options)
+        return later.api.ChatRequest(messages=later.messages.to_wire(messages), **options)
 
     def _request_of_nothing(self) -> ChatRequest:
         return self._request([], None, {})
@@ -202,7 +202,7 @@ class ChatPredictionGuard(Generating, BaseChatModel):
         fit the class.
         """
         with errors.mapped():
-            later.structured.check(method, schema)
+            later.structured_output.check(method, schema)
         offered = convert_to_openai_tool(schema, strict=strict)
         model = self.bind_tools(
             [offered],
@@ -210,24 +210,24 @@ class ChatPredictionGuard(Generating, BaseChatModel):
             ls_structured_output_format={"kwargs": {"method": "function_calling"}, "schema": offered},
             **kwargs,
         )
-        return later.structured.parsed(model, schema, offered["function"]["name"], include_raw=include_raw)
+        return later.structured_output.parsed(model, schema, offered["function"]["name"], include_raw=include_raw)
 
     # What LangChain asks
 
     def get_num_tokens(self, text: str) -> int:
         """Tokens of a text, estimated offline (`predictionguard_core.tokens` says how)."""
-        return later.tokens.of_text(text)
+        return later.token_counts.of_text(text)
 
     def get_num_tokens_from_messages(
         self, messages: list[BaseMessage], tools: Sequence[Any] | None = None, **kwargs: Any
     ) -> int:
         """Tokens of a conversation, estimated offline: pictures by their size in pixels, tools by their schemas."""
         with errors.mapped():
-            count = later.tokens.of_messages(later.messages.to_wire(messages), self.images)
-        return count + sum(later.tokens.of_text(json.dumps(convert_to_openai_tool(tool))) for tool in tools or [])
+            count = later.token_counts.of_messages(later.messages.to_wire(messages), self.images)
+        return count + sum(later.token_counts.of_text(json.dumps(convert_to_openai_tool(tool))) for tool in tools or [])
 
     def _resolve_model_profile(self) -> ModelProfile | None:
-        known = catalogue.facts(self.model)
+        known = models.facts(self.model)
         if known is None:
             return None
         profile: dict[str, Any] = {
@@ -249,16 +249,16 @@ class ChatPredictionGuard(Generating, BaseChatModel):
     def _convert_input(self, model_input: LanguageModelInput) -> PromptValue:
         prompt = super()._convert_input(model_input)
         given = prompt.to_messages()
-        ready = later.blocks.traceable(given)
+        ready = later.content_blocks.traceable(given)
         return prompt if ready is given else ChatPromptValue(messages=ready)
 
     def generate(self, messages: list[list[BaseMessage]], *args: Any, **kwargs: Any) -> LLMResult:
         """See `BaseChatModel.generate`. Any block that `invoke` takes is taken here, too."""
-        return super().generate([later.blocks.traceable(each) for each in messages], *args, **kwargs)
+        return super().generate([later.content_blocks.traceable(each) for each in messages], *args, **kwargs)
 
     async def agenerate(self, messages: list[list[BaseMessage]], *args: Any, **kwargs: Any) -> LLMResult:
         """`generate`, asynchronous."""
-        return await super().agenerate([later.blocks.traceable(each) for each in messages], *args, **kwargs)
+        return await super().agenerate([later.content_blocks.traceable(each) for each in messages], *args, **kwargs)
 
 
 _ABOUT_TOOLS = ("tools", "tool_choice", "parallel_tool_calls")

@@ -17,14 +17,14 @@ from pydantic import (
 
 from langchain_predictionguard import errors, later
 from predictionguard_core import quick, settings
-from predictionguard_core.policy import ImagePolicy
-from predictionguard_core.wire.base import checked
+from predictionguard_core.api.base import checked
+from predictionguard_core.images.policy import ImagePolicy
 
 if TYPE_CHECKING:
     import httpx
 
+    from predictionguard_core.api import Capability, Model
     from predictionguard_core.client import AsyncClient, Client
-    from predictionguard_core.wire import Capability, Model
 
     HttpClient = httpx.Client
     HttpAsyncClient = httpx.AsyncClient

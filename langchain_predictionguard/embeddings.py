@@ -9,8 +9,8 @@ from langchain_core.embeddings import Embeddings
 
 from langchain_predictionguard import errors, later
 from langchain_predictionguard.connection import CONFIG, Connected
+from predictionguard_core.api import EmbeddingInput, EmbeddingRequest
 from predictionguard_core.errors import ContentError
-from predictionguard_core.wire import EmbeddingInput, EmbeddingRequest
 
 if TYPE_CHECKING:
     from langchain_predictionguard import arguments
@@ -120,6 +120,6 @@ def _input(given: Mapping[str, Any], index: int) -> EmbeddingInput:
     if not isinstance(image, dict):
         return EmbeddingInput(**given)
     try:
-        return EmbeddingInput(**{**given, "image": later.blocks.source(image)})
+        return EmbeddingInput(**{**given, "image": later.content_blocks.source(image)})
     except ContentError as error:
         raise error.at(None, index) from None

@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING
 from predictionguard_core import lazy
 
 if TYPE_CHECKING:
-    from langchain_predictionguard import blocks as blocks
+    from langchain_predictionguard import content_blocks as content_blocks
     from langchain_predictionguard import messages as messages
-    from langchain_predictionguard import structured as structured
+    from langchain_predictionguard import structured_output as structured_output
+    from predictionguard_core import api as api
     from predictionguard_core import client as client
-    from predictionguard_core import tokens as tokens
-    from predictionguard_core import wire as wire
+    from predictionguard_core import token_counts as token_counts
 
 _MODULES = {
-    "blocks": "langchain_predictionguard.blocks",
+    "content_blocks": "langchain_predictionguard.content_blocks",
     "messages": "langchain_predictionguard.messages",
-    "structured": "langchain_predictionguard.structured",
+    "structured_output": "langchain_predictionguard.structured_output",
     "client": "predictionguard_core.client",
-    "tokens": "predictionguard_core.tokens",
-    "wire": "predictionguard_core.wire",
+    "token_counts": "predictionguard_core.token_counts",
+    "api": "predictionguard_core.api",
 }
 
 __getattr__ = lazy.modules(__name__, _MODULES)
@@ -31,4 +31,4 @@ __getattr__ = lazy.modules(__name__, _MODULES)
 
 def load() -> None:
     """Load what every call needs, so that none has to, least of all on an event loop."""
-    lazy.load(__name__, ("blocks", "messages", "client", "wire"))
+    lazy.load(__name__, ("content_blocks", "messages", "client", "api"))

@@ -22,13 +22,13 @@ from langchain_core.messages.ai import InputTokenDetails, OutputTokenDetails, Us
 from langchain_core.messages.tool import tool_call_chunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 
-from langchain_predictionguard import calls
-from langchain_predictionguard.blocks import to_parts
+from langchain_predictionguard import tool_calls
+from langchain_predictionguard.content_blocks import to_parts
 from langchain_predictionguard.options import PROVIDER
-from predictionguard_core import wire
+from predictionguard_core import api
 from predictionguard_core.errors import ContentError
-from predictionguard_core.events import Piece
 from predictionguard_core.quick import like
+from predictionguard_core.streaming import Piece
 
 Role = Literal["system", "user", "assistant", "tool"]
 
@@ -45,11 +45,11 @@ _ROLES: dict[str, Role] = {
 # Down: to the endpoint
 
 
-def to_wire(messages: Sequence[BaseMessage]) -> list[wire.Message]:
+def to_wire(messages: Sequence[BaseMessage]) -> list[api.Message]:
     """The endpoint's messages. Raises `ContentError`, with the place, for what it has no form for."""
-    sent: list[wire.Message] = []
-    ids = calls.CallIds(messages)
-    pictures: list[tuple[str, list[wire.ImagePart]]] = []
+    sent: list[api.Message] = []
+    ids = tool_calls.CallIds(messages)
+    pictures: list[tuple[str, list[api.ImagePart]]] = []
     for index, message in enumerate(messages):
         if isinstance(message, ToolMessage | FunctionMessage):
             # The endpoint takes no picture in a tool's message: it follows from the user's side when all have spoken.
@@ -68,25 +68,25 @@ def to_wire(messages: Sequence[BaseMessage]) -> list[wire.Message]:
     return sent
 
 
-def _message(role: Role, parts: list[wire.Part], message: BaseMessage, **fields: Any) -> wire.Message:
-    content: str | list[wire.Part] = parts
+def _message(role: Role, parts: list[api.Part], message: BaseMessage, **fields: Any) -> api.Message:
+    content: str | list[api.Part] = parts
     if not parts:
         content = ""
-    elif len(parts) == 1 and isinstance(parts[0], wire.TextPart):
+    elif len(parts) == 1 and isinstance(parts[0], api.TextPart):
         content = parts[0].text
     # A tool's result is known by its call's id, and no server expects a name, which LangGraph gives to each.
     name = message.name if role != "tool" else None
-    return wire.Message.made(role=role, content=content, name=name or None, **fields)
+    return api.Message.made(role=role, content=content, name=name or None, **fields)
 
 
-def _shown(pictures: list[tuple[str, list[wire.ImagePart]]]) -> wire.Message:
-    parts: list[wire.Part] = []
+def _shown(pictures: list[tuple[str, list[api.ImagePart]]]) -> api.Message:
+    parts: list[api.Part] = []
     for call, images in pictures:
         if len(pictures) > 1:
             # Among the pictures of several calls the model has to know which is whose.
-            parts.append(wire.TextPart(text=f"From the result of {call}:"))
+            parts.append(api.TextPart(text=f"From the result of {call}:"))
         parts.extend(images)
-    return wire.Message.made(role="user", content=parts)
+    return api.Message.made(role="user", content=parts)
 
 
 def _role(message: BaseMessage, index: int) -> Role:
@@ -107,42 +107,42 @@ def _role(message: BaseMessage, index: int) -> Role:
     )
 
 
-def _parts(message: BaseMessage, index: int) -> list[wire.Part]:
+def _parts(message: BaseMessage, index: int) -> list[api.Part]:
     content = message.content
     if not content and isinstance(refusal := message.additional_kwargs.get("refusal"), str):
         content = refusal  # where OpenAI's chat has the words of its no
     if isinstance(content, str):
-        return [wire.TextPart.made(text=content)] if content else []
-    parts: list[wire.Part] = []
+        return [api.TextPart.made(text=content)] if content else []
+    parts: list[api.Part] = []
     for block_index, block in enumerate(content):
         try:
             made = to_parts(block, from_assistant=isinstance(message, AIMessage))
         except ContentError as error:
             raise error.at(index, block_index) from None
         for part in made:
-            if isinstance(part, wire.ImagePart):
+            if isinstance(part, api.ImagePart):
                 part.place = (index, block_index)
         parts += made
     return parts
 
 
-def _apart(parts: list[wire.Part]) -> tuple[list[wire.Part], list[wire.ImagePart]]:
-    images = [part for part in parts if isinstance(part, wire.ImagePart)]
-    return [part for part in parts if isinstance(part, wire.TextPart)], images
+def _apart(parts: list[api.Part]) -> tuple[list[api.Part], list[api.ImagePart]]:
+    images = [part for part in parts if isinstance(part, api.ImagePart)]
+    return [part for part in parts if isinstance(part, api.TextPart)], images
 
 
 # Up: from the endpoint
 
 
-def to_result(completion: wire.ChatCompletion) -> ChatResult:
+def to_result(completion: api.ChatCompletion) -> ChatResult:
     """LangChain's result. Arguments of a tool call that are no JSON object land in `invalid_tool_calls`."""
     generations = [_generation(choice, completion) for choice in completion.choices]
     return ChatResult(generations=generations, llm_output={"model_name": completion.model})
 
 
-def _generation(choice: wire.Choice, completion: wire.ChatCompletion) -> ChatGeneration:
+def _generation(choice: api.Choice, completion: api.ChatCompletion) -> ChatGeneration:
     message = choice.message
-    good, invalid = calls.sorted_out(message.tool_calls or [])
+    good, invalid = tool_calls.sorted_out(message.tool_calls or [])
     metadata = _metadata(completion, choice.finish_reason)
     return ChatGeneration(
         message=AIMessage(
@@ -171,14 +171,14 @@ class Chunks:
         if isinstance(chunk, str):
             return self._word(chunk)
         if self._likeness is None:
-            plain = to_chunk(wire.ChatChunk(id=chunk.id))
+            plain = to_chunk(api.ChatChunk(id=chunk.id))
             assert isinstance(plain.message, AIMessageChunk)
             self._likeness = (plain, plain.message)
         for choice in chunk.choices:
             for call in choice.delta.tool_calls or []:
                 # LangChain adds ids up: each call has one, from the first piece that bears one.
                 if chunk.is_last and call.index not in self._arguments:
-                    call.id = call.id or calls.made_id()  # a whole call, as in an answer that comes as one chunk
+                    call.id = call.id or tool_calls.made_id()  # a whole call, as in an answer that comes as one chunk
                 if call.index in self._with_id:
                     call.id = None
                 elif call.id:
@@ -189,7 +189,7 @@ class Chunks:
             spoilers = [
                 tool_call_chunk(name=None, args=spoiler, id=None, index=index)
                 for index, text in self._arguments.items()
-                if (spoiler := calls.spoiler(text))
+                if (spoiler := tool_calls.spoiler(text))
             ]
             if spoilers and isinstance(made.message, AIMessageChunk):
                 made.message = made.message.model_copy(
@@ -197,17 +197,15 @@ class Chunks:
                 )
         return made
 
-    def before(self, chunk: wire.ChatChunk) -> Iterator[ChatGenerationChunk]:
+    def before(self, chunk: api.ChatChunk) -> Iterator[ChatGenerationChunk]:
         """What comes before a chunk: before the last one, ids for those calls to which the server gave none.
 
         On the last one itself LangChain would take them for calls of their own.
         """
         missing = [index for index in self._arguments if index not in self._with_id] if chunk.is_last else []
         if missing:
-            made = [wire.ToolCallDelta(index=index, id=calls.made_id()) for index in missing]
-            yield self.to_chunk(
-                wire.ChatChunk(id=chunk.id, choices=[wire.ChunkChoice(delta=wire.Delta(tool_calls=made))])
-            )
+            made = [api.ToolCallDelta(index=index, id=tool_calls.made_id()) for index in missing]
+            yield self.to_chunk(api.ChatChunk(id=chunk.id, choices=[api.ChunkChoice(delta=api.Delta(tool_calls=made))]))
 
     def _word(self, text: str) -> ChatGenerationChunk:
         assert self._likeness is not None, "the first piece is a chunk"
@@ -217,9 +215,9 @@ class Chunks:
         return like(made, {"message": like(message, own), "text": text})
 
 
-def to_chunk(chunk: wire.ChatChunk) -> ChatGenerationChunk:
+def to_chunk(chunk: api.ChatChunk) -> ChatGenerationChunk:
     """One chunk by itself, as `Chunks` hands it on."""
-    delta = chunk.choices[0].delta if chunk.choices else wire.Delta()
+    delta = chunk.choices[0].delta if chunk.choices else api.Delta()
     finish_reason = chunk.choices[0].finish_reason if chunk.choices else None
     return ChatGenerationChunk(
         message=AIMessageChunk(
@@ -237,7 +235,7 @@ def to_chunk(chunk: wire.ChatChunk) -> ChatGenerationChunk:
     )
 
 
-def _metadata(reply: wire.ChatCompletion | wire.ChatChunk, finish_reason: str | None) -> dict[str, Any]:
+def _metadata(reply: api.ChatCompletion | api.ChatChunk, finish_reason: str | None) -> dict[str, Any]:
     metadata: dict[str, Any] = {"model_provider": PROVIDER}
     if reply.model:
         metadata["model_name"] = reply.model
@@ -246,12 +244,12 @@ def _metadata(reply: wire.ChatCompletion | wire.ChatChunk, finish_reason: str | 
     return metadata
 
 
-def _thoughts(message: wire.Delta) -> dict[str, Any]:
+def _thoughts(message: api.Delta) -> dict[str, Any]:
     # The key from which LangChain makes reasoning blocks.
     return {"reasoning_content": message.reasoning} if message.reasoning else {}
 
 
-def _usage(usage: wire.Usage | None) -> UsageMetadata | None:
+def _usage(usage: api.Usage | None) -> UsageMetadata | None:
     if usage is None:
         return None
     metadata = UsageMetadata(

@@ -9,8 +9,8 @@ from langchain_core.language_models import LangSmithParams
 from pydantic import AliasChoices, Field, model_validator
 
 from langchain_predictionguard.connection import Connected
+from predictionguard_core.api.checks import InputChecks, OutputChecks
 from predictionguard_core.errors import ConfigurationError
-from predictionguard_core.wire.checks import InputChecks, OutputChecks
 
 PROVIDER = "predictionguard"
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from llama_index_predictionguard.llm import PredictionGuard
     from llama_index_predictionguard.multi_modal import PredictionGuardMultiModal
     from llama_index_predictionguard.rerank import PredictionGuardRerank
-    from predictionguard_core.policy import ImagePolicy
-    from predictionguard_core.wire import InputChecks, OutputChecks
+    from predictionguard_core.api import InputChecks, OutputChecks
+    from predictionguard_core.images.policy import ImagePolicy
 
 __all__ = [
     "ImagePolicy",
@@ -40,9 +40,9 @@ _LATER = {
     "PredictionGuardMultiModal": "llama_index_predictionguard.multi_modal",
     "PredictionGuardEmbedding": "llama_index_predictionguard.embeddings",
     "PredictionGuardRerank": "llama_index_predictionguard.rerank",
-    "ImagePolicy": "predictionguard_core.policy",
-    "InputChecks": "predictionguard_core.wire",
-    "OutputChecks": "predictionguard_core.wire",
+    "ImagePolicy": "predictionguard_core.images.policy",
+    "InputChecks": "predictionguard_core.api",
+    "OutputChecks": "predictionguard_core.api",
 }
 
 __getattr__ = lazy.attributes(__name__, _LATER)

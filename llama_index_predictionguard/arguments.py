@@ -16,8 +16,8 @@ from llama_index.core.prompts import BasePromptTemplate
 from llama_index.core.types import BaseOutputParser, PydanticProgramMode
 from pydantic import SecretStr
 
-from predictionguard_core.policy import ImagePolicy
-from predictionguard_core.wire import InputChecks, OutputChecks
+from predictionguard_core.api import InputChecks, OutputChecks
+from predictionguard_core.images.policy import ImagePolicy
 
 
 class Options(TypedDict, total=False):

@@ -10,16 +10,16 @@ from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, field_serializer
 
 from llama_index_predictionguard import later
 from predictionguard_core import quick, settings
+from predictionguard_core.api.base import checked
+from predictionguard_core.api.base import unknown as no_such
 from predictionguard_core.errors import ConfigurationError
-from predictionguard_core.policy import ImagePolicy
-from predictionguard_core.wire.base import checked
-from predictionguard_core.wire.base import unknown as no_such
+from predictionguard_core.images.policy import ImagePolicy
 
 if TYPE_CHECKING:
     import httpx
 
+    from predictionguard_core.api import Capability, Model
     from predictionguard_core.client import AsyncClient, Client
-    from predictionguard_core.wire import Capability, Model
 
     HttpClient = httpx.Client
     HttpAsyncClient = httpx.AsyncClient

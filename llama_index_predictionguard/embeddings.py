@@ -14,12 +14,12 @@ from pydantic import Field, SecretStr
 
 from llama_index_predictionguard import spans, traces
 from llama_index_predictionguard.connection import HttpAsyncClient, HttpClient, Seeing
-from llama_index_predictionguard.pictures import image_source, is_picture
+from llama_index_predictionguard.image_sources import image_source, is_picture
 from predictionguard_core import settings
+from predictionguard_core.api import EmbeddingInput, EmbeddingRequest
+from predictionguard_core.api.embeddings import MAX_INPUTS
 from predictionguard_core.errors import ConfigurationError, ContentError
-from predictionguard_core.policy import ImagePolicy
-from predictionguard_core.wire import EmbeddingInput, EmbeddingRequest
-from predictionguard_core.wire.embeddings import MAX_INPUTS
+from predictionguard_core.images.policy import ImagePolicy
 
 _NAMES = ("model", "model_name")
 

@@ -8,15 +8,15 @@ from predictionguard_core import lazy
 
 if TYPE_CHECKING:
     from llama_index_predictionguard import messages as messages
-    from llama_index_predictionguard import tools as tools
+    from llama_index_predictionguard import tool_calls as tool_calls
+    from predictionguard_core import api as api
     from predictionguard_core import client as client
-    from predictionguard_core import wire as wire
 
 _MODULES = {
     "messages": "llama_index_predictionguard.messages",
-    "tools": "llama_index_predictionguard.tools",
+    "tool_calls": "llama_index_predictionguard.tool_calls",
     "client": "predictionguard_core.client",
-    "wire": "predictionguard_core.wire",
+    "api": "predictionguard_core.api",
 }
 
 __getattr__ = lazy.modules(__name__, _MODULES)

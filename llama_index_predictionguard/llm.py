@@ -159,7 +159,7 @@ class PredictionGuard(ChatOptions, FunctionCallingLLM):
         **kwargs: Any,
     ) -> dict[str, Any]:
         asked = [ChatMessage(role=MessageRole.USER, content=user_msg)] if isinstance(user_msg, str) else [user_msg]
-        options = later.tools.offered(
+        options = later.tool_calls.offered(
             tools,
             tool_choice=tool_choice,
             tool_required=tool_required,
@@ -174,7 +174,7 @@ class PredictionGuard(ChatOptions, FunctionCallingLLM):
         allow_parallel_tool_calls: bool = False,
         **kwargs: Any,
     ) -> ChatResponse:
-        return response if allow_parallel_tool_calls else later.tools.with_one_call(response)
+        return response if allow_parallel_tool_calls else later.tool_calls.with_one_call(response)
 
     def get_tool_calls_from_response(
         self, response: ChatResponse, error_on_no_tool_call: bool = True, **kwargs: Any
@@ -184,7 +184,7 @@ class PredictionGuard(ChatOptions, FunctionCallingLLM):
         Raises `InvalidResponseError` for arguments that are no JSON object, and for an answer without a call if
         `error_on_no_tool_call`.
         """
-        return later.tools.selections(response, error_on_no_tool_call=error_on_no_tool_call)
+        return later.tool_calls.selections(response, error_on_no_tool_call=error_on_no_tool_call)
 
     # Structured answers, streamed. LlamaIndex's own loop leaves the model free to answer in words, leaves the system
     # prompt out in one colour, passes over errors, and ends in whatever came last.
@@ -201,7 +201,7 @@ class PredictionGuard(ChatOptions, FunctionCallingLLM):
             return super()._structured_stream_call(output_cls, prompt, llm_kwargs, **prompt_args)
         asked = self._structured(output_cls, prompt, llm_kwargs, prompt_args)
         chunks = self.stream_chat(**asked) if mode == PydanticProgramMode.LLM else self.stream_chat_with_tools(**asked)
-        return later.tools.objects(chunks, output_cls, self)
+        return later.tool_calls.objects(chunks, output_cls, self)
 
     async def _structured_astream_call(
         self,
@@ -215,7 +215,7 @@ class PredictionGuard(ChatOptions, FunctionCallingLLM):
             return await super()._structured_astream_call(output_cls, prompt, llm_kwargs, **prompt_args)
         asked = self._structured(output_cls, prompt, llm_kwargs, prompt_args)
         ask = self.astream_chat if mode == PydanticProgramMode.LLM else self.astream_chat_with_tools
-        return later.tools.aobjects(await ask(**asked), output_cls, self)
+        return later.tool_calls.aobjects(await ask(**asked), output_cls, self)
 
     @property
     def _structure_mode(self) -> PydanticProgramMode:
@@ -234,8 +234,8 @@ class PredictionGuard(ChatOptions, FunctionCallingLLM):
     ) -> dict[str, Any]:
         options = llm_kwargs or {}
         if self._structure_mode == PydanticProgramMode.LLM:
-            messages = later.tools.in_words(output_cls, prompt, self, prompt_args)
+            messages = later.tool_calls.in_words(output_cls, prompt, self, prompt_args)
             return {"messages": self._extend_messages(messages), **options}
         messages = self._extend_messages(prompt.format_messages(llm=self, **prompt_args))
-        tools = [later.tools.as_tool(output_cls)]
+        tools = [later.tool_calls.as_tool(output_cls)]
         return {"tools": tools, "chat_history": messages, "tool_required": True, **options}

@@ -23,12 +23,12 @@ from llama_index.core.base.llms.types import (
     ToolCallBlock,
 )
 
-from llama_index_predictionguard import tools
-from llama_index_predictionguard.pictures import Picture, block_source, document_parts
-from predictionguard_core import endings, wire
+from llama_index_predictionguard import tool_calls
+from llama_index_predictionguard.image_sources import Picture, block_source, document_parts
+from predictionguard_core import api, endings
 from predictionguard_core.errors import ContentError, UnsupportedContentError
-from predictionguard_core.events import Piece
 from predictionguard_core.quick import like
+from predictionguard_core.streaming import Piece
 
 Role = Literal["system", "user", "assistant", "tool"]
 
@@ -49,11 +49,11 @@ _NO_FORM = "the endpoint takes text and pictures, no block of type {!r}"
 # Down: to the endpoint
 
 
-def to_wire(messages: Sequence[ChatMessage]) -> list[wire.Message]:
+def to_wire(messages: Sequence[ChatMessage]) -> list[api.Message]:
     """The endpoint's messages. Raises `ContentError`, with the place, for what it has no form for."""
-    sent: list[wire.Message] = []
-    ids = tools.CallIds()
-    pictures: list[tuple[wire.Message, list[wire.ImagePart]]] = []
+    sent: list[api.Message] = []
+    ids = tool_calls.CallIds()
+    pictures: list[tuple[api.Message, list[api.ImagePart]]] = []
     for index, message in enumerate(messages):
         role = _ROLES[message.role]
         if pictures and role != "tool":
@@ -62,8 +62,8 @@ def to_wire(messages: Sequence[ChatMessage]) -> list[wire.Message]:
         parts = _parts(message, role, index)
         if role == "tool":
             # The endpoint takes no picture in a tool's message: it follows from the user's side when all have spoken.
-            texts = [part for part in parts if isinstance(part, wire.TextPart)]
-            images = [part for part in parts if isinstance(part, wire.ImagePart)]
+            texts = [part for part in parts if isinstance(part, api.TextPart)]
+            images = [part for part in parts if isinstance(part, api.ImagePart)]
             sent.append(_message(role, texts, message, tool_call_id=ids.answered_by(message, index)))
             if images:
                 pictures.append((sent[-1], images))
@@ -75,42 +75,42 @@ def to_wire(messages: Sequence[ChatMessage]) -> list[wire.Message]:
     return sent
 
 
-def prompt_to_wire(prompt: str, documents: Sequence[Picture] | None = None) -> list[wire.Message]:
+def prompt_to_wire(prompt: str, documents: Sequence[Picture] | None = None) -> list[api.Message]:
     """A question with its pictures behind it. A picture's place, in errors, is its index in `documents`."""
-    parts: list[wire.Part] = [wire.TextPart(text=prompt)]
+    parts: list[api.Part] = [api.TextPart(text=prompt)]
     for index, document in enumerate(documents or ()):
         try:
             found = _image(document) if isinstance(document, ImageBlock) else document_parts(document)
         except ContentError as error:
             raise error.at(None, index) from None
         parts += _placed(found, (None, index))
-    return [wire.Message.made(role="user", content=_content(parts))]
+    return [api.Message.made(role="user", content=_content(parts))]
 
 
-def _message(role: Role, parts: Sequence[wire.Part], message: ChatMessage, **fields: Any) -> wire.Message:
+def _message(role: Role, parts: Sequence[api.Part], message: ChatMessage, **fields: Any) -> api.Message:
     name = message.additional_kwargs.get("name") if role != "tool" else None
-    return wire.Message.made(role=role, content=_content(parts), name=name if isinstance(name, str) else None, **fields)
+    return api.Message.made(role=role, content=_content(parts), name=name if isinstance(name, str) else None, **fields)
 
 
-def _content(parts: Sequence[wire.Part]) -> str | list[wire.Part]:
+def _content(parts: Sequence[api.Part]) -> str | list[api.Part]:
     if not parts:
         return ""
     first = parts[0]
-    return first.text if len(parts) == 1 and isinstance(first, wire.TextPart) else list(parts)
+    return first.text if len(parts) == 1 and isinstance(first, api.TextPart) else list(parts)
 
 
-def _shown(pictures: list[tuple[wire.Message, list[wire.ImagePart]]]) -> wire.Message:
-    parts: list[wire.Part] = []
+def _shown(pictures: list[tuple[api.Message, list[api.ImagePart]]]) -> api.Message:
+    parts: list[api.Part] = []
     for result, images in pictures:
         if len(pictures) > 1:
             # Among the pictures of several calls the model has to know which is whose.
-            parts.append(wire.TextPart(text=f"From the result of tool call {result.tool_call_id}:"))
+            parts.append(api.TextPart(text=f"From the result of tool call {result.tool_call_id}:"))
         parts.extend(images)
-    return wire.Message.made(role="user", content=parts)
+    return api.Message.made(role="user", content=parts)
 
 
-def _parts(message: ChatMessage, role: Role, index: int) -> list[wire.Part]:
-    parts: list[wire.Part] = []
+def _parts(message: ChatMessage, role: Role, index: int) -> list[api.Part]:
+    parts: list[api.Part] = []
     for block_index, block in _blocks(message):
         try:
             parts += _placed(_block_parts(block, role), (index, block_index))
@@ -130,20 +130,20 @@ def _blocks(message: ChatMessage) -> Iterator[tuple[int, ContentBlock]]:
         yield index, block
 
 
-def _placed(parts: list[wire.Part], place: wire.Place) -> list[wire.Part]:
+def _placed(parts: list[api.Part], place: api.Place) -> list[api.Part]:
     for part in parts:
-        if isinstance(part, wire.ImagePart):
+        if isinstance(part, api.ImagePart):
             part.place = place
     return parts
 
 
-def _block_parts(block: Any, role: Role) -> list[wire.Part]:
+def _block_parts(block: Any, role: Role) -> list[api.Part]:
     if isinstance(block, TextBlock):
-        return [wire.TextPart.made(text=block.text)]
+        return [api.TextPart.made(text=block.text)]
     if isinstance(block, ImageBlock):
         return _image(block)
     if isinstance(block, DocumentBlock):
-        return [wire.ImagePart.made(image_url=wire.ImageURL.made(url=block_source(block)))]
+        return [api.ImagePart.made(image_url=api.ImageURL.made(url=block_source(block)))]
     kind = getattr(block, "block_type", type(block).__name__)
     # Calls go out beside the content. Thoughts of earlier turns are not given back to a model: the endpoint has no
     # field for them. A cache point is a hint with no content.
@@ -154,17 +154,17 @@ def _block_parts(block: Any, role: Role) -> list[wire.Part]:
     raise UnsupportedContentError(_NO_FORM.format(kind))
 
 
-def _image(block: ImageBlock) -> list[wire.Part]:
+def _image(block: ImageBlock) -> list[api.Part]:
     # A level of detail that only other providers have asks for more than "low" and names no level of ours.
     detail = _DETAILS.get(block.detail, "auto") if isinstance(block.detail, str) and block.detail else None
-    url = wire.ImageURL.made(url=block_source(block), detail=detail)
-    return [wire.ImagePart.made(image_url=url)]
+    url = api.ImageURL.made(url=block_source(block), detail=detail)
+    return [api.ImagePart.made(image_url=url)]
 
 
 # Up: from the endpoint
 
 
-def to_response(completion: wire.ChatCompletion) -> ChatResponse:
+def to_response(completion: api.ChatCompletion) -> ChatResponse:
     """LlamaIndex's answer.
 
     `raw` is the endpoint's, as a dict. `additional_kwargs` holds `finish_reason` (None if the service gave none) and,
@@ -173,7 +173,7 @@ def to_response(completion: wire.ChatCompletion) -> ChatResponse:
     """
     message = completion.message
     calls = [
-        tools.Call(call.id, call.function.name or "", call.function.arguments or "")
+        tool_calls.Call(call.id, call.function.name or "", call.function.arguments or "")
         for call in message.tool_calls or []
     ]
     return ChatResponse(
@@ -231,7 +231,7 @@ class Answer:
     def __init__(self) -> None:
         self._content = ""
         self._reasoning = ""
-        self._calls: dict[int | None, tools.Call] = {}
+        self._calls: dict[int | None, tool_calls.Call] = {}
         self._named: dict[str, Any] = {}
 
     def to_chunk(self, chunk: Piece) -> ChatResponse:
@@ -252,12 +252,12 @@ class Answer:
             message = like(_MESSAGE, {"blocks": [like(_BLOCK, {"text": self._content})], "additional_kwargs": {}})
         return like(_RESPONSE, {"message": message, "delta": text, "raw": raw, "additional_kwargs": {}})
 
-    def _added(self, chunk: wire.ChatChunk) -> ChatResponse:
-        delta = chunk.choices[0].delta if chunk.choices else wire.Delta()
+    def _added(self, chunk: api.ChatChunk) -> ChatResponse:
+        delta = chunk.choices[0].delta if chunk.choices else api.Delta()
         self._content += delta.content or ""
         self._reasoning += delta.reasoning or ""
         for fragment in delta.tool_calls or []:
-            call = self._calls.get(fragment.index, tools.Call(None, "", ""))
+            call = self._calls.get(fragment.index, tool_calls.Call(None, "", ""))
             self._calls[fragment.index] = call.extended(fragment)
         facts = _facts(chunk, chunk.choices[0].finish_reason if chunk.choices else None) if chunk.is_last else {}
         if delta.reasoning:
@@ -270,7 +270,7 @@ class Answer:
         )
 
 
-def _answer(content: str | None, reasoning: str | None, calls: list[tools.Call], *, whole: bool) -> ChatMessage:
+def _answer(content: str | None, reasoning: str | None, calls: list[tool_calls.Call], *, whole: bool) -> ChatMessage:
     blocks: list[ContentBlock] = []
     if reasoning:
         blocks.append(ThinkingBlock(content=reasoning))
@@ -282,7 +282,7 @@ def _answer(content: str | None, reasoning: str | None, calls: list[tools.Call],
     return ChatMessage(role=MessageRole.ASSISTANT, blocks=blocks, additional_kwargs=more)
 
 
-def _facts(reply: wire.ChatCompletion | wire.ChatChunk, finish_reason: str | None) -> dict[str, Any]:
+def _facts(reply: api.ChatCompletion | api.ChatChunk, finish_reason: str | None) -> dict[str, Any]:
     facts: dict[str, Any] = {"finish_reason": finish_reason}
     if reply.usage is not None:
         facts["prompt_tokens"] = reply.usage.prompt_tokens

@@ -20,9 +20,9 @@ from llama_index.core.base.llms.types import (
 from llama_index.core.multi_modal_llms.base import MultiModalLLM, MultiModalLLMMetadata
 from pydantic import Field
 
+from llama_index_predictionguard.image_sources import Picture
 from llama_index_predictionguard.messages import ato_completions, prompt_to_wire, to_completions, to_wire
 from llama_index_predictionguard.options import ChatOptions
-from llama_index_predictionguard.pictures import Picture
 from llama_index_predictionguard.traces import given, marked
 
 if TYPE_CHECKING:

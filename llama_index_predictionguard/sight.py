@@ -14,10 +14,10 @@ from llama_index.core.prompts import BasePromptTemplate
 from llama_index.core.schema import ImageNode, Node, NodeWithScore
 from pydantic import BaseModel
 
-from llama_index_predictionguard.pictures import image_source, is_data_uri
-from predictionguard_core import images
-from predictionguard_core.headers import SENDABLE
-from predictionguard_core.policy import ImagePolicy
+from llama_index_predictionguard.image_sources import image_source, is_data_uri
+from predictionguard_core.images import sources
+from predictionguard_core.images.detect import SENDABLE
+from predictionguard_core.images.policy import ImagePolicy
 
 Mark = Callable[[Any], str]
 
@@ -46,21 +46,21 @@ def mark(given: Any) -> str:
     """What is shown of a picture, in whatever form it was given. Reads no file and no address, and decodes nothing."""
     try:
         source = image_source(given)
-        found = images.begin(source, _NO_LIMITS)
-        if isinstance(found, images.Job) and _is_ready(source):
-            found = images.one(found.work())
-        return repr(found).replace("×", "x") if isinstance(found, images.Image) else UNREADABLE
+        found = sources.begin(source, _NO_LIMITS)
+        if isinstance(found, sources.Job) and _is_ready(source):
+            found = sources.one(found.work())
+        return repr(found).replace("×", "x") if isinstance(found, sources.Image) else UNREADABLE
     except Exception:  # whatever is in a caller's object: what is shown of a call is nothing to fail it for
         return UNREADABLE
 
 
 def _is_ready(source: Any) -> bool:
     """Whether it is base64 of a type that is sent as it is: a job that only has much text to go through."""
-    text = source.text if isinstance(source, images.Base64) else source
+    text = source.text if isinstance(source, sources.Base64) else source
     if not isinstance(text, str | bytes):
         return False
     head = str(text[:_LONGEST_HEAD], "latin-1") if isinstance(text, bytes) else text[:_LONGEST_HEAD]
-    return images.sniff_base64(head[head.find(",") + 1 :]) in SENDABLE
+    return sources.sniff_base64(head[head.find(",") + 1 :]) in SENDABLE
 
 
 def hidden(shown: Any, mark: Mark = mark) -> Any:
@@ -207,7 +207,7 @@ def _is_encoded(text: str) -> bool:
     if is_data_uri(head):
         kind = head.partition(",")[0].lower()
         return kind.startswith("data:image/") or ";base64" in kind
-    return len(text) > _LONG and images.sniff_base64(head) is not None
+    return len(text) > _LONG and sources.sniff_base64(head) is not None
 
 
 def _inner(value: Any) -> Any:

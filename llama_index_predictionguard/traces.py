@@ -21,7 +21,7 @@ from llama_index_instrumentation.event_handlers import NullEventHandler
 from llama_index_instrumentation.span_handlers import NullSpanHandler
 from pydantic import BaseModel
 
-from llama_index_predictionguard.pictures import image_source
+from llama_index_predictionguard.image_sources import image_source
 from llama_index_predictionguard.sight import UNREADABLE, Mark, each_hidden, is_data, mark
 from predictionguard_core.errors import ContentError
 

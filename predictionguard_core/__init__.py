@@ -8,10 +8,7 @@ from predictionguard_core.errors import *  # noqa: F403
 from predictionguard_core.version import __version__
 
 if TYPE_CHECKING:
-    from predictionguard_core.client import AsyncClient, Client
-    from predictionguard_core.images import Image
-    from predictionguard_core.policy import ImagePolicy
-    from predictionguard_core.wire import (
+    from predictionguard_core.api import (
         ChatChunk,
         ChatCompletion,
         ChatRequest,
@@ -22,6 +19,9 @@ if TYPE_CHECKING:
         OutputChecks,
         RerankRequest,
     )
+    from predictionguard_core.client import AsyncClient, Client
+    from predictionguard_core.images.policy import ImagePolicy
+    from predictionguard_core.images.sources import Image
 
 # Quiet, until an application asks for the line a request that is there at DEBUG.
 logging.getLogger(__name__).addHandler(logging.NullHandler())
@@ -48,17 +48,17 @@ __all__ += errors.__all__  # a form that type checkers read
 _LATER = {
     "AsyncClient": "client",
     "Client": "client",
-    "Image": "images",
-    "ImagePolicy": "policy",
-    "ChatChunk": "wire",
-    "ChatCompletion": "wire",
-    "ChatRequest": "wire",
-    "CompletionRequest": "wire",
-    "EmbeddingInput": "wire",
-    "EmbeddingRequest": "wire",
-    "InputChecks": "wire",
-    "OutputChecks": "wire",
-    "RerankRequest": "wire",
+    "Image": "images.sources",
+    "ImagePolicy": "images.policy",
+    "ChatChunk": "api",
+    "ChatCompletion": "api",
+    "ChatRequest": "api",
+    "CompletionRequest": "api",
+    "EmbeddingInput": "api",
+    "EmbeddingRequest": "api",
+    "InputChecks": "api",
+    "OutputChecks": "api",
+    "RerankRequest": "api",
 }
 
 __getattr__ = lazy.attributes(__name__, {name: f"{__name__}.{room}" for name, room in _LATER.items()})

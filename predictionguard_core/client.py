@@ -11,11 +11,8 @@ import time
 from collections.abc import AsyncGenerator, Generator
 from typing import Any, Self, TypeVar
 
-from predictionguard_core import answers, endings, exchange, later, steps
-from predictionguard_core.connection import Connection, Opened
-from predictionguard_core.errors import PredictionGuardError
-from predictionguard_core.events import ChunkReader, Chunks, Piece
-from predictionguard_core.wire import (
+from predictionguard_core import endings, later, operations, steps
+from predictionguard_core.api import (
     Capability,
     ChatChunk,
     ChatCompletion,
@@ -26,6 +23,10 @@ from predictionguard_core.wire import (
     Ranked,
     RerankRequest,
 )
+from predictionguard_core.connection import Connection, Opened
+from predictionguard_core.errors import PredictionGuardError
+from predictionguard_core.http import size_limits
+from predictionguard_core.streaming import ChunkReader, Chunks, Piece
 
 T = TypeVar("T")
 
@@ -56,7 +57,7 @@ class Client(Connection):
 
     def chat(self, request: ChatRequest) -> ChatCompletion:
         """Ask, and wait for the whole answer."""
-        return self._run(exchange.chat(request, self._policy, self._settings.max_retries))
+        return self._run(operations.chat(request, self._policy, self._settings.max_retries))
 
     def stream(self, request: ChatRequest) -> Generator[ChatChunk, None, None]:
         """Ask, and get the answer in chunks as it is produced.
@@ -73,40 +74,40 @@ class Client(Connection):
         if not request.can_stream:
             yield self.chat(request).as_chunk()
             return
-        flow = exchange.chat_stream(request, self._policy, self._settings.max_retries)
+        flow = operations.chat_stream(request, self._policy, self._settings.max_retries)
         with endings.closing(self._pieces(flow)) as pieces:
             for piece in pieces:
                 yield piece
 
     def complete(self, request: CompletionRequest) -> ChatCompletion:
         """Let a text be gone on with, and wait for the whole answer."""
-        return self._run(exchange.complete(request, self._settings.max_retries))
+        return self._run(operations.complete(request, self._settings.max_retries))
 
     def complete_stream(self, request: CompletionRequest) -> Generator[ChatChunk, None, None]:
         """Let a text be gone on with, in chunks as they are produced; as one chunk where output checks are on."""
         if not request.can_stream:
             yield self.complete(request).as_chunk()
             return
-        made, flow = Chunks(), exchange.complete_stream(request, self._settings.max_retries)
+        made, flow = Chunks(), operations.complete_stream(request, self._settings.max_retries)
         with endings.closing(self._pieces(flow)) as pieces:
             for piece in pieces:
                 yield made.chunk(piece)
 
     def embed(self, request: EmbeddingRequest) -> list[list[float]]:
         """The vectors of all inputs, in their order, however many there are."""
-        return self._run(exchange.embed(request, self._policy, self._settings.max_retries))
+        return self._run(operations.embed(request, self._policy, self._settings.max_retries))
 
     def rerank(self, request: RerankRequest) -> list[Ranked]:
         """The judgement of each document, the best first."""
-        return self._run(exchange.rerank(request, self._settings.max_retries))
+        return self._run(operations.rerank(request, self._settings.max_retries))
 
     def models(self, capability: Capability | None = None) -> list[Model]:
         """The models of this account, or those with a capability, such as "chat-with-image"."""
-        return self._run(exchange.models(capability, self._settings.max_retries))
+        return self._run(operations.models(capability, self._settings.max_retries))
 
     def close(self) -> None:
         """Let go of the connections. A later call opens new ones."""
-        later.pools.release_client(self)
+        later.shared_clients.release_client(self)
 
     def __enter__(self) -> Self:
         return self
@@ -119,20 +120,20 @@ class Client(Connection):
         assert isinstance(opened, Opened)
         response = opened.response
         with contextlib.closing(response):
-            with self._unechoed(), later.guards.mapped_stream(self.base_url, self._settings.timeout):
+            with self._unechoed(), later.error_mapping.mapped_stream(self.base_url, self._settings.timeout):
                 if "text/event-stream" not in response.headers.get("content-type", "").lower():
-                    with later.guards.limit(self._settings.timeout) as limit:
-                        body = answers.whole(response, limit.check)
-                    yield exchange.read_completion(opened.read(body)).as_chunk()
+                    with later.error_mapping.limit(self._settings.timeout) as limit:
+                        body = size_limits.whole(response, limit.check)
+                    yield operations.read_completion(opened.read(body)).as_chunk()
                     return
-                reader = ChunkReader(exchange.request_id(opened))
-                pieces = answers.pieces(response)
-                for data in later.guards.until_finished(pieces, reader):
+                reader = ChunkReader(operations.request_id(opened))
+                pieces = size_limits.pieces(response)
+                for data in later.error_mapping.until_finished(pieces, reader):
                     for piece in reader.feed(data):
                         yield piece
                     if reader.done:
                         if self._own is None:
-                            later.guards.drain(pieces)
+                            later.error_mapping.drain(pieces)
                         return
                 for chunk in reader.finish():
                     yield chunk
@@ -162,22 +163,22 @@ class Client(Connection):
             case steps.Wait():
                 return time.sleep(step.seconds)
             case steps.Work():
-                return later.pools.work_all(step.jobs)
+                return later.shared_clients.work_all(step.jobs)
             case steps.Fetch():
-                return later.downloads.fetch_all(step.urls, step.policy, self._settings.timeout)
+                return later.download.fetch_all(step.urls, step.policy, self._settings.timeout)
 
     def _send(self, send: steps.Send) -> steps.Answer:
-        later.pools.check_open(self._own)
-        client = self._own or later.pools.shared_client(self)
+        later.shared_clients.check_open(self._own)
+        client = self._own or later.shared_clients.shared_client(self)
         timeout = self._settings.timeout
-        with later.guards.mapped(self.base_url, timeout):
-            with later.guards.limit(timeout) as limit:
-                response = later.pools.opened(client, self._call(send), send.body)
+        with later.error_mapping.mapped(self.base_url, timeout):
+            with later.error_mapping.limit(timeout) as limit:
+                response = later.shared_clients.opened(client, self._call(send), send.body)
                 if send.stream and response.is_success:
                     return Opened(response.status_code, response.headers, response=response)
                 with contextlib.closing(response):
-                    with later.guards.mapped(self.base_url, timeout, answered=True):
-                        body = answers.whole(response, limit.check)
+                    with later.error_mapping.mapped(self.base_url, timeout, answered=True):
+                        body = size_limits.whole(response, limit.check)
                 return steps.Answer(response.status_code, response.headers, body)
 
 
@@ -192,7 +193,7 @@ class AsyncClient(Connection):
 
     async def chat(self, request: ChatRequest) -> ChatCompletion:
         """Ask, and wait for the whole answer."""
-        return await self._run(exchange.chat(request, self._policy, self._settings.max_retries))
+        return await self._run(operations.chat(request, self._policy, self._settings.max_retries))
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[ChatChunk, None]:
         """Ask, and get the answer in chunks as it is produced.
@@ -209,40 +210,40 @@ class AsyncClient(Connection):
         if not request.can_stream:
             yield (await self.chat(request)).as_chunk()
             return
-        flow = exchange.chat_stream(request, self._policy, self._settings.max_retries)
+        flow = operations.chat_stream(request, self._policy, self._settings.max_retries)
         async with endings.aclosing(self._pieces(flow)) as pieces:
             async for piece in pieces:
                 yield piece
 
     async def complete(self, request: CompletionRequest) -> ChatCompletion:
         """Let a text be gone on with, and wait for the whole answer."""
-        return await self._run(exchange.complete(request, self._settings.max_retries))
+        return await self._run(operations.complete(request, self._settings.max_retries))
 
     async def complete_stream(self, request: CompletionRequest) -> AsyncGenerator[ChatChunk, None]:
         """Let a text be gone on with, in chunks as they are produced; as one chunk where output checks are on."""
         if not request.can_stream:
             yield (await self.complete(request)).as_chunk()
             return
-        made, flow = Chunks(), exchange.complete_stream(request, self._settings.max_retries)
+        made, flow = Chunks(), operations.complete_stream(request, self._settings.max_retries)
         async with endings.aclosing(self._pieces(flow)) as pieces:
             async for piece in pieces:
                 yield made.chunk(piece)
 
     async def embed(self, request: EmbeddingRequest) -> list[list[float]]:
         """The vectors of all inputs, in their order, however many there are."""
-        return await self._run(exchange.embed(request, self._policy, self._settings.max_retries))
+        return await self._run(operations.embed(request, self._policy, self._settings.max_retries))
 
     async def rerank(self, request: RerankRequest) -> list[Ranked]:
         """The judgement of each document, the best first."""
-        return await self._run(exchange.rerank(request, self._settings.max_retries))
+        return await self._run(operations.rerank(request, self._settings.max_retries))
 
     async def models(self, capability: Capability | None = None) -> list[Model]:
         """The models of this account, or those with a capability, such as "chat-with-image"."""
-        return await self._run(exchange.models(capability, self._settings.max_retries))
+        return await self._run(operations.models(capability, self._settings.max_retries))
 
     async def aclose(self) -> None:
         """Let go of the connections. A later call opens new ones."""
-        await later.pools.release_async_client(self)
+        await later.shared_clients.release_async_client(self)
 
     async def __aenter__(self) -> Self:
         return self
@@ -255,20 +256,20 @@ class AsyncClient(Connection):
         assert isinstance(opened, Opened)
         response = opened.response
         async with contextlib.aclosing(response):
-            with self._unechoed(), later.guards.mapped_stream(self.base_url, self._settings.timeout):
+            with self._unechoed(), later.error_mapping.mapped_stream(self.base_url, self._settings.timeout):
                 if "text/event-stream" not in response.headers.get("content-type", "").lower():
-                    async with later.guards.async_limit(self._settings.timeout) as limit:
-                        body = await answers.async_whole(response, limit.check)
-                    yield exchange.read_completion(opened.read(body)).as_chunk()
+                    async with later.error_mapping.async_limit(self._settings.timeout) as limit:
+                        body = await size_limits.async_whole(response, limit.check)
+                    yield operations.read_completion(opened.read(body)).as_chunk()
                     return
-                reader = ChunkReader(exchange.request_id(opened))
-                pieces = answers.async_pieces(response)
-                async for data in later.guards.async_until_finished(pieces, reader):
+                reader = ChunkReader(operations.request_id(opened))
+                pieces = size_limits.async_pieces(response)
+                async for data in later.error_mapping.async_until_finished(pieces, reader):
                     for piece in reader.feed(data):
                         yield piece
                     if reader.done:
                         if self._own is None:
-                            await later.guards.async_drain(pieces)
+                            await later.error_mapping.async_drain(pieces)
                         return
                 for chunk in reader.finish():
                     yield chunk
@@ -298,20 +299,20 @@ class AsyncClient(Connection):
             case steps.Wait():
                 return await asyncio.sleep(step.seconds)
             case steps.Work():
-                return await later.pools.async_work_all(step.jobs)
+                return await later.shared_clients.async_work_all(step.jobs)
             case steps.Fetch():
-                return await later.downloads.async_fetch_all(step.urls, step.policy, self._settings.timeout)
+                return await later.download.async_fetch_all(step.urls, step.policy, self._settings.timeout)
 
     async def _send(self, send: steps.Send) -> steps.Answer:
-        later.pools.check_open(self._own)
-        client = self._own or await later.pools.shared_async_client(self)
+        later.shared_clients.check_open(self._own)
+        client = self._own or await later.shared_clients.shared_async_client(self)
         timeout = self._settings.timeout
-        with later.guards.mapped(self.base_url, timeout):
-            async with later.guards.async_limit(timeout) as limit:
-                response = await later.pools.async_opened(client, self._call(send), send.body)
+        with later.error_mapping.mapped(self.base_url, timeout):
+            async with later.error_mapping.async_limit(timeout) as limit:
+                response = await later.shared_clients.async_opened(client, self._call(send), send.body)
                 if send.stream and response.is_success:
                     return Opened(response.status_code, response.headers, response=response)
                 async with contextlib.aclosing(response):
-                    with later.guards.mapped(self.base_url, timeout, answered=True):
-                        body = await answers.async_whole(response, limit.check)
+                    with later.error_mapping.mapped(self.base_url, timeout, answered=True):
+                        body = await size_limits.async_whole(response, limit.check)
                 return steps.Answer(response.status_code, response.headers, body)

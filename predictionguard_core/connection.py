@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from predictionguard_core import settings, steps
 from predictionguard_core.errors import PredictionGuardError
-from predictionguard_core.policy import ImagePolicy
+from predictionguard_core.images.policy import ImagePolicy
 from predictionguard_core.version import __version__
 
 _SHORTEST_SECRET = 6  # what is shorter stands in many a text by chance, and is no secret

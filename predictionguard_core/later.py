@@ -11,21 +11,25 @@ from typing import TYPE_CHECKING
 from predictionguard_core import lazy
 
 if TYPE_CHECKING:
-    from predictionguard_core import downloads as downloads
-    from predictionguard_core import guards as guards
-    from predictionguard_core import pools as pools
+    from predictionguard_core.http import error_mapping as error_mapping
+    from predictionguard_core.http import shared_clients as shared_clients
+    from predictionguard_core.images import download as download
 
-_ROOMS = ("guards", "pools", "downloads")
+_MODULES = {
+    "error_mapping": "predictionguard_core.http.error_mapping",
+    "shared_clients": "predictionguard_core.http.shared_clients",
+    "download": "predictionguard_core.images.download",
+}
 
-__getattr__ = lazy.modules(__name__, {name: f"predictionguard_core.{name}" for name in _ROOMS})
+__getattr__ = lazy.modules(__name__, _MODULES)
 
 
 def load() -> None:
     """Load them all."""
-    lazy.load(__name__, _ROOMS)
+    lazy.load(__name__, _MODULES)
 
 
 async def async_load() -> None:
     """The same, in a thread if there is anything to load."""
-    if not all(name in globals() for name in _ROOMS):
+    if not all(name in globals() for name in _MODULES):
         await asyncio.to_thread(load)

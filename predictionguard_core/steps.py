@@ -9,8 +9,8 @@ import dataclasses
 from collections.abc import Callable, Generator, Mapping
 from typing import Any, TypeVar
 
-from predictionguard_core.policy import ImagePolicy
-from predictionguard_core.wire import Body
+from predictionguard_core.api import Body
+from predictionguard_core.images.policy import ImagePolicy
 
 T = TypeVar("T")
 

@@ -7,7 +7,7 @@ from io import BytesIO
 import pytest
 from PIL import Image
 
-from predictionguard_core import downloads, fetch
+from predictionguard_core.images import download, url_guard
 
 
 def public_photo(monkeypatch: pytest.MonkeyPatch, body: bytes) -> None:
@@ -16,22 +16,22 @@ def public_photo(monkeypatch: pytest.MonkeyPatch, body: bytes) -> None:
     All that judges addresses is still in force; only the network behind it is not there.
     """
 
-    def resolved(step: fetch.Resolve) -> list[tuple[int, int, int, str, tuple[str, int]]]:
+    def resolved(step: url_guard.Resolve) -> list[tuple[int, int, int, str, tuple[str, int]]]:
         return [(0, 0, 0, "", ("93.184.215.14", step.port))]
 
-    def got(step: fetch.Get, seconds: float) -> fetch.Got:
-        return fetch.Got(200, body=body)
+    def got(step: url_guard.Get, seconds: float) -> url_guard.Got:
+        return url_guard.Got(200, body=body)
 
-    async def async_resolved(step: fetch.Resolve) -> list[tuple[int, int, int, str, tuple[str, int]]]:
+    async def async_resolved(step: url_guard.Resolve) -> list[tuple[int, int, int, str, tuple[str, int]]]:
         return resolved(step)
 
-    async def async_got(step: fetch.Get, seconds: float) -> fetch.Got:
+    async def async_got(step: url_guard.Get, seconds: float) -> url_guard.Got:
         return got(step, seconds)
 
-    monkeypatch.setattr(downloads, "_resolve", resolved)
-    monkeypatch.setattr(downloads, "_get", got)
-    monkeypatch.setattr(downloads, "_async_resolve", async_resolved)
-    monkeypatch.setattr(downloads, "_async_get", async_got)
+    monkeypatch.setattr(download, "_resolve", resolved)
+    monkeypatch.setattr(download, "_get", got)
+    monkeypatch.setattr(download, "_async_resolve", async_resolved)
+    monkeypatch.setattr(download, "_async_get", async_got)
 
 
 def pdf(*pages: Image.Image) -> bytes:

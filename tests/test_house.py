@@ -164,14 +164,18 @@ class TestFloors:
     @pytest.mark.parametrize(
         ("name", "source", "bad"),
         [
-            ("predictionguard_core.errors", "from predictionguard_core.wire import ChatRequest", {"wire"}),
+            ("predictionguard_core.errors", "from predictionguard_core.api import ChatRequest", {"wire"}),
             ("predictionguard_core.errors", "from predictionguard_core import wire", {"wire"}),
-            ("predictionguard_core.wire.chat", "import predictionguard_core.images", {"images"}),
-            ("predictionguard_core.wire.chat", "from predictionguard_core.wire.base import Sent", set()),
-            ("predictionguard_core.wire.chat", "from .. import images", {"images"}),
-            ("predictionguard_core.images", "from predictionguard_core import files, fetch", {"fetch"}),
-            ("predictionguard_core.images", "def f():\n    from predictionguard_core import client", {"client"}),
-            ("predictionguard_core.events", "from predictionguard_core import ChatRequest", {""}),
+            ("predictionguard_core.api.chat", "import predictionguard_core.images.sources", {"images"}),
+            ("predictionguard_core.api.chat", "from predictionguard_core.api.base import Sent", set()),
+            ("predictionguard_core.api.chat", "from .. import images", {"images"}),
+            ("predictionguard_core.images.sources", "from predictionguard_core import files, fetch", {"fetch"}),
+            (
+                "predictionguard_core.images.sources",
+                "def f():\n    from predictionguard_core import client",
+                {"client"},
+            ),
+            ("predictionguard_core.streaming", "from predictionguard_core import ChatRequest", {""}),
             ("predictionguard_core.client", "from predictionguard_core import pools, exchange", set()),
         ],
     )

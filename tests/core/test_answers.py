@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from predictionguard_core import APITimeoutError, AsyncClient, ChatRequest, Client, InvalidResponseError, ServerError
-from predictionguard_core.answers import LONGEST_ANSWER
+from predictionguard_core.http.size_limits import LONGEST_ANSWER
 from tests.faults.server import Drip, FaultServer, Flood, answer, chunked
 
 HELLO = ChatRequest(model="m", messages="Hello")

@@ -17,7 +17,8 @@ from typing import Any
 import httpx
 import pytest
 
-from predictionguard_core import exchange, pools
+from predictionguard_core import operations
+from predictionguard_core.api import ChatChunk, ChatRequest, CompletionRequest, EmbeddingRequest, RerankRequest
 from predictionguard_core.client import AsyncClient, Client
 from predictionguard_core.errors import (
     APIConnectionError,
@@ -39,9 +40,9 @@ from predictionguard_core.errors import (
     StreamInterruptedError,
     ToxicityError,
 )
-from predictionguard_core.policy import ImagePolicy
+from predictionguard_core.http import shared_clients
+from predictionguard_core.images.policy import ImagePolicy
 from predictionguard_core.sandbox import Sandbox
-from predictionguard_core.wire import ChatChunk, ChatRequest, CompletionRequest, EmbeddingRequest, RerankRequest
 from tests.core.pictures import data_uri, png, question
 from tests.faults.server import RESET, STALL, Drip, FaultServer, answer, event_stream, unused_port
 
@@ -94,7 +95,7 @@ def words(chunks: list[ChatChunk]) -> str:
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """How long is waited between attempts is the exchange's matter, and tested there."""
-    monkeypatch.setattr(exchange, "_FIRST_WAIT", 0.0)
+    monkeypatch.setattr(operations, "_FIRST_WAIT", 0.0)
 
 
 @pytest.fixture(autouse=True)
@@ -507,7 +508,7 @@ class TestObject:
 
         monkeypatch.setattr(socket, "socket", refuse)
         monkeypatch.setattr(socket, "getaddrinfo", refuse)
-        monkeypatch.setattr(pools, "tls_context", refuse)
+        monkeypatch.setattr(shared_clients, "tls_context", refuse)
         client = kind(KEY, "https://nowhere.example/v1/")
         assert client.base_url == "https://nowhere.example/v1"
 
@@ -582,8 +583,8 @@ class TestObject:
 
     def test_connections_are_shared_and_used_again(self) -> None:
         with FaultServer(PLAIN) as server:
-            first = pools.shared_client(Client(KEY, server.url))
-            assert pools.shared_client(Client(KEY, server.url)) is first
+            first = shared_clients.shared_client(Client(KEY, server.url))
+            assert shared_clients.shared_client(Client(KEY, server.url)) is first
             assert not first.is_closed
 
 
@@ -651,7 +652,7 @@ class TestLoopsAndThreads:
 
         async def ask() -> None:
             await client.chat(HELLO)
-            held.append(await pools.shared_async_client(client))
+            held.append(await shared_clients.shared_async_client(client))
 
         for _ in range(3):
             asyncio.run(ask())

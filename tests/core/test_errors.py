@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 import predictionguard_core
 from predictionguard_core import errors
+from predictionguard_core.error_responses import from_reply, from_response, retry_after
 from predictionguard_core.errors import (
     APIConnectionError,
     APIStatusError,
@@ -39,7 +40,6 @@ from predictionguard_core.errors import (
     ServerError,
     ToxicityError,
 )
-from predictionguard_core.statuses import from_reply, from_response, retry_after
 
 CHECKS = {
     "pii detected": PIIDetectedError,

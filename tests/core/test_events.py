@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from predictionguard_core.api import ChatChunk
 from predictionguard_core.errors import (
     APIStatusError,
     InvalidResponseError,
@@ -19,8 +20,7 @@ from predictionguard_core.errors import (
     StreamInterruptedError,
     ToxicityError,
 )
-from predictionguard_core.events import ChunkReader, Chunks, EventDecoder
-from predictionguard_core.wire import ChatChunk
+from predictionguard_core.streaming import ChunkReader, Chunks, EventDecoder
 
 ODD = '{"a":"\u2028 \u2029 \u0085 \x0b \x0c \x1c é"}'
 

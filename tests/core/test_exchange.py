@@ -12,7 +12,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from predictionguard_core import exchange
+from predictionguard_core import operations
+from predictionguard_core.api import (
+    ChatRequest,
+    CompletionRequest,
+    EmbeddingInput,
+    EmbeddingRequest,
+    ImagePart,
+    Message,
+    RerankRequest,
+)
 from predictionguard_core.errors import (
     APIConnectionError,
     APIStatusError,
@@ -32,17 +41,8 @@ from predictionguard_core.errors import (
     RequestTooLargeError,
     ServerError,
 )
-from predictionguard_core.policy import ImagePolicy
+from predictionguard_core.images.policy import ImagePolicy
 from predictionguard_core.steps import Answer, Fetch, Send, Wait, Work
-from predictionguard_core.wire import (
-    ChatRequest,
-    CompletionRequest,
-    EmbeddingInput,
-    EmbeddingRequest,
-    ImagePart,
-    Message,
-    RerankRequest,
-)
 from tests.core.pictures import GIF, b64, data_uri, image_part, png, question
 
 ASKED = ChatRequest(model="m", messages="hi")
@@ -97,7 +97,7 @@ def drive(flow: Any, *results: Any) -> tuple[list[Any], Any]:
 
 
 def chat(*results: Any, request: ChatRequest = ASKED, policy: ImagePolicy | None = None, max_retries: int = 2) -> Any:
-    return drive(exchange.chat(request, policy or ImagePolicy(), max_retries), *results)
+    return drive(operations.chat(request, policy or ImagePolicy(), max_retries), *results)
 
 
 def kinds(steps: list[Any]) -> str:
@@ -122,7 +122,7 @@ class TestAsk:
 
     def test_a_stream_is_asked_for_and_left_unread(self) -> None:
         opened = Answer(200, {}, b"")
-        (send,), found = drive(exchange.chat_stream(ASKED, ImagePolicy(), 2), opened)
+        (send,), found = drive(operations.chat_stream(ASKED, ImagePolicy(), 2), opened)
         assert send.stream
         assert body(send) == {"model": "m", "stream": True, "stream_options": {"include_usage": True}, "messages": "hi"}
         assert found is opened
@@ -196,7 +196,7 @@ class TestRetries:
 
     def test_a_stream_is_tried_again_up_to_its_first_byte(self) -> None:
         opened = Answer(200, {}, b"")
-        steps, found = drive(exchange.chat_stream(ASKED, ImagePolicy(), 2), refused(503), LOST, opened)
+        steps, found = drive(operations.chat_stream(ASKED, ImagePolicy(), 2), refused(503), LOST, opened)
         assert kinds(steps) == "Send Wait Send Wait Send"
         assert all(step.stream for step in steps if isinstance(step, Send))
         assert found is opened
@@ -257,7 +257,7 @@ class TestRetries:
     def test_whatever_is_asked_for_the_sum_is_bounded(self, failures: list[Any]) -> None:
         steps, _ = chat(*failures, FINE, max_retries=len(failures))
         assert len(waits(steps)) == len(failures)
-        assert all(0 <= seconds <= exchange.LONGEST_WAIT for seconds in waits(steps))
+        assert all(0 <= seconds <= operations.LONGEST_WAIT for seconds in waits(steps))
 
     @pytest.mark.parametrize("asked", ["soon", "", "nan", "inf", "1e400", "1_0x", "Wed, 99 Foo 2026", "9" * 5000])
     def test_rubbish_is_no_wish(self, asked: str) -> None:
@@ -275,7 +275,7 @@ class TestPictures:
         (tmp_path / "a.gif").write_bytes(GIF)
         asked = question("http://a.example/1", tmp_path / "a.gif", "https://b.example/2", PNG)
         policy = ImagePolicy()
-        flow = exchange.chat(asked, policy, 0)
+        flow = operations.chat(asked, policy, 0)
         fetch = next(flow)
         assert fetch == Fetch(["http://a.example/1", "https://b.example/2"], policy)
         work = flow.send([PNG, GIF])
@@ -286,7 +286,7 @@ class TestPictures:
 
     def test_a_picture_that_was_fetched_may_need_work(self, photos: Any) -> None:
         pytest.importorskip("PIL")
-        flow = exchange.chat(question("http://a.example/1"), ImagePolicy(), 0)
+        flow = operations.chat(question("http://a.example/1"), ImagePolicy(), 0)
         next(flow)
         work = flow.send([(photos / "phone_portrait.jpg").read_bytes()])
         assert isinstance(work, Work)
@@ -301,7 +301,7 @@ class TestPictures:
     def test_the_request_of_the_caller_stays_as_it_was(self, stream: bool) -> None:
         asked = question("http://a.example/1", PNG, temperature=1)
         before, messages, parts = repr(asked), asked.messages, list(asked.image_parts())
-        flow = (exchange.chat_stream if stream else exchange.chat)(asked, ImagePolicy(), 0)
+        flow = (operations.chat_stream if stream else operations.chat)(asked, ImagePolicy(), 0)
         drive(flow, [GIF], FINE)
         assert (repr(asked), asked.messages) == (before, messages)
         assert all(new is old for new, old in zip(asked.image_parts(), parts, strict=True))
@@ -393,17 +393,17 @@ class TestModels:
     )
     def test_are_listed(self, capability: Any, path: str) -> None:
         (send,), found = drive(
-            exchange.models(capability, 0), answered({"data": [{"id": "a", "max_context_length": 9}]})
+            operations.models(capability, 0), answered({"data": [{"id": "a", "max_context_length": 9}]})
         )
         assert (send.method, send.path, send.body) == ("GET", path, None)
         assert [(model.id, model.max_context_length) for model in found] == [("a", 9)]
 
     def test_an_unknown_capability_is_refused_unsent(self) -> None:
-        steps, error = drive(exchange.models("../completions", 0))
+        steps, error = drive(operations.models("../completions", 0))
         assert (steps, type(error)) == ([], ConfigurationError)
 
     def test_are_asked_for_again(self) -> None:
-        steps, _ = drive(exchange.models(None, 1), refused(503), answered({"data": []}))
+        steps, _ = drive(operations.models(None, 1), refused(503), answered({"data": []}))
         assert kinds(steps) == "Send Wait Send"
 
 
@@ -412,7 +412,7 @@ class TestComplete:
 
     def test_plain(self) -> None:
         (send,), found = drive(
-            exchange.complete(self.REQUEST, 0), answered({"choices": [{"index": 0, "text": " a time"}]})
+            operations.complete(self.REQUEST, 0), answered({"choices": [{"index": 0, "text": " a time"}]})
         )
         assert (send.path, send.stream) == ("/completions", False)
         assert body(send) == {"model": "m", "max_tokens": 5, "seed": 1, "prompt": 'once "upon'}
@@ -420,7 +420,7 @@ class TestComplete:
 
     def test_stream(self) -> None:
         opened = Answer(200, {}, b"")
-        steps, found = drive(exchange.complete_stream(self.REQUEST, 1), refused(503), opened)
+        steps, found = drive(operations.complete_stream(self.REQUEST, 1), refused(503), opened)
         assert kinds(steps) == "Send Wait Send"
         assert body(steps[0])["stream"] is True
         assert found is opened
@@ -438,7 +438,7 @@ def vectors(count: int, first: int = 0) -> Answer:
 
 class TestEmbed:
     def ask(self, given: list[Any], *results: Any) -> Any:
-        return drive(exchange.embed(EmbeddingRequest(model="m", input=given), ImagePolicy(), 0), *results)
+        return drive(operations.embed(EmbeddingRequest(model="m", input=given), ImagePolicy(), 0), *results)
 
     def test_in_the_order_of_the_inputs_whatever_the_order_of_the_answer(self) -> None:
         (send,), found = self.ask(["a", "b", "c"], vectors(3))
@@ -476,15 +476,17 @@ class TestRerank:
 
     def test_the_best_first(self) -> None:
         results = [{"index": 0, "relevance_score": 0.1}, {"index": 1, "relevance_score": 0.9, "text": "b"}]
-        (send,), found = drive(exchange.rerank(self.REQUEST, 0), answered({"results": results}))
+        (send,), found = drive(operations.rerank(self.REQUEST, 0), answered({"results": results}))
         assert (send.path, body(send)) == ("/rerank", {"model": "m", "query": "q", "documents": ["a", "b"]})
         assert [(each.index, each.relevance_score) for each in found] == [(1, 0.9), (0, 0.1)]
 
     def test_nothing_to_do(self) -> None:
-        assert drive(exchange.rerank(RerankRequest(model="m", query="q", documents=[]), 0)) == ([], [])
+        assert drive(operations.rerank(RerankRequest(model="m", query="q", documents=[]), 0)) == ([], [])
 
     def test_judgements_that_are_missing(self) -> None:
-        _, error = drive(exchange.rerank(self.REQUEST, 0), answered({"results": [{"index": 0, "relevance_score": 1}]}))
+        _, error = drive(
+            operations.rerank(self.REQUEST, 0), answered({"results": [{"index": 0, "relevance_score": 1}]})
+        )
         assert type(error) is InvalidResponseError
 
 
@@ -506,11 +508,11 @@ def test_a_failure_of_the_server_is_kept_as_it_was() -> None:
 )
 def test_an_error_with_the_status_of_a_success_is_that_error(told: Any, kind: type, text: str) -> None:
     flows = [
-        exchange.chat(ASKED, ImagePolicy(), 2),
-        exchange.complete(CompletionRequest(model="m", prompt="p"), 2),
-        exchange.embed(EmbeddingRequest(model="m", input=["a"]), ImagePolicy(), 2),
-        exchange.rerank(RerankRequest(model="m", query="q", documents=["d"]), 2),
-        exchange.models(None, 2),
+        operations.chat(ASKED, ImagePolicy(), 2),
+        operations.complete(CompletionRequest(model="m", prompt="p"), 2),
+        operations.embed(EmbeddingRequest(model="m", input=["a"]), ImagePolicy(), 2),
+        operations.rerank(RerankRequest(model="m", query="q", documents=["d"]), 2),
+        operations.models(None, 2),
     ]
     for flow in flows:
         steps, error = drive(flow, answered(told, x_request_id="r-9"))

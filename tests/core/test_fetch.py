@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from predictionguard_core import AsyncClient, Client, downloads, fetch
+from predictionguard_core import AsyncClient, Client
 from predictionguard_core.errors import (
     ImageBlockedError,
     ImageError,
@@ -20,8 +20,9 @@ from predictionguard_core.errors import (
     ImageTooLargeError,
     PredictionGuardError,
 )
-from predictionguard_core.fetch import Get, Got, Resolve
-from predictionguard_core.policy import ImagePolicy
+from predictionguard_core.images import download, url_guard
+from predictionguard_core.images.policy import ImagePolicy
+from predictionguard_core.images.url_guard import Get, Got, Resolve
 from tests.core.pictures import png, question
 from tests.faults.server import RESET, STALL, Drip, FaultServer, answer, unused_port
 
@@ -32,7 +33,7 @@ OPEN = ImagePolicy(allow_private_hosts=True)
 
 def drive(url: str, *results: Any, policy: ImagePolicy | None = None) -> tuple[list[Any], Any]:
     """The steps of a download that is sent `results`, and what it returned."""
-    flow = fetch.download(url, policy or ImagePolicy())
+    flow = url_guard.download(url, policy or ImagePolicy())
     steps = [next(flow)]
     try:
         for result in results:
@@ -45,7 +46,7 @@ def drive(url: str, *results: Any, policy: ImagePolicy | None = None) -> tuple[l
 
 def truthful(url: str, policy: ImagePolicy | None = None, names: dict[str, list[str]] | None = None) -> list[str]:
     """Drives a download as this machine's resolver would, without a network, and returns what would be dialled."""
-    flow = fetch.download(url, policy or ImagePolicy())
+    flow = url_guard.download(url, policy or ImagePolicy())
     dialled = []
     step: Any = next(flow)
     while True:
@@ -287,7 +288,7 @@ class TestHostileAddresses:
             dialled = truthful(start + text, names=NAMES)
         except ImageError:
             return
-        assert all(fetch.is_allowed(address, private=False) for address in dialled)
+        assert all(url_guard.is_allowed(address, private=False) for address in dialled)
 
     @given(st.text(max_size=40))
     def test_any_redirect_is_followed_or_refused_in_our_own_words(self, location: str) -> None:
@@ -311,13 +312,13 @@ NEVER = [
 class TestPolicy:
     @pytest.mark.parametrize("address", PRIVATE)
     def test_own_hosts_may_be_private(self, address: str) -> None:
-        assert not fetch.is_allowed(address, private=False)
-        assert fetch.is_allowed(address, private=True)
+        assert not url_guard.is_allowed(address, private=False)
+        assert url_guard.is_allowed(address, private=True)
 
     @pytest.mark.parametrize("address", NEVER)
     def test_nothing_opens_the_rest(self, address: str) -> None:
-        assert not fetch.is_allowed(address, private=False)
-        assert not fetch.is_allowed(address, private=True)
+        assert not url_guard.is_allowed(address, private=False)
+        assert not url_guard.is_allowed(address, private=True)
 
     @pytest.mark.parametrize(
         "address",
@@ -325,23 +326,25 @@ class TestPolicy:
         ids=["Amazon EKS", "Oracle", "Scaleway", "Linode"],
     )
     def test_nor_the_other_metadata_services_of_clouds(self, address: str) -> None:
-        assert not fetch.is_allowed(address, private=True)
+        assert not url_guard.is_allowed(address, private=True)
 
     @pytest.mark.parametrize("address", [PUBLIC, PUBLIC_6, "8.8.8.8", f"::ffff:{PUBLIC}", "64:ff9b::8.8.8.8"])
     def test_public_addresses_are_open(self, address: str) -> None:
-        assert fetch.is_allowed(address, private=False)
+        assert url_guard.is_allowed(address, private=False)
 
     @given(st.ip_addresses(v=4))
     def test_ipv4_inside_ipv6_is_judged_as_itself(self, address: Any) -> None:
         for private in (False, True):
-            may = fetch.is_allowed(str(address), private=private)
-            assert fetch.is_allowed(f"::ffff:{address}", private=private) is may
-            assert fetch.is_allowed(f"64:ff9b::{address}", private=private) is may
-            assert not fetch.is_allowed(f"2002:{int(address) >> 16:x}:{int(address) & 0xFFFF:x}::1", private=private)
+            may = url_guard.is_allowed(str(address), private=private)
+            assert url_guard.is_allowed(f"::ffff:{address}", private=private) is may
+            assert url_guard.is_allowed(f"64:ff9b::{address}", private=private) is may
+            assert not url_guard.is_allowed(
+                f"2002:{int(address) >> 16:x}:{int(address) & 0xFFFF:x}::1", private=private
+            )
 
     @given(st.ip_addresses())
     def test_what_python_calls_private_is_never_public(self, address: Any) -> None:
-        if fetch.is_allowed(str(address), private=False) and int(address) >> 32 != 0x64FF9B << 64:
+        if url_guard.is_allowed(str(address), private=False) and int(address) >> 32 != 0x64FF9B << 64:
             address = getattr(address, "ipv4_mapped", None) or address
             kinds = ("private", "loopback", "link_local", "multicast", "reserved", "unspecified")
             assert [kind for kind in kinds if getattr(address, f"is_{kind}")] == []
@@ -375,11 +378,11 @@ class TestPolicy:
 
 
 def sync_download(url: str, policy: ImagePolicy) -> bytes:
-    return downloads.download(url, policy)
+    return download.download(url, policy)
 
 
 def async_download(url: str, policy: ImagePolicy) -> bytes:
-    return asyncio.run(downloads.async_download(url, policy))
+    return asyncio.run(download.async_download(url, policy))
 
 
 COLOURS = pytest.mark.parametrize("download", [sync_download, async_download])
@@ -518,7 +521,7 @@ class TestDownload:
         ids=["silence", "silence in the body", "dripping body", "dripping headers"],
     )
     def test_a_slow_host_is_given_up(self, download: Any, steps: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(fetch, "TOTAL_TIMEOUT", 0.4)
+        monkeypatch.setattr(url_guard, "TOTAL_TIMEOUT", 0.4)
         delivered = threading.Event()
         with FaultServer([*steps, delivered.set]) as server:
             with pytest.raises(ImageFetchError, match=r"0\.4 s"):
@@ -543,18 +546,18 @@ def test_a_picture_takes_no_longer_than_the_timeout_of_the_call(colour: str) -> 
 
 @pytest.mark.parametrize("address", ["169.254.169.254", "224.0.0.1", "[fe80::1]"])
 def test_what_is_refused_even_then_is_not_told_to_be_allowed(address: str) -> None:
-    (error,) = downloads.fetch_all([f"http://{address}/"], OPEN)
+    (error,) = download.fetch_all([f"http://{address}/"], OPEN)
     assert isinstance(error, ImageBlockedError)
     assert "never dialled" in str(error)
     assert "allow_private_hosts" not in str(error)
 
 
 def many(urls: list[str]) -> list[Any]:
-    return downloads.fetch_all(urls, OPEN)
+    return download.fetch_all(urls, OPEN)
 
 
 def async_many(urls: list[str]) -> list[Any]:
-    return asyncio.run(downloads.async_fetch_all(urls, OPEN))
+    return asyncio.run(download.async_fetch_all(urls, OPEN))
 
 
 @pytest.mark.parametrize("fetch_all", [many, async_many])

@@ -14,7 +14,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from predictionguard_core import files, images
 from predictionguard_core.errors import (
     ImageBlockedError,
     ImageError,
@@ -22,7 +21,8 @@ from predictionguard_core.errors import (
     ImageTooLargeError,
     PredictionGuardError,
 )
-from predictionguard_core.policy import ImagePolicy
+from predictionguard_core.images import files, sources
+from predictionguard_core.images.policy import ImagePolicy
 from tests.core.pictures import b64, png
 
 PNG = png(4, 4)
@@ -174,12 +174,12 @@ class TestStrings:
         monkeypatch.setattr(files, "read", never)
         for text in (str(root / "in.png"), "in.png", "./in.png", "~/in.png", "/dev/zero", "/etc/passwd", "/9j/x.jpg"):
             with pytest.raises(ImageError):
-                images.load(text, policy)
+                sources.load(text, policy)
 
     def test_is_one_below_a_root(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        assert images.load(str(root / "in.png"), below(root)).data == PNG
+        assert sources.load(str(root / "in.png"), below(root)).data == PNG
         monkeypatch.chdir(root)
-        assert images.load("in.png", below(root)).data == PNG
+        assert sources.load("in.png", below(root)).data == PNG
 
     @pytest.mark.parametrize(
         "text",
@@ -192,23 +192,23 @@ class TestStrings:
     def test_and_otherwise_refused(self, root: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(root)
         with pytest.raises(ImageError):
-            images.load(text, below(root))
+            sources.load(text, below(root))
 
     @given(text=st.text(max_size=60))
     def test_any_text_is_refused_in_our_own_words(self, text: str) -> None:
         with pytest.raises(PredictionGuardError):
-            images.load(text, ImagePolicy(local_roots=["/nonexistent"]))
+            sources.load(text, ImagePolicy(local_roots=["/nonexistent"]))
 
     def test_a_file_below_a_root_must_be_a_picture(self, root: Path) -> None:
         (root / "secret.png").write_bytes(b"root:x:0:0:s3cr3t")
         with pytest.raises(ImageFormatError) as caught:
-            images.load(str(root / "secret.png"), below(root))
+            sources.load(str(root / "secret.png"), below(root))
         assert "s3cr3t" not in str(caught.value)
 
     def test_damaged_base64_that_is_tried_as_a_path_is_not_quoted(self, root: Path) -> None:
         text = b64(b"no picture, but bytes of somebody's " * 50)
         with pytest.raises(ImageError) as caught:
-            images.load(text, below(root))
+            sources.load(text, below(root))
         assert text[:200] not in str(caught.value)
         assert text[-200:] not in str(caught.value)
 

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from predictionguard_core import headers, metadata
 from predictionguard_core.errors import ImageFormatError
+from predictionguard_core.images import detect, metadata
 
 Image = pytest.importorskip("PIL.Image")
 Image.init()
@@ -42,8 +42,8 @@ def exif(orientation: int | None = None) -> bytes:
     return bytes(block.tobytes())
 
 
-def read(data: bytes) -> headers.Header:
-    return headers.read(lambda offset, count: data[offset : offset + count], len(data))
+def read(data: bytes) -> detect.Header:
+    return detect.read(lambda offset, count: data[offset : offset + count], len(data))
 
 
 def pixels_of(data: bytes) -> tuple[str, bytes]:
@@ -111,7 +111,7 @@ def test_a_gif_of_a_million_blocks_costs_no_more_than_thousands(end: bytes) -> N
         asked.append(count)
         return data[offset : offset + count]
 
-    headers.read(at, len(data))
+    detect.read(at, len(data))
     assert sum(asked) < 1 << 18
 
 
@@ -133,13 +133,13 @@ def test_an_end_far_from_the_end_is_found_in_few_reads() -> None:
         asked += 1
         return data[offset : offset + count]
 
-    assert headers.read(at, len(data)).is_whole
+    assert detect.read(at, len(data)).is_whole
     assert asked < 40
 
 
 @pytest.mark.parametrize("media_type", OTHERS)
 def test_types_that_must_be_converted(media_type: str) -> None:
-    assert read(OTHERS[media_type]) == headers.Header(media_type, 37, 23)
+    assert read(OTHERS[media_type]) == detect.Header(media_type, 37, 23)
 
 
 @pytest.mark.parametrize(
@@ -161,12 +161,12 @@ def test_types_that_must_be_converted(media_type: str) -> None:
     ],
 )
 def test_sniff(head: bytes, media_type: str | None) -> None:
-    assert headers.sniff(head) == media_type
+    assert detect.sniff(head) == media_type
 
 
 def test_an_svg_behind_a_long_prolog_is_known() -> None:
     data = b"<?xml version='1.0'?><!--" + b"licence " * 100 + b"--><svg/>"
-    assert read(data) == headers.Header("image/svg+xml", 0, 0)
+    assert read(data) == detect.Header("image/svg+xml", 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ def test_a_jpeg_is_walked_by_its_segments() -> None:
         asked.append(count)
         return data[offset : offset + count]
 
-    header = headers.read(at, len(data))
+    header = detect.read(at, len(data))
     assert (header.width, header.height, header.orientation) == (37, 23, 1)
     assert len(asked) < 80
     assert sum(asked) < 4000
@@ -274,10 +274,10 @@ def test_mutated_pictures_are_read_or_refused(whole: bytes, chance: random.Rando
         return bytes(mutated[offset : offset + count])
 
     try:
-        header = headers.read(at, len(mutated))
-        assert header.media_type not in headers.SENDABLE or header.pixels > 0
+        header = detect.read(at, len(mutated))
+        assert header.media_type not in detect.SENDABLE or header.pixels > 0
         assert 1 <= header.orientation <= 8
-        headers.strip(bytes(mutated), header)
+        detect.strip(bytes(mutated), header)
     except ImageFormatError:
         pass
     assert calls <= 4096
@@ -315,7 +315,7 @@ def test_endless_headers_are_refused_in_bounded_work(data: bytes) -> None:
         return data[offset : offset + count]
 
     with pytest.raises(ImageFormatError):
-        headers.read(at, len(data))
+        detect.read(at, len(data))
     assert calls <= 4096
 
 
@@ -330,7 +330,7 @@ def test_strip_drops_the_place_and_keeps_the_pixels(kind: str, orientation: int)
     assert GPS in data
     header = read(data)
     assert header.orientation == orientation
-    clean = headers.strip(data + (b"" if kind == "WEBP" else saved("JPEG", exif=exif())), header)
+    clean = detect.strip(data + (b"" if kind == "WEBP" else saved("JPEG", exif=exif())), header)
     assert GPS not in clean
     assert b"hello" not in clean
     assert b"description" not in clean
@@ -339,13 +339,13 @@ def test_strip_drops_the_place_and_keeps_the_pixels(kind: str, orientation: int)
     with Image.open(io.BytesIO(clean)) as image:
         assert image.info["icc_profile"] == bytes(200)
         assert dict(image.getexif()) == ({0x0112: 6} if orientation == 6 else {})
-    assert headers.strip(clean, read(clean)) == clean
+    assert detect.strip(clean, read(clean)) == clean
 
 
 @pytest.mark.parametrize("name", SENDABLE)
 def test_strip_keeps_all_that_is_seen(name: str) -> None:
     data = SENDABLE[name]
-    clean = headers.strip(data, read(data))
+    clean = detect.strip(data, read(data))
     assert pixels_of(clean) == pixels_of(data)
     assert read(clean).animated == read(data).animated
     if not read(data).has_metadata:
@@ -358,10 +358,10 @@ def test_strip_keeps_all_that_is_seen(name: str) -> None:
 
 def test_strip_refuses_what_it_can_not_take_apart() -> None:
     with pytest.raises(ImageFormatError, match="image/bmp"):
-        headers.strip(OTHERS["image/bmp"], read(OTHERS["image/bmp"]))
+        detect.strip(OTHERS["image/bmp"], read(OTHERS["image/bmp"]))
     many = SENDABLE["png"][:-12] + b"\0\0\0\0teXt\0\0\0\0" * 100_000 + SENDABLE["png"][-12:]
     with pytest.raises(ImageFormatError):
-        headers.strip(many, read(many))
+        detect.strip(many, read(many))
     for kind in ("png", "webp", "gif"):
         with pytest.raises(ImageFormatError):
-            headers.strip(SENDABLE[kind][:-30], read(SENDABLE[kind]))
+            detect.strip(SENDABLE[kind][:-30], read(SENDABLE[kind]))

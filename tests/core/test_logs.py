@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from predictionguard_core import ChatRequest, Client, InvalidRequestError
+from predictionguard_core.api import EmbeddingInput, EmbeddingRequest
 from predictionguard_core.sandbox import Sandbox
-from predictionguard_core.wire import EmbeddingInput, EmbeddingRequest
 
 
 def lines(caplog: pytest.LogCaptureFixture) -> list[str]:

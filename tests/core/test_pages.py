@@ -19,10 +19,10 @@ from predictionguard_core import (
     ImagePolicy,
     ImageTooLargeError,
     UnsupportedContentError,
-    pages,
 )
+from predictionguard_core.api import EmbeddingInput, EmbeddingRequest
+from predictionguard_core.images import pdf as pdf_pages
 from predictionguard_core.sandbox import Sandbox
-from predictionguard_core.wire import EmbeddingInput, EmbeddingRequest
 from tests.stand_ins import pdf
 
 VISION = "Qwen2.5-VL-7B-Instruct"
@@ -42,14 +42,14 @@ def sizes(drawn: list[bytes]) -> list[tuple[int, int]]:
 
 
 def test_each_page_in_its_order_at_the_resolution_that_is_asked_for() -> None:
-    drawn = pages.render(DOCUMENT, ImagePolicy(pdf_dpi=100))
+    drawn = pdf_pages.render(DOCUMENT, ImagePolicy(pdf_dpi=100))
     assert sizes(drawn) == [(200, 300), (400, 100)]
     colours = [Image.open(BytesIO(each)).getpixel((50, 50)) for each in drawn]
     assert [max(range(3), key=lambda band: colour[band]) for colour in colours] == [0, 2]  # type: ignore[index]
 
 
 def test_no_edge_is_longer_than_the_policy_allows() -> None:
-    assert sizes(pages.render(DOCUMENT, ImagePolicy(max_edge=120))) == [(80, 120), (120, 30)]
+    assert sizes(pdf_pages.render(DOCUMENT, ImagePolicy(max_edge=120))) == [(80, 120), (120, 30)]
 
 
 @pytest.mark.parametrize(
@@ -58,18 +58,18 @@ def test_no_edge_is_longer_than_the_policy_allows() -> None:
 )
 def test_limits_say_both_numbers(policy: ImagePolicy, numbers: tuple[str, str]) -> None:
     with pytest.raises(ImageTooLargeError) as caught:
-        pages.render(DOCUMENT, policy)
+        pdf_pages.render(DOCUMENT, policy)
     assert all(number in str(caught.value) for number in numbers)
 
 
 @pytest.mark.parametrize("damaged", [b"%PDF-1.7", b"%PDF-1.7\n" + b"x" * 1000, DOCUMENT[: len(DOCUMENT) // 4]])
 def test_a_damaged_document(damaged: bytes) -> None:
     with pytest.raises(ImageFormatError):
-        pages.render(damaged, ImagePolicy())
+        pdf_pages.render(damaged, ImagePolicy())
 
 
 def test_without_the_extra_the_error_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pages, "available", lambda: False)
+    monkeypatch.setattr(pdf_pages, "available", lambda: False)
     with pytest.raises(UnsupportedContentError, match=r"predictionguard-integrations\[pdf\]"):
         Client("key", "http://127.0.0.1:9").chat(asked(DOCUMENT))
 
@@ -86,13 +86,13 @@ def test_pages_stand_where_the_document_stood(sandbox: Sandbox, photos: Path) ->
 
 def test_asynchronously_and_off_the_loop(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     threads = []
-    render = pages.render
+    render = pdf_pages.render
 
     def watched(*arguments: Any) -> list[bytes]:
         threads.append(threading.current_thread())
         return render(*arguments)
 
-    monkeypatch.setattr(pages, "render", watched)
+    monkeypatch.setattr(pdf_pages, "render", watched)
     answer = asyncio.run(AsyncClient("key", sandbox.url).chat(asked(DOCUMENT)))
     assert "2 images" in str(answer.message.content)
     assert [thread is threading.main_thread() for thread in threads] == [False]
@@ -107,7 +107,7 @@ def test_pages_count_as_pictures(sandbox: Sandbox) -> None:
 def test_many_threads_at_once() -> None:
     drawn: list[list[tuple[int, int]]] = []
     threads = [
-        threading.Thread(target=lambda: drawn.append(sizes(pages.render(DOCUMENT, ImagePolicy(pdf_dpi=INCH)))))
+        threading.Thread(target=lambda: drawn.append(sizes(pdf_pages.render(DOCUMENT, ImagePolicy(pdf_dpi=INCH)))))
         for _ in range(8)
     ]
     for thread in threads:

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from predictionguard_core import headers, pixels
 from predictionguard_core.errors import ImageError, ImageFormatError, ImageTooLargeError
+from predictionguard_core.images import convert, detect
 
 Image = pytest.importorskip("PIL.Image")
 Image.init()
@@ -63,12 +63,12 @@ def exif(orientation: int) -> bytes:
     return bytes(block.tobytes())
 
 
-def read(data: bytes) -> headers.Header:
-    return headers.read(lambda offset, count: data[offset : offset + count], len(data))
+def read(data: bytes) -> detect.Header:
+    return detect.read(lambda offset, count: data[offset : offset + count], len(data))
 
 
 def rework(data: bytes, *, upright: bool = True, max_edge: int | None = None, max_pixels: int = MILLIONS) -> bytes:
-    return pixels.rework(data, read(data), upright=upright, max_edge=max_edge, max_pixels=max_pixels)
+    return convert.rework(data, read(data), upright=upright, max_edge=max_edge, max_pixels=max_pixels)
 
 
 def opened(data: bytes) -> Any:
@@ -153,7 +153,7 @@ def test_every_mode_shrinks(kind: str, mode: str) -> None:
         pytest.skip("this Pillow can't read what it wrote")
     result = rework(data, max_edge=50)
     header = read(result)
-    assert header.media_type in headers.SENDABLE
+    assert header.media_type in detect.SENDABLE
     assert (header.width, header.height) == (50, 33)
     shrunk = opened(result).convert("RGB")
     gray = mode in ("1", "L", "LA", "I;16", "I", "F")
@@ -281,16 +281,16 @@ BOMBS = {
 
 @pytest.mark.parametrize("media_type", BOMBS)
 def test_bombs_are_refused_by_their_header(media_type: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pixels, "_opened", None)
+    monkeypatch.setattr(convert, "_opened", None)
     with pytest.raises(ImageTooLargeError, match=r"4,294,836,225 pixels, over the limit of 50,000,000"):
         rework(BOMBS[media_type], max_edge=10)
 
 
 def test_a_size_that_the_header_hides_is_seen_before_decoding() -> None:
     data = saved("TIFF", noise(size=(300, 300)))
-    header = headers.Header("image/tiff", 0, 0)
+    header = detect.Header("image/tiff", 0, 0)
     with pytest.raises(ImageTooLargeError, match="90,000 pixels, over the limit of 80,000"):
-        pixels.rework(data, header, upright=True, max_edge=None, max_pixels=80_000)
+        convert.rework(data, header, upright=True, max_edge=None, max_pixels=80_000)
 
 
 def test_pillows_own_limit_neither_warns_nor_changes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -306,7 +306,7 @@ def test_pillows_own_refusal_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> No
     def refuse(*_: object) -> None:
         raise Image.DecompressionBombError("a text that quotes the file")
 
-    monkeypatch.setattr(pixels, "_opened", refuse)
+    monkeypatch.setattr(convert, "_opened", refuse)
     with pytest.raises(ImageTooLargeError, match=r"6,144 pixels.*MAX_IMAGE_PIXELS is") as caught:
         rework(saved("TIFF", noise()))
     assert "quotes" not in str(caught.value)
@@ -346,7 +346,7 @@ def test_mutated_pictures_come_out_whole_or_are_refused(
             return
         opened(result)  # warns of an EXIF that was broken before
     header = read(result)
-    assert header.media_type in headers.SENDABLE
+    assert header.media_type in detect.SENDABLE
     assert max(header.width, header.height) <= 40
     assert header.orientation == 1
 
@@ -354,11 +354,11 @@ def test_mutated_pictures_come_out_whole_or_are_refused(
 @pytest.mark.parametrize("media_type", ["image/svg+xml", "application/pdf", "image/vnd.microsoft.icon"])
 def test_what_can_not_be_converted_is_refused(media_type: str) -> None:
     with pytest.raises(ImageFormatError, match="save it as PNG or JPEG"):
-        pixels.rework(b"", headers.Header(media_type, 0, 0), upright=True, max_edge=None, max_pixels=MILLIONS)
+        convert.rework(b"", detect.Header(media_type, 0, 0), upright=True, max_edge=None, max_pixels=MILLIONS)
 
 
 def test_without_pillow_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pixels, "available", lambda: False)
+    monkeypatch.setattr(convert, "available", lambda: False)
     for data, edge in ((WHOLE["JPEG"], None), (WHOLE["GIF"], 50), (WHOLE["BMP"], None)):
         with pytest.raises(ImageFormatError, match=r'pip install "predictionguard-integrations\[images\]"'):
             rework(data, max_edge=edge)

@@ -13,16 +13,8 @@ from typing import Any
 import httpx
 import pytest
 
-from predictionguard_core import (
-    APIStatusError,
-    APITimeoutError,
-    AsyncClient,
-    AuthenticationError,
-    ChatRequest,
-    Client,
-    pools,
-    transports,
-)
+from predictionguard_core import APIStatusError, APITimeoutError, AsyncClient, AuthenticationError, ChatRequest, Client
+from predictionguard_core.http import shared_clients, transport
 from tests.faults.server import RESET, STALL, Drip, FaultServer, answer, event_stream, unused_port
 
 HELLO = ChatRequest(model="m", messages="Hello")
@@ -34,7 +26,7 @@ FINISHED = HEAD + b"%x\r\n%s\r\n" % (len(WHOLE), WHOLE)
 @pytest.fixture
 def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     """No shared client yet: it heeds the environment when it is made."""
-    monkeypatch.setattr(pools, "_registry", pools._Registry())
+    monkeypatch.setattr(shared_clients, "_registry", shared_clients._Registry())
 
 
 def streamed(colour: str, url: str, key: str = "key", **options: Any) -> str:
@@ -65,9 +57,9 @@ def test_a_proxy_is_left_to_httpx(variable: str | None, own: bool, monkeypatch: 
     if variable:
         monkeypatch.setenv(variable, "http://127.0.0.1:9")
     tls = ssl.create_default_context()
-    made = transports.transport(tls, httpx.Limits())
+    made = transport.transport(tls, httpx.Limits())
     assert (made is not None) == own
-    assert transports.transport(tls, httpx.Limits(), trust_env=False) is not None
+    assert transport.transport(tls, httpx.Limits(), trust_env=False) is not None
 
 
 BEHIND_PROXY = """

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from predictionguard_core import answers, calls, client, downloads, transports
+from predictionguard_core import client
+from predictionguard_core.http import calls, size_limits, transport
+from predictionguard_core.images import download
 
 # What one colour calls otherwise than the other. Everything else must have the same name.
 NAMES = {
@@ -117,12 +119,12 @@ def uncoloured(source: str) -> str:
 
 TWINS = [
     (client.Client, client.AsyncClient),
-    (answers.pieces, answers.async_pieces),
-    (answers.whole, answers.async_whole),
-    (downloads.download, downloads.async_download),
-    (downloads._get, downloads._async_get),
-    (transports.Transport, transports.AsyncTransport),
-    (transports._Stream, transports._AsyncStream),
+    (size_limits.pieces, size_limits.async_pieces),
+    (size_limits.whole, size_limits.async_whole),
+    (download.download, download.async_download),
+    (download._get, download._async_get),
+    (transport.Transport, transport.AsyncTransport),
+    (transport._Stream, transport._AsyncStream),
     (calls.Reply, calls.AsyncReply),
 ]
 PAIRS = pytest.mark.parametrize(("plain", "coloured"), TWINS, ids=lambda each: each.__name__)

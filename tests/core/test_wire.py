@@ -10,17 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from predictionguard_core import images
-from predictionguard_core.errors import (
-    APIStatusError,
-    ConfigurationError,
-    ContentError,
-    InvalidResponseError,
-    PIIDetectedError,
-    UnsupportedContentError,
-)
-from predictionguard_core.policy import ImagePolicy
-from predictionguard_core.wire import (
+from predictionguard_core.api import (
     Body,
     ChatCompletion,
     ChatRequest,
@@ -34,6 +24,16 @@ from predictionguard_core.wire import (
     chat_body,
     check_status,
 )
+from predictionguard_core.errors import (
+    APIStatusError,
+    ConfigurationError,
+    ContentError,
+    InvalidResponseError,
+    PIIDetectedError,
+    UnsupportedContentError,
+)
+from predictionguard_core.images import sources
+from predictionguard_core.images.policy import ImagePolicy
 from tests.core.pictures import GIF, data_uri, image_part, png, question
 
 CALL = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"x":1}'}}
@@ -60,7 +60,7 @@ def sent(request: ChatRequest, *, stream: bool = False) -> Any:
 def ready(request: ChatRequest) -> ChatRequest:
     """With every picture loaded, as the exchange hands it over."""
     for part in request.image_parts():
-        part.image_url.url = images.load(part.image_url.url, ImagePolicy())
+        part.image_url.url = sources.load(part.image_url.url, ImagePolicy())
     return request
 
 
@@ -301,7 +301,7 @@ class TestBody:
 
     @pytest.mark.parametrize("detail", ["auto", "low", "high"])
     def test_detail_goes_out_and_place_does_not(self, detail: str) -> None:
-        part = image_part(images.load(GIF), detail=detail).model_copy(update={"place": (4, 2)})
+        part = image_part(sources.load(GIF), detail=detail).model_copy(update={"place": (4, 2)})
         body = sent(request(messages=[Message(role="user", content=[part])]))
         assert body["messages"][0]["content"] == [
             {"type": "image_url", "image_url": {"url": data_uri(GIF, "image/gif"), "detail": detail}}
@@ -318,7 +318,7 @@ class TestBody:
         call = ToolCall(id="c1", function=FunctionCall(name="f", arguments='{"x": 1}'))
         messages = [
             Message(role="system", content="be kind"),
-            Message(role="user", content=[image_part(images.load(GIF))], name="ann"),
+            Message(role="user", content=[image_part(sources.load(GIF))], name="ann"),
             Message(role="assistant", content=None, tool_calls=[call]),
             Message(role="tool", content="42", tool_call_id="c1"),
         ]
@@ -340,7 +340,7 @@ class TestBody:
     @pytest.mark.parametrize(
         "written", [repr, str, lambda each: each.model_dump_json(), lambda each: each.model_dump()]
     )
-    @pytest.mark.parametrize("source", [data_uri(png()), png(), images.load(png())], ids=["URI", "bytes", "Image"])
+    @pytest.mark.parametrize("source", [data_uri(png()), png(), sources.load(png())], ids=["URI", "bytes", "Image"])
     def test_no_dump_and_no_repr_holds_a_picture(self, written: Any, source: Any) -> None:
         text = str(written(question(source)))
         assert data_uri(png())[30:60] not in text

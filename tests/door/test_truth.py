@@ -15,8 +15,9 @@ import pytest
 from PIL import Image as Pillow
 from PIL import features
 
-from predictionguard_core import ImageFormatError, ImagePolicy, ImageTooLargeError, PredictionGuardError, pixels
-from predictionguard_core.images import Image
+from predictionguard_core import ImageFormatError, ImagePolicy, ImageTooLargeError, PredictionGuardError
+from predictionguard_core.images import convert
+from predictionguard_core.images.sources import Image
 from predictionguard_core.sandbox import Sandbox
 from tests.door.doors import DOORS, PNG, Data, Text, ask, decoded, encoded, sent, told, uri
 
@@ -114,7 +115,7 @@ def test_what_can_not_be_sent_is_converted(door: str, name: str, box: Sandbox) -
 
 @through_each_door
 def test_without_the_extra_the_error_names_it(door: str, box: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pixels, "available", lambda: False)
+    monkeypatch.setattr(convert, "available", lambda: False)
     refused(door, box, encoded(photo(), "BMP"), ImageFormatError, "predictionguard-integrations[images]")
 
 
@@ -351,7 +352,7 @@ def test_bombs_are_refused_by_their_header(
         raise AssertionError("it was about to be decoded")
 
     bomb = BOMBS[kind](60_000, 60_000)
-    monkeypatch.setattr(pixels, "rework", decode)
+    monkeypatch.setattr(convert, "rework", decode)
     refused(door, box, bomb, ImageTooLargeError, "60000", "3,600,000,000", "50,000,000", **policy)
 
 

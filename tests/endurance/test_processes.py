@@ -18,7 +18,8 @@ from typing import Any
 
 import pytest
 
-from predictionguard_core import ChatRequest, Client, pools
+from predictionguard_core import ChatRequest, Client
+from predictionguard_core.http import shared_clients
 from tests.endurance.conftest import Echo, eventually
 from tests.endurance.kinds import ASYNC_STREAMS, KEY, KINDS, STREAMS, SYNC, Kind
 
@@ -213,7 +214,7 @@ def _held_elsewhere(lock: Any) -> Iterator[None]:
 
 @pytest.mark.parametrize("lock", ["lock", "tls_lock"])
 def test_fork_while_a_lock_is_held(lock: str, echo: Echo) -> None:
-    with _held_elsewhere(getattr(pools._registry, lock)):
+    with _held_elsewhere(getattr(shared_clients._registry, lock)):
         child = Child(lambda: Client(KEY, echo.url).chat(HELLO).message.content)
         assert child.told() == "7"
 

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from predictionguard_core.answers import LONGEST_ANSWER
 from predictionguard_core.errors import InvalidResponseError
+from predictionguard_core.http.size_limits import LONGEST_ANSWER
 from tests.faults.meeting import meet
 from tests.faults.server import FaultServer, Flood, answer, chunked
 from tests.faults.ways import CHAT, Way, chunk

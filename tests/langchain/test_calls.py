@@ -12,10 +12,10 @@ import pytest
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, FunctionMessage, HumanMessage, ToolMessage
 from langchain_core.messages.tool import tool_call_chunk
 
-from langchain_predictionguard import ChatPredictionGuard, ContentError, calls
+from langchain_predictionguard import ChatPredictionGuard, ContentError, tool_calls
 from langchain_predictionguard.messages import to_result, to_wire
+from predictionguard_core.api import ChatCompletion, ToolCall
 from predictionguard_core.sandbox import Sandbox
-from predictionguard_core.wire import ChatCompletion, ToolCall
 from tests.langchain.scripted import Scripted, calling, calling_in_pieces, saying
 
 
@@ -112,11 +112,11 @@ class TestArgumentsThatDoNotParse:
     def test_nothing_mends_what_is_spoiled_and_all_of_it_comes_back(self, text: str) -> None:
         (plain,) = to_result(ChatCompletion.model_validate(calling("1", text))).generations
         assert isinstance(plain.message, AIMessage)
-        chunk = tool_call_chunk(name="look", args=text + calls.spoiler(text), id="1", index=0)
+        chunk = tool_call_chunk(name="look", args=text + tool_calls.spoiler(text), id="1", index=0)
         streamed = AIMessageChunk("", tool_call_chunks=[chunk])
         assert streamed.tool_calls == plain.message.tool_calls
         for call in streamed.invalid_tool_calls:
-            assert calls.without_spoiler(call["args"] or "") == text
+            assert tool_calls.without_spoiler(call["args"] or "") == text
 
     def test_a_model_that_streams_behind_the_scenes(self) -> None:
         with Scripted(calling_in_pieces("1", '{"place": "Li'), saying("Sorry.")) as box:

@@ -15,8 +15,8 @@ from typing_extensions import TypedDict
 
 from langchain_predictionguard import ChatPredictionGuard, ConfigurationError
 from langchain_predictionguard.messages import to_result
+from predictionguard_core.api import ChatCompletion
 from predictionguard_core.sandbox import Sandbox
-from predictionguard_core.wire import ChatCompletion
 from tests.langchain.scripted import Scripted, calling, calling_in_pieces
 
 CAT = base64.b64encode((Path(__file__).parents[2] / "notebooks" / "photos" / "cat.jpg").read_bytes()).decode()

@@ -16,8 +16,8 @@ import httpx
 import pytest
 
 from predictionguard_core import Client
+from predictionguard_core.api import Capability, Model
 from predictionguard_core.sandbox import Sandbox
-from predictionguard_core.wire import Capability, Model
 
 # Read while tests are collected: the fixtures of the other tests take all of it out of the environment.
 KEY = os.environ.get("PREDICTIONGUARD_API_KEY", "")

@@ -32,8 +32,8 @@ from predictionguard_core import (
     InputChecks,
     OutputChecks,
 )
+from predictionguard_core.api import EmbeddingInput, EmbeddingRequest, Model, Ranked, RerankRequest
 from predictionguard_core.sandbox import Fault, Sandbox
-from predictionguard_core.wire import EmbeddingInput, EmbeddingRequest, Model, Ranked, RerankRequest
 
 VISION = "Qwen2.5-VL-7B-Instruct"
 PHOTO = Path("photo.jpg")

@@ -1,0 +1,143 @@
+"""The bytes of a request body: JSON around pictures that are spliced in, so that a picture exists once in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Protocol
+
+from pydantic import TypeAdapter
+from pydantic_core import PydanticSerializationError, to_json
+
+from predictionguard_core.api.chat import SPLICE, ChatRequest, Message, StreamOptions
+from predictionguard_core.api.completions import CompletionRequest
+from predictionguard_core.api.embeddings import EmbeddingInput, EmbeddingRequest, has_image
+from predictionguard_core.api.rerank import RerankRequest
+from predictionguard_core.errors import ConfigurationError, ContentError
+
+_MESSAGES = TypeAdapter(list[Message])
+_INPUTS = TypeAdapter(list[str] | list[EmbeddingInput])
+
+# Where a picture goes, the JSON says `"url":false` or `"image":false`. No text can forge that: inside a JSON string a
+# quote is escaped, and beside the fields that hold pictures nothing in a message or an input has these names.
+_URL, _IMAGE = b'"url":', b'"image":'
+
+
+class Spliced(Protocol):
+    """A part of a ready picture. `pieces` gives its bytes, in order, so many at once; `length` is their sum."""
+
+    @property
+    def length(self) -> int: ...
+
+    def pieces(self, size: int | None = None) -> Iterator[bytes]: ...
+
+
+class Body:
+    """A request body that can be sent, and sent again: iterate over it for its bytes; `length` is their sum."""
+
+    __slots__ = ("_parts", "length")
+
+    def __init__(self, parts: list[bytes | Spliced]) -> None:
+        self._parts = parts
+        self.length = sum(len(part) if isinstance(part, bytes) else part.length for part in parts)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self.pieces()
+
+    def pieces(self, size: int | None = None) -> Iterator[bytes]:
+        """Its bytes, a picture's in pieces of `size`; by default, of what suits a processor's cache."""
+        for part in self._parts:
+            if isinstance(part, bytes):
+                yield part
+            else:
+                yield from part.pieces(size)
+
+    @property
+    def pictures(self) -> list[str]:
+        """What pictures there are, in a few words each."""
+        return [repr(part) for part in self._parts if not isinstance(part, bytes)]
+
+    def __repr__(self) -> str:
+        return f"Body({self.length} bytes)"
+
+
+def chat_body(request: ChatRequest, *, stream: bool) -> Body:
+    """The body of a request whose pictures are all ready. Raises `ContentError` for text that is none."""
+    head = _options(request, {"messages"}, request.extra_body, request.stream_options if stream else None, stream)
+    head += b',"messages":'
+    if isinstance(request.messages, str):
+        return Body([head + _text(request.messages, None) + b"}"])
+    try:
+        messages = _MESSAGES.dump_json(request.messages, exclude_none=True, context=SPLICE)
+    except PydanticSerializationError:
+        for index, message in enumerate(request.messages):
+            if not isinstance(message.content, str):
+                for block_index, part in enumerate(message.content):
+                    _text(part, index, block_index)
+            _text(message, index)
+        raise
+    return _spliced(head, messages, _URL, (part.image_url.url for part in request.image_parts()))
+
+
+def completion_body(request: CompletionRequest, *, stream: bool) -> Body:
+    """The body of a request for a text completion."""
+    head = _options(request, {"prompt"}, request.extra_body, request.stream_options if stream else None, stream)
+    return Body([head + b',"prompt":' + _text(request.prompt, None) + b"}"])
+
+
+def embedding_body(request: EmbeddingRequest) -> Body:
+    """The body of a request whose pictures are all ready. They go out as bare base64."""
+    head = _options(request, {"input"}) + b',"input":'
+    try:
+        inputs = _INPUTS.dump_json(request.input, exclude_none=True, context=SPLICE)
+    except PydanticSerializationError:
+        for index, each in enumerate(request.input):
+            _text(each, None, index)
+        raise
+    images = (each.image.bare for each in request.input if has_image(each))
+    return _spliced(head, inputs, _IMAGE, images)
+
+
+def rerank_body(request: RerankRequest) -> Body:
+    """The body of a request for a ranking."""
+    return Body([_text(request, None)])
+
+
+def _spliced(head: bytes, json: bytes, field: bytes, images: Iterable[Spliced]) -> Body:
+    first, *rest = json.split(field + b"false")
+    parts: list[bytes | Spliced] = []
+    text = head + first
+    for image, after in zip(images, rest, strict=True):
+        parts += [text + field + b'"', image]
+        text = b'"' + after
+    return Body([*parts, text + b"}"])
+
+
+def _options(
+    request: ChatRequest | CompletionRequest | EmbeddingRequest,
+    content: set[str],
+    extra: dict[str, Any] | None = None,
+    stream_options: StreamOptions | None = None,
+    stream: bool = False,
+) -> bytes:
+    """The JSON of all but the content, without its last brace."""
+    try:
+        options = to_json(request, exclude=content | {"stream", "stream_options"}, exclude_none=True)[:-1]
+        if stream:
+            options += b"," + to_json({"stream": True, "stream_options": stream_options or StreamOptions()})[1:-1]
+        if extra:
+            options += b"," + to_json(extra)[1:-1]
+    except PydanticSerializationError as error:
+        raise ConfigurationError(f"an option can't be written as JSON: {error}") from None
+    return options
+
+
+def _text(value: Any, message_index: int | None, block_index: int | None = None) -> bytes:
+    try:
+        return to_json(value, exclude_none=True, context=SPLICE)
+    except PydanticSerializationError:
+        raise ContentError(
+            "the text holds half of a surrogate pair, which UTF-8 has no form for; clean it with "
+            'text.encode("utf-8", "replace").decode()',
+            message_index=message_index,
+            block_index=block_index,
+        ) from None

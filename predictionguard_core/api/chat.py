@@ -1,0 +1,175 @@
+"""What is sent to `POST /chat/completions`. Source: the API's OpenAPI specification, version 1.2."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+from pydantic import AliasChoices, BeforeValidator, ConfigDict, Field, FieldSerializationInfo, field_serializer
+
+from predictionguard_core.api.base import Request, Sent, as_list, check_extra, with_text_keys
+from predictionguard_core.api.checks import InputChecks, OutputChecks
+
+Place = tuple[int | None, int | None]
+
+SPLICE = object()
+"""The serialisation context in which an image part leaves a mark in place of its picture."""
+
+
+class TextPart(Sent):
+    type: Literal["text"] = "text"
+    text: str
+
+
+class ImageURL(Sent):
+    """The `image_url` of an image part.
+
+    `url` is any image source that `predictionguard_core.images` knows: a data URI, an http(s) URL or base64 as `str`,
+    raw `bytes`, a `pathlib.Path`, an open binary file, or a ready `Image`. It leaves as a data URI, whatever it was.
+    """
+
+    url: Any = Field(repr=False)
+    detail: Literal["auto", "low", "high"] | None = None
+
+    @field_serializer("url")
+    def _placeholder(self, url: Any, info: FieldSerializationInfo[Any]) -> Any:
+        return hidden(url, info.context is SPLICE)
+
+
+def hidden(source: Any, is_spliced: bool) -> Any:
+    """What a serialiser writes for a picture: the mark where `wire.body` splices it in, else a few words about it."""
+    if source is None:
+        return None
+    if is_spliced:
+        return False
+    return f"<{type(source).__name__}>" if isinstance(source, str | bytes | bytearray | memoryview) else repr(source)
+
+
+class ImagePart(Sent):
+    """An image content part. `place` is (message, block) in what the caller gave, for errors; it is not sent."""
+
+    type: Literal["image_url"] = "image_url"
+    image_url: ImageURL
+    place: Place = Field(default=(None, None), exclude=True, repr=False)
+
+
+Part = Annotated[TextPart | ImagePart, Field(discriminator="type")]
+
+
+class FunctionCall(Sent):
+    """`arguments` is JSON text, as the model wrote it."""
+
+    name: str
+    arguments: str
+
+
+class ToolCall(Sent):
+    id: str
+    type: Literal["function"] = "function"
+    function: FunctionCall
+
+
+class Message(Sent):
+    """`content` is text or parts. An assistant's message that only calls tools may have None: it goes out as ""."""
+
+    role: Literal["system", "user", "assistant", "tool"]
+    content: Annotated[str | list[Part], BeforeValidator(lambda content: "" if content is None else content)]
+    name: str | None = None
+    tool_calls: list[ToolCall] | None = None
+    tool_call_id: str | None = None
+
+
+class Function(Sent):
+    """`parameters` is a JSON Schema object."""
+
+    name: str
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class Tool(Sent):
+    type: Literal["function"] = "function"
+    function: Function
+
+
+class FunctionName(Sent):
+    name: str
+
+
+class NamedToolChoice(Sent):
+    type: Literal["function"] = "function"
+    function: FunctionName
+
+
+class StreamOptions(Sent):
+    include_usage: bool = True
+
+
+class ChatRequest(Request):
+    """One question to a chat model. Options that are None are not sent.
+
+    `messages` is a list of messages or plain text. `max_tokens` goes out as `max_completion_tokens` (the endpoint calls
+    the former deprecated). `extra_body` holds fields that are sent as they are beside the documented ones.
+    `vision_streaming` (not sent) says that this deployment streams answers to questions about images, which the
+    documented service does not.
+
+    Raises `ConfigurationError` for an option outside its documented range or an unknown one, and `ContentError`, with
+    its place, for a message that the endpoint has no form for.
+    """
+
+    model: str = Field(min_length=1)
+    messages: list[Message] | str
+    frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
+    input: InputChecks | None = None
+    logit_bias: Annotated[
+        dict[str, Annotated[float, Field(ge=-100, le=100)]] | None, BeforeValidator(with_text_keys)
+    ] = None
+    max_completion_tokens: int | None = Field(
+        default=None, ge=1, validation_alias=AliasChoices("max_completion_tokens", "max_tokens")
+    )
+    output: OutputChecks | None = None
+    parallel_tool_calls: bool | None = None
+    presence_penalty: float | None = Field(default=None, ge=-2, le=2)
+    reasoning_effort: Literal["low", "medium", "high"] | None = None
+    stop: str | list[str] | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    tool_choice: Literal["none", "auto", "required"] | NamedToolChoice | None = None
+    tools: Annotated[list[Tool] | None, BeforeValidator(as_list)] = None
+    top_k: int | None = Field(default=None, ge=-1)
+    top_p: float | None = Field(default=None, ge=0, le=1)
+    extra_body: dict[str, Any] | None = Field(default=None, exclude=True)
+    vision_streaming: bool = Field(default=False, exclude=True)
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    def model_post_init(self, context: Any, /) -> None:
+        if self.extra_body:
+            check_extra(self.extra_body, type(self).model_fields)
+
+    @property
+    def has_images(self) -> bool:
+        """Whether any message holds a picture."""
+        return next(self.image_parts(), None) is not None
+
+    @property
+    def can_stream(self) -> bool:
+        """Whether the endpoint streams the answer: not with output checks, nor (unless `vision_streaming`) images.
+
+        Source: the API's documentation, "Streaming is not currently supported when generating a vision text
+        completion", and the checks that the official clients refuse on a stream.
+        """
+        if self.output is not None and self.output.is_on:
+            return False
+        return self.vision_streaming or not self.has_images
+
+    def image_parts(self) -> Iterator[ImagePart]:
+        """Every image part, in order."""
+        if not isinstance(self.messages, str):
+            for message in self.messages:
+                if not isinstance(message.content, str):
+                    for part in message.content:
+                        if isinstance(part, ImagePart):
+                            yield part

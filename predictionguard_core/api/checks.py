@@ -1,0 +1,45 @@
+"""Prediction Guard's own checks, as options of a request: `input` and `output`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import ConfigDict
+
+from predictionguard_core.api.base import Request
+
+
+class InputChecks(Request):
+    """What the service does to the input before a model sees it.
+
+    `pii="block"` refuses input that holds personal data (`PIIDetectedError`); `pii="replace"` replaces it by
+    `pii_replace_method`. `entity_list` names the kinds of personal data that the check ignores.
+    `block_prompt_injection` refuses input that tries to take over the prompt (`PromptInjectionError`).
+
+    Source: the field `input` of the API's OpenAPI specification.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    pii: Literal["block", "replace"] | None = None
+    pii_replace_method: Literal["random", "fake", "category", "mask"] | None = None
+    block_prompt_injection: bool | None = None
+    entity_list: list[str] | None = None
+
+
+class OutputChecks(Request):
+    """What the service does to the answer before it is delivered: each check can withhold it
+    (`ToxicityError`, `FactualityError`). An answer under a check can't be streamed.
+
+    Source: the field `output` of the API's OpenAPI specification.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    toxicity: bool | None = None
+    factuality: bool | None = None
+
+    @property
+    def is_on(self) -> bool:
+        """Whether any check is asked for."""
+        return bool(self.toxicity or self.factuality)

@@ -1,0 +1,62 @@
+"""`POST /embeddings`. Source: the API's OpenAPI specification, version 1.2."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeGuard
+
+from pydantic import BeforeValidator, Field, FieldSerializationInfo, field_serializer
+
+from predictionguard_core.api.base import Received, Request
+from predictionguard_core.api.chat import SPLICE, hidden
+from predictionguard_core.api.responses import ReadableUsage
+from predictionguard_core.errors import ContentError
+
+MAX_INPUTS = 30
+"""Inputs in one request. The specification names no limit; this is what the service's official client kept to."""
+
+
+class EmbeddingInput(Request):
+    """A text, a picture, or both as one. `image` is any source that `predictionguard_core.images` knows."""
+
+    text: str | None = None
+    image: Any = Field(default=None, repr=False)
+
+    def model_post_init(self, context: Any, /) -> None:
+        if self.text is None and self.image is None:
+            raise ContentError("an input to embed needs a text, an image, or both")
+
+    @field_serializer("image")
+    def _placeholder(self, image: Any, info: FieldSerializationInfo[Any]) -> Any:
+        return hidden(image, info.context is SPLICE)
+
+
+def has_image(given: object) -> TypeGuard[EmbeddingInput]:
+    """Whether an input is, or has beside its text, a picture."""
+    return isinstance(given, EmbeddingInput) and given.image is not None
+
+
+def _several(given: Any) -> Any:
+    return [given] if isinstance(given, str | EmbeddingInput) else given
+
+
+class EmbeddingRequest(Request):
+    """Texts or pictures, or one of either, to turn into vectors. `truncate` and its direction are for texts only."""
+
+    model: str = Field(min_length=1)
+    input: Annotated[list[str] | list[EmbeddingInput], BeforeValidator(_several)]
+    truncate: bool | None = None
+    truncation_direction: Literal["Left", "Right"] | None = None
+
+
+class Embedding(Received):
+    """A vector, and which of the inputs it is of."""
+
+    index: int
+    embedding: list[float]
+
+
+class EmbeddingList(Received):
+    """What the service answers, in whatever order."""
+
+    data: list[Embedding]
+    usage: ReadableUsage = None

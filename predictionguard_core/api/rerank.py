@@ -1,0 +1,30 @@
+"""`POST /rerank`. Source: the API's OpenAPI specification, version 1.2."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from predictionguard_core.api.base import Received, Request
+
+
+class RerankRequest(Request):
+    """Documents to judge by how well they answer a query."""
+
+    model: str = Field(min_length=1)
+    query: str
+    documents: list[str]
+    return_documents: bool | None = None
+
+
+class Ranked(Received):
+    """One document's judgement: `index` is its place among those that were sent, `relevance_score` higher is better."""
+
+    index: int
+    relevance_score: float
+    text: str | None = None
+
+
+class Ranking(Received):
+    """What the service answers, in whatever order."""
+
+    results: list[Ranked]

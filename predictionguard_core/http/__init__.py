@@ -1,0 +1,1 @@
+"""Everything that touches httpx: transports, shared clients, timeouts, error mapping, size limits."""

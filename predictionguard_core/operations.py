@@ -1,0 +1,196 @@
+"""One call, thought through without I/O: what is sent, waited for and tried again, and what the answer says.
+
+Each function is a flow (see `steps`): whoever drives it performs its steps, in whichever colour.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from typing import TypeVar
+from urllib.parse import quote
+
+from predictionguard_core.api import (
+    CAPABILITIES,
+    MAX_INPUTS,
+    Body,
+    ChatCompletion,
+    ChatRequest,
+    CompletionRequest,
+    EmbeddingList,
+    EmbeddingRequest,
+    Model,
+    ModelList,
+    Ranked,
+    Ranking,
+    RerankRequest,
+    chat_body,
+    check_status,
+    completion_body,
+    embedding_body,
+    has_image,
+    rerank_body,
+)
+from predictionguard_core.api.base import Received
+from predictionguard_core.error_responses import error_within, from_reply, from_response
+from predictionguard_core.errors import (
+    APIConnectionError,
+    APIStatusError,
+    ConfigurationError,
+    InvalidResponseError,
+    PredictionGuardError,
+)
+from predictionguard_core.images.policy import ImagePolicy
+from predictionguard_core.images.prepare import inputs_ready, with_images_ready
+from predictionguard_core.steps import Answer, Flow, Send, Wait
+
+R = TypeVar("R", bound=Received)
+
+_log = logging.getLogger("predictionguard_core")
+
+LONGEST_WAIT = 60.0
+"""Seconds that a `Retry-After` is heeded for."""
+
+_FIRST_WAIT = 0.5
+_LONGEST_BACKOFF = 8.0
+_REQUEST_ID = "x-request-id"
+
+
+def chat(request: ChatRequest, policy: ImagePolicy, max_retries: int) -> Flow[ChatCompletion]:
+    """Ask, and read the whole answer."""
+    request = yield from with_images_ready(request, policy)
+    answer = yield from _sent(
+        Send("POST", "/chat/completions", chat_body(request, stream=False), request.model), max_retries
+    )
+    return read_completion(answer)
+
+
+def chat_stream(request: ChatRequest, policy: ImagePolicy, max_retries: int) -> Flow[Answer]:
+    """Ask for a stream, up to its first byte: from there on nothing is tried again."""
+    request = yield from with_images_ready(request, policy)
+    body = chat_body(request, stream=True)
+    return (yield from _sent(Send("POST", "/chat/completions", body, request.model, stream=True), max_retries))
+
+
+def complete(request: CompletionRequest, max_retries: int) -> Flow[ChatCompletion]:
+    """Let a text be gone on with, and read the whole answer."""
+    answer = yield from _sent(
+        Send("POST", "/completions", completion_body(request, stream=False), request.model), max_retries
+    )
+    return read_completion(answer)
+
+
+def complete_stream(request: CompletionRequest, max_retries: int) -> Flow[Answer]:
+    """The same as a stream, up to its first byte."""
+    body = completion_body(request, stream=True)
+    return (yield from _sent(Send("POST", "/completions", body, request.model, stream=True), max_retries))
+
+
+def embed(request: EmbeddingRequest, policy: ImagePolicy, max_retries: int) -> Flow[list[list[float]]]:
+    """The vectors of all inputs, in their order, asked for in batches of the endpoint's size."""
+    vectors: list[list[float]] = []
+    size = min(MAX_INPUTS, policy.max_images) if any(map(has_image, request.input)) else MAX_INPUTS
+    for start in range(0, len(request.input), size):
+        inputs = yield from inputs_ready(request.input[start : start + size], start, policy)
+        batch = request.model_copy(update={"input": inputs})
+        answer = yield from _sent(Send("POST", "/embeddings", embedding_body(batch), request.model), max_retries)
+        data = sorted(_read(EmbeddingList, answer).data, key=lambda each: each.index)
+        _check_indices([each.index for each in data], len(inputs), "vectors")
+        vectors += [each.embedding for each in data]
+    return vectors
+
+
+def rerank(request: RerankRequest, max_retries: int) -> Flow[list[Ranked]]:
+    """The judgement of each document, the best first."""
+    if not request.documents:
+        return []
+    answer = yield from _sent(Send("POST", "/rerank", rerank_body(request), request.model), max_retries)
+    results = _read(Ranking, answer).results
+    _check_indices(sorted(each.index for each in results), len(request.documents), "judgements")
+    return sorted(results, key=lambda each: -each.relevance_score)
+
+
+def models(capability: str | None, max_retries: int) -> Flow[list[Model]]:
+    """List the models, or those with a capability."""
+    if capability is not None and capability not in CAPABILITIES:
+        raise ConfigurationError(f"capability: {capability!r} is none of {', '.join(CAPABILITIES)}")
+    path = "/models" if capability is None else f"/models/{quote(capability)}"
+    answer = yield from _sent(Send("GET", path), max_retries)
+    return _read(ModelList, answer).data
+
+
+def read_completion(answer: Answer) -> ChatCompletion:
+    """Read a plain answer. Raises `InvalidResponseError`, or the error that a choice's status stands for."""
+    completion = _read(ChatCompletion, answer)
+    check_status(completion, request_id(answer))
+    return completion
+
+
+def _read(kind: type[R], answer: Answer) -> R:
+    # An error may come with the status of a success, in place of an answer or beside one.
+    told = error_within(answer.body) if b'"error"' in answer.body else None
+    if told is not None:
+        raise from_reply(told, request_id(answer))
+    return kind.parse(answer.body)
+
+
+def request_id(answer: Answer) -> str | None:
+    return answer.headers.get(_REQUEST_ID)
+
+
+def _check_indices(indices: list[int], count: int, what: str) -> None:
+    if indices != list(range(count)):
+        raise InvalidResponseError(f"the service answered {len(indices)} {what} for {count} inputs, or misnumbers them")
+
+
+def _sent(send: Send, max_retries: int) -> Flow[Answer]:
+    """Send, and send again where that can help. Raises what the last attempt came to."""
+    attempt, started = 0, time.monotonic()
+    while True:
+        failure: PredictionGuardError
+        try:
+            answer: Answer = yield send
+        except APIConnectionError as error:
+            failure = error
+        else:
+            if answer.is_success:
+                _note(send, attempt, str(answer.status_code), started)
+                return answer
+            failure = from_response(answer.status_code, answer.headers, answer.body)
+        if attempt >= max_retries or not _can_retry(failure):
+            _note(send, attempt, type(failure).__name__, started)
+            raise failure
+        yield Wait(_pause(attempt, failure))
+        attempt += 1
+
+
+def _note(send: Send, attempt: int, outcome: str, started: float) -> None:
+    # A line a request, of nothing that anybody said: a picture is its type, size and hash.
+    if _log.isEnabledFor(logging.DEBUG):
+        body = send.body or Body([])
+        _log.debug(
+            "%s %s model=%s bytes=%d pictures=%s attempts=%d outcome=%s seconds=%.3f",
+            send.method,
+            send.path,
+            send.model,
+            body.length,
+            body.pictures,
+            attempt + 1,
+            outcome,
+            time.monotonic() - started,
+        )
+
+
+def _can_retry(failure: PredictionGuardError) -> bool:
+    if isinstance(failure, APIStatusError):
+        return failure.status_code in (408, 429) or 500 <= failure.status_code <= 599
+    return isinstance(failure, APIConnectionError) and failure.may_retry
+
+
+def _pause(attempt: int, failure: PredictionGuardError) -> float:
+    asked = getattr(failure, "retry_after", None)
+    if asked is not None:
+        return min(float(asked), LONGEST_WAIT)
+    # Jitter, so that many clients which failed together don't come back together.
+    return min(_FIRST_WAIT * 2.0 ** min(attempt, 9), _LONGEST_BACKOFF) * random.uniform(0.75, 1.25)  # noqa: S311 - no secret

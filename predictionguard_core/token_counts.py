@@ -1,0 +1,60 @@
+"""How many tokens a request will take, estimated offline.
+
+A text counts a token for every four bytes of UTF-8. A picture counts as Qwen2.5-VL, the service's vision model, cuts
+it: a token for each tile of 28 by 28 pixels, its edges rounded to whole tiles, plus two around it (source: the model's
+published image processor: patches of 14 pixels, merged two by two, 4 to 16,384 tiles). Other models cut otherwise, so
+take this for planning, and `usage` of an answer for what was counted.
+"""
+
+from __future__ import annotations
+
+import math
+
+from predictionguard_core.api import ImagePart, Message, TextPart
+from predictionguard_core.errors import ContentError
+from predictionguard_core.images.policy import ImagePolicy
+from predictionguard_core.images.sources import begin, size_of
+
+PER_MESSAGE = 4
+"""What surrounds a message: its role and where it begins and ends."""
+
+UNSEEN = 1026
+"""A picture whose size takes a file, a download or a drawn page to tell: as many as one of 896 by 896 pixels."""
+
+_TILE = 28
+_FEWEST, _MOST = 4, 16_384
+
+
+def of_text(text: str) -> int:
+    """Tokens of a text."""
+    return math.ceil(len(text.encode("utf-8", "replace")) / 4)
+
+
+def of_image(width: int, height: int) -> int:
+    """Tokens of a picture of so many pixels."""
+    tiles = max(1, round(width / _TILE)) * max(1, round(height / _TILE))
+    return min(max(tiles, _FEWEST), _MOST) + 2
+
+
+def of_messages(messages: list[Message], policy: ImagePolicy) -> int:
+    """Tokens of a conversation, its pictures and tool calls included."""
+    return sum(_of_message(message, policy) for message in messages)
+
+
+def _of_message(message: Message, policy: ImagePolicy) -> int:
+    count = PER_MESSAGE
+    if isinstance(message.content, str):
+        count += of_text(message.content)
+    else:
+        count += sum(_of_part(part, policy) for part in message.content)
+    return count + sum(of_text(call.function.name + call.function.arguments) for call in message.tool_calls or [])
+
+
+def _of_part(part: TextPart | ImagePart, policy: ImagePolicy) -> int:
+    if isinstance(part, TextPart):
+        return of_text(part.text)
+    try:
+        size = size_of(begin(part.image_url.url, policy))
+    except ContentError as error:
+        raise error.at(*part.place) from None
+    return of_image(*size) if size and all(size) else UNSEEN
