@@ -1,4 +1,4 @@
-"""What every test may use: a running stand-in API, the photographs, and an environment that decides nothing."""
+"""Fixtures and settings of all tests: a running sandbox, the photos, an environment without keys and proxies."""
 
 from __future__ import annotations
 
@@ -11,11 +11,18 @@ import pytest
 from predictionguard_core.sandbox import Sandbox
 
 ROOT = Path(__file__).parent.parent
+SLOW_FOLDERS = [ROOT / "tests" / name for name in ("benchmarks", "endurance", "faults", "package")]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if any(folder in item.path.parents for folder in SLOW_FOLDERS):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(autouse=True)
-def _own_environment() -> Iterator[None]:
-    """Without this machine's key, address and proxies."""
+def _clean_environment() -> Iterator[None]:
+    """Remove the key, URL and proxies of the user's environment."""
     with pytest.MonkeyPatch.context() as patch:
         for name in list(os.environ):
             if name.startswith("PREDICTIONGUARD_") or name.lower().endswith("_proxy"):
@@ -25,12 +32,12 @@ def _own_environment() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def photos() -> Path:
-    """The folder with the photographs of the notebooks."""
+    """The folder with the notebooks' photos."""
     return ROOT / "notebooks" / "photos"
 
 
 @pytest.fixture
 def sandbox() -> Iterator[Sandbox]:
-    """A stand-in API of this test's own."""
+    """A sandbox for this test alone."""
     with Sandbox() as box:
         yield box

@@ -31,6 +31,8 @@ from tests.stand_ins import public_photo
 langchain_openai = pytest.importorskip("langchain_openai")
 openai_like = pytest.importorskip("llama_index.llms.openai_like")
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 VISION = "Qwen2.5-VL-7B-Instruct"
 KEY = "sk-not-to-be-seen"

@@ -12,6 +12,8 @@ import pytest
 from predictionguard_core.sandbox import Sandbox
 from tests.live.comparison import Answer, differences, shape
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 
 

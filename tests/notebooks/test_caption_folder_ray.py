@@ -15,14 +15,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import pytest
-import ray
 
 from langchain_predictionguard import PredictionGuardEmbeddings
 from predictionguard_core import PermissionDeniedError
 from predictionguard_core.sandbox import Sandbox
 from predictionguard_core.sandbox.reply import Reply
+
+ray = pytest.importorskip("ray")
+pq = pytest.importorskip("pyarrow.parquet")
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 sys.path.append(str(NOTEBOOKS))
@@ -32,7 +33,7 @@ KEY = "sk-not-to-be-seen-anywhere"
 BROKEN = "broken.jpg"
 PATIENCE = 240  # seconds
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning:ray")]
 
 
 class Service(Sandbox):

@@ -21,7 +21,9 @@ import pytest
 from nbclient import NotebookClient
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
-NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+NOTEBOOKS = [
+    pytest.param(path, marks=pytest.mark.slow if "ray" in path.stem else ()) for path in sorted(FOLDER.glob("*.ipynb"))
+]
 AT_ONCE = 2
 VARIES = "varies"
 _PATIENCE = 600  # seconds, for a kernel to start or to hand over what a cell put out

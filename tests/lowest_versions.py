@@ -1,4 +1,4 @@
-"""Prints the lowest version of each dependency that pyproject.toml allows, as pip takes it."""
+"""Print the lowest version of each dependency that pyproject.toml allows, in the form that pip takes."""
 
 from __future__ import annotations
 
