@@ -5,7 +5,8 @@
         ...
         assert box.requests[0]["model"] == "gpt-oss-120b"
 
-`python -m predictionguard_core.sandbox --port 8080` serves the same until Ctrl-C.
+`use_if_no_key()` starts one where no API key is set. `python -m predictionguard_core.sandbox --port 8080` serves the
+same until Ctrl-C.
 
 It speaks real HTTP on a port of this machine and serves `/chat/completions`, `/completions`,
 `/embeddings`, `/rerank`, `/models`, `/tokenize`, `/detokenize`, `/PII`, `/injection`, `/toxicity` and
@@ -29,7 +30,8 @@ What a program does when the service fails is tried by scripting the sandbox: `S
 `cut_stream` and `fail_check`. `Sandbox.answer` says what the model answers.
 """
 
+from predictionguard_core.sandbox.environment import use_if_no_key
 from predictionguard_core.sandbox.faults import Fault
 from predictionguard_core.sandbox.service import Sandbox
 
-__all__ = ["Fault", "Sandbox"]
+__all__ = ["Fault", "Sandbox", "use_if_no_key"]

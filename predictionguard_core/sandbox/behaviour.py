@@ -21,6 +21,7 @@ class Settings:
     api_key: str | None = None
     vision_streaming: bool = False
     says: chat.Outcome | None = None
+    wrong_key: str | None = None
 
 
 @dataclass(frozen=True)
@@ -80,19 +81,19 @@ def _route(call: Call, settings: Settings, memory: Memory) -> Reply:
     if handler is None:
         allowed = ", ".join(handlers)
         raise Refusal(f"{call.method} is not allowed here; {allowed} is", 405, {"Allow": allowed})
-    _authorise(call.authorization, settings.api_key)
+    _authorise(call.authorization, settings)
     if call.method == "POST" and call.unreadable is not None:
         raise Refusal(call.unreadable)
     return handler(call.body, settings, memory)
 
 
-def _authorise(header: str | None, key: str | None) -> None:
+def _authorise(header: str | None, settings: Settings) -> None:
     scheme, _, token = (header or "").partition(" ")
     token = token.strip()
     if scheme.lower() != "bearer" or not token:
         raise Refusal("a bearer token is required in the Authorization header", 401, {"WWW-Authenticate": "Bearer"})
-    if key is not None and token != key:
-        raise Refusal(FORBIDDEN, 403)
+    if settings.api_key is not None and token != settings.api_key:
+        raise Refusal(FORBIDDEN, 403) if settings.wrong_key is None else Refusal(settings.wrong_key, 401)
 
 
 Handler = Callable[[Any, Settings, Memory], Reply]

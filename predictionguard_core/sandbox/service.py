@@ -24,7 +24,8 @@ class Sandbox:
 
     `port=0` picks a free port. With `api_key=None` any bearer token is good, otherwise it must match.
     `chunk_delay` is the pause in seconds between two events of a stream. With `vision_streaming` a
-    request with an image may stream, as some self-hosted deployments allow.
+    request with an image may stream, as some self-hosted deployments allow. `wrong_key` is the text of a 401 answer to
+    any other key than `api_key`; without it, the answer is 403 in the service's words.
 
     `start` and `stop` may be called again and again; as a context manager it does both.
 
@@ -45,13 +46,14 @@ class Sandbox:
         chunk_delay: float = 0.0,
         *,
         vision_streaming: bool = False,
+        wrong_key: str | None = None,
     ) -> None:
         self.requests: list[Any] = []
         """The decoded JSON body of every POST, in order of arrival, refused ones included."""
         self._host = host
         self._port = port
         self._delay = chunk_delay
-        self._settings = behaviour.Settings(api_key, vision_streaming)
+        self._settings = behaviour.Settings(api_key, vision_streaming, wrong_key=wrong_key)
         self._memory = Memory()
         self._script = faults.Script()
         self._server: Server | None = None
