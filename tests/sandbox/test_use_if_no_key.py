@@ -50,9 +50,7 @@ def test_a_second_call_uses_the_same_sandbox(capsys):
 def test_with_a_key_nothing_is_started(capsys, monkeypatch):
     monkeypatch.setenv("PREDICTIONGUARD_API_KEY", "mine")
     assert use_if_no_key() is None
-    assert capsys.readouterr().out == (
-        "PREDICTIONGUARD_API_KEY is set: calls go to https://api.predictionguard.com.\n"
-    )
+    assert capsys.readouterr().out == ("PREDICTIONGUARD_API_KEY is set: calls go to https://api.predictionguard.com.\n")
     monkeypatch.setenv("PREDICTIONGUARD_URL", "https://self-hosted.example.com/v1")
     assert use_if_no_key() is None
     assert "https://self-hosted.example.com/v1" in capsys.readouterr().out
