@@ -1,4 +1,4 @@
-"""`python -m tests.benchmarks`: measure, print the tables, and draw how it grows."""
+"""`python -m tests.benchmarks`: measure, print the tables, and plot the growth."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ def main(arguments: Sequence[str] | None = None) -> Results:
     pace = measure.QUICK if given.quick else measure.FULL
     rivals = [] if given.ours else [name for name in RIVALS if _is_installed(PACKAGES[name])]
     for name in set(RIVALS) - set(rivals):
-        _say(f"without {name}")
+        _say(f"{name} is not installed and left out")
     wanted = set(given.only.split(",")) if given.only else {*ROW, *OTHERS}
     if unknown := wanted - {*ROW, *OTHERS}:
         parser.error(f"there is no {', '.join(sorted(unknown))}; there are {', '.join([*ROW, *OTHERS])}")
     if given.quick and not given.only:
-        wanted -= {"sizes", "at-once", "floors"}
+        wanted -= {"sizes", "at-once", "floors", "uplink"}
     with ground() as at, contextlib.ExitStack() as stack:
         if at.tls is None:
-            _say("without TLS, which needs a certificate, and so the package trustme")
+            _say("TLS is left out: it needs the package trustme")
             wanted -= {row.name for row in ROWS if row.tls}
         names = ["raw", "least", *rivals, *OURS]
         workers = [stack.enter_context(at.worker(name)) for name in names]
@@ -64,12 +64,13 @@ def main(arguments: Sequence[str] | None = None) -> Results:
 def run(
     at: Ground, workers: Sequence[Process], wanted: set[str], pace: measure.Pace, *, alone: Sequence[str]
 ) -> Results:
-    """Measure what is wanted. `alone`: of whom imports and memory are measured, which take processes of their own."""
+    """Measure the wanted rows; imports and memory, which take processes of their own, for those in `alone`."""
     results = Results()
     for row in ROWS:
         if row.name in wanted:
             with _told(row.title):
-                found = measure.compare(workers, at, row, pace)
+                taking_part = [each for each in workers if not row.ours_only or each.name in ("raw", *OURS)]
+                found = measure.compare(taking_part, at, row, pace)
                 results.rows[row.name] = found[row.clock]
                 if row.clock == "wall":
                     results.processor[row.name] = found["cpu"]
@@ -79,6 +80,9 @@ def run(
     if "memory" in wanted:
         with _told(MEMORY.title):
             results.memory = measure.memory([*alone, "langchain-base64"], at, MEMORY, pace)
+    if "uplink" in wanted:
+        with _told("uplink"):
+            results.uplink = measure.uplink(at)
     if "import" in wanted:
         with _told("import"):
             results.imports = measure.imports([name for name in alone if name in measure.IMPORTS], pace)
@@ -116,11 +120,13 @@ def _is_installed(package: str) -> bool:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="the table only, and of imports and memory only our own")
-    parser.add_argument("--ours", action="store_true", help="without the rivals")
-    parser.add_argument("--only", help=f"some of these, with commas between: {', '.join([*ROW, *OTHERS])}")
     parser.add_argument(
-        "--out", type=Path, help="the folder for the tables and the picture; else only a run of everything writes"
+        "--quick", action="store_true", help="the main table only, with our own imports and memory only"
+    )
+    parser.add_argument("--ours", action="store_true", help="leave the rivals out")
+    parser.add_argument("--only", help=f"a comma-separated list of {', '.join([*ROW, *OTHERS])}")
+    parser.add_argument(
+        "--out", type=Path, help="the folder for the tables and the plot; by default only a full run writes them"
     )
     return parser
 

@@ -1,37 +1,68 @@
-"""Those who run: httpx by itself, the least code that does it, this project's two models, and their rivals.
+"""The contestants: httpx by itself, the least code that works, this project's models, and their rivals.
 
-Each is asked in the form that is natural to it, with a question made beforehand: that is the caller's, and not
-measured. A module of a framework is imported by its own contestant only, as each runs in a process of its own.
+Each gets its question in its own natural form, made before the measurement, as the caller's own work is not measured.
+A framework is imported by its own contestant only, as each runs in a process of its own.
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import itertools
 import json
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx
 
-from tests.benchmarks.pictures import data_uri
+from tests.benchmarks.images import data_uri
 
 MODEL = "Qwen2.5-VL-7B-Instruct"
-TEXT = "What is in this picture?"
+TEXT = "What is in this image?"
 KEY = "a-key-of-no-worth"
 _HEADERS = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
 LARGEST = 64 << 20
-"""Bytes. Pictures of 32 MB are over what the default policy lets in."""
+"""Bytes of one image. 32 MB are more than the default policy allows."""
+MOST = 64
+"""Images of one request. A long conversation has more than the default policy allows."""
+BATCH, AT_ONCE = 16, 8
+"""Images of one embedding request, and requests at once, of raw httpx."""
 
 
 class Contestant:
-    """One way to ask the server at an address: `ask`, `aask`, and `stream`, which tells how many chunks came."""
+    """One way to call the server at a URL. `stream` and `astream` return the number of chunks."""
 
     def __init__(self, url: str) -> None:
         self.url = url
 
-    def question(self, pictures: list[bytes], *, stream: bool = False) -> Any:
-        """What the caller holds."""
+    def question(self, images: list[bytes], *, stream: bool = False) -> Any:
+        """Return what the caller holds: one message with all images."""
+        raise NotImplementedError
+
+    def conversation(self, images: list[bytes]) -> Any:
+        """Return a history in which each turn of the user brings one image."""
+        raise NotImplementedError
+
+    def files(self, paths: list[Path]) -> Any:
+        """Return what the caller holds of images on disk."""
+        return paths
+
+    def ask_file(self, question: Any) -> str:
+        """Read the files and ask about them."""
+        return self.ask(self.question([path.read_bytes() for path in question]))
+
+    def inputs(self, images: list[bytes]) -> Any:
+        """Return what the caller holds of images to embed."""
+        return images
+
+    def embed(self, inputs: Any) -> list[Any]:
+        """Embed the images."""
+        raise NotImplementedError
+
+    async def aembed(self, inputs: Any) -> list[Any]:
+        """Embed the images, async."""
         raise NotImplementedError
 
     def ask(self, question: Any) -> str:
@@ -51,7 +82,7 @@ class Contestant:
         raise NotImplementedError
 
     def close(self, runner: asyncio.Runner) -> None:
-        """Let go of the connections; `runner` is where the asynchronous calls were made."""
+        """Close the connections. `runner` ran the async calls."""
 
 
 def _request(uris: list[str], stream: bool) -> dict[str, Any]:
@@ -61,11 +92,19 @@ def _request(uris: list[str], stream: bool) -> dict[str, Any]:
     return {"model": MODEL, "messages": [{"role": "user", "content": content}], **options}
 
 
-class Raw(Contestant):
-    """httpx posting a body that is ready, through one client, and reading bytes.
+def _history(uris: list[str]) -> dict[str, Any]:
+    messages: list[Any] = []
+    for uri in uris:
+        parts = [{"type": "text", "text": TEXT}, {"type": "image_url", "image_url": {"url": uri}}]
+        messages += [{"role": "user", "content": parts}, {"role": "assistant", "content": "A cat."}]
+    return {"model": MODEL, "messages": messages[:-1]}
 
-    It keeps 20 connections, as httpx does by itself: with many at once that is the quickest, as its pool looks at every
-    kept connection for every request. It opens as many as there are calls, so that none has to wait for another.
+
+class Raw(Contestant):
+    """httpx posting a prebuilt body through one client, and reading bytes.
+
+    It keeps 20 connections, httpx's default and its fastest setting here: its pool looks at every kept connection for
+    every request. It opens as many connections as there are calls.
     """
 
     def __init__(self, url: str) -> None:
@@ -74,8 +113,38 @@ class Raw(Contestant):
         self._client = httpx.Client(limits=limits, timeout=120, headers=_HEADERS)
         self._async = httpx.AsyncClient(limits=limits, timeout=120, headers=_HEADERS)
 
-    def question(self, pictures: list[bytes], *, stream: bool = False) -> bytes:
-        return json.dumps(_request([data_uri(each) for each in pictures], stream), separators=(",", ":")).encode()
+    def question(self, images: list[bytes], *, stream: bool = False) -> bytes:
+        return json.dumps(_request([data_uri(each) for each in images], stream), separators=(",", ":")).encode()
+
+    def conversation(self, images: list[bytes]) -> bytes:
+        return json.dumps(_history([data_uri(each) for each in images]), separators=(",", ":")).encode()
+
+    def files(self, paths: list[Path]) -> bytes:
+        return self.question([path.read_bytes() for path in paths])
+
+    def ask_file(self, question: bytes) -> str:
+        return self.ask(question)
+
+    def inputs(self, images: list[bytes]) -> list[bytes]:
+        texts = [base64.b64encode(each).decode() for each in images]
+        batches = [texts[start : start + BATCH] for start in range(0, len(texts), BATCH)]
+        return [
+            json.dumps({"model": MODEL, "input": [{"image": each} for each in batch]}).encode() for batch in batches
+        ]
+
+    def embed(self, inputs: list[bytes]) -> list[Any]:
+        with ThreadPoolExecutor(AT_ONCE) as threads:
+            replies = threads.map(lambda body: self._client.post(self.url, content=body).json(), inputs)
+            return [each for reply in replies for each in reply["data"]]
+
+    async def aembed(self, inputs: list[bytes]) -> list[Any]:
+        slots = asyncio.Semaphore(AT_ONCE)
+
+        async def post(body: bytes) -> list[Any]:
+            async with slots:
+                return list((await self._async.post(self.url, content=body)).json()["data"])
+
+        return [each for data in await asyncio.gather(*map(post, inputs)) for each in data]
 
     def ask(self, question: bytes) -> str:
         return self._client.post(self.url, content=question).text
@@ -103,7 +172,7 @@ class Raw(Contestant):
 
 
 class Least(Contestant):
-    """The least code that asks about data URIs and reads the answer: no tools, no retries, no checks, no errors."""
+    """The least code that sends data URIs and reads the answer: no tools, no retries, no checks, no errors."""
 
     def __init__(self, url: str) -> None:
         super().__init__(url + "/chat/completions")
@@ -113,8 +182,8 @@ class Least(Contestant):
         several = [httpx.AsyncClient(limits=limits, timeout=120, headers=_HEADERS) for _ in range(16)]
         self._turns = itertools.cycle(several)
 
-    def question(self, pictures: list[bytes], *, stream: bool = False) -> tuple[list[str], bool]:
-        return [data_uri(each) for each in pictures], stream
+    def question(self, images: list[bytes], *, stream: bool = False) -> tuple[list[str], bool]:
+        return [data_uri(each) for each in images], stream
 
     def _body(self, question: tuple[list[str], bool], size: int) -> tuple[Any, dict[str, str]]:
         uris, stream = question
@@ -129,6 +198,9 @@ class Least(Contestant):
         if length < 500_000:
             return b"".join(each.encode() if isinstance(each, str) else each for each in pieces), {}
         return _slices(pieces, size), {"Content-Length": str(length)}
+
+    def conversation(self, images: list[bytes]) -> tuple[list[str], bool]:
+        return self.question(images)  # its body is of the same size
 
     def ask(self, question: tuple[list[str], bool]) -> str:
         content, headers = self._body(question, 96 << 10)
@@ -162,9 +234,9 @@ class Least(Contestant):
         return chunks
 
     def another(self) -> Any:
-        twin = object.__new__(Least)
-        twin.__dict__.update(self.__dict__)
-        return twin
+        copy = object.__new__(Least)
+        copy.__dict__.update(self.__dict__)
+        return copy
 
 
 def _slices(pieces: list[Any], size: int) -> Iterator[bytes]:
@@ -186,17 +258,27 @@ def _text(chunk: dict[str, Any]) -> str:
 
 
 class LangChain(Contestant):
-    """A chat model of LangChain's; pictures are data URIs in `image_url` blocks."""
+    """A LangChain chat model. Images are data URIs in `image_url` blocks; in conversations, base64 blocks."""
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
         self.model = self.another()
 
-    def question(self, pictures: list[bytes], *, stream: bool = False) -> Any:
+    def question(self, images: list[bytes], *, stream: bool = False) -> Any:
         from langchain_core.messages import HumanMessage
 
-        blocks = [{"type": "image_url", "image_url": {"url": data_uri(each)}} for each in pictures]
+        blocks = [{"type": "image_url", "image_url": {"url": data_uri(each)}} for each in images]
         return [HumanMessage([{"type": "text", "text": TEXT}, *blocks] if blocks else TEXT)]
+
+    def conversation(self, images: list[bytes]) -> Any:
+        from langchain_core.messages import AIMessage, HumanMessage
+
+        messages: list[Any] = []
+        for each in images:
+            text = base64.b64encode(each).decode()
+            block = {"type": "image", "base64": text, "mime_type": "image/jpeg"}
+            messages += [HumanMessage([{"type": "text", "text": TEXT}, block]), AIMessage("A cat.")]
+        return messages[:-1]
 
     def ask(self, question: Any) -> str:
         return str(self.model.invoke(question).content)
@@ -217,16 +299,34 @@ class Ours(LangChain):
     def another(self) -> Any:
         from langchain_predictionguard import ChatPredictionGuard, ImagePolicy
 
-        return ChatPredictionGuard(model=MODEL, api_key=KEY, base_url=self.url, images=ImagePolicy(max_bytes=LARGEST))
+        policy = ImagePolicy(max_bytes=LARGEST, max_images=MOST)
+        return ChatPredictionGuard(model=MODEL, api_key=KEY, base_url=self.url, images=policy)
+
+    def ask_file(self, question: list[Path]) -> str:
+        from langchain_core.messages import HumanMessage
+
+        blocks = [{"type": "image", "url": path} for path in question]
+        return self.ask([HumanMessage([{"type": "text", "text": TEXT}, *blocks])])
+
+    def _embeddings(self) -> Any:
+        from langchain_predictionguard import PredictionGuardEmbeddings
+
+        return PredictionGuardEmbeddings(model=MODEL, api_key=KEY, base_url=self.url)
+
+    def embed(self, inputs: list[bytes]) -> list[Any]:
+        return list(self._embeddings().embed_images(inputs))
+
+    async def aembed(self, inputs: list[bytes]) -> list[Any]:
+        return list(await self._embeddings().aembed_images(inputs))
 
 
 class OursBase64(Ours):
-    """The same, with pictures in LangChain's own blocks for base64."""
+    """The same, with images in LangChain's base64 blocks."""
 
-    def question(self, pictures: list[bytes], *, stream: bool = False) -> Any:
+    def question(self, images: list[bytes], *, stream: bool = False) -> Any:
         from langchain_core.messages import HumanMessage
 
-        texts = [data_uri(each).partition(",")[2] for each in pictures]
+        texts = [data_uri(each).partition(",")[2] for each in images]
         blocks = [{"type": "image", "base64": text, "mime_type": "image/jpeg"} for text in texts]
         return [HumanMessage([{"type": "text", "text": TEXT}, *blocks] if blocks else TEXT)]
 
@@ -250,17 +350,25 @@ class MistralAI(LangChain):
 
 
 class LlamaIndex(Contestant):
-    """An LLM of LlamaIndex's; pictures are `ImageBlock(image=bytes)`, which hold base64 from their making on."""
+    """A LlamaIndex LLM. Images are `ImageBlock(image=bytes)`, which holds base64."""
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
         self.model = self.another()
 
-    def question(self, pictures: list[bytes], *, stream: bool = False) -> Any:
+    def question(self, images: list[bytes], *, stream: bool = False) -> Any:
         from llama_index.core.llms import ChatMessage, ImageBlock, TextBlock
 
-        blocks = [ImageBlock(image=each, image_mimetype="image/jpeg") for each in pictures]
+        blocks = [ImageBlock(image=each, image_mimetype="image/jpeg") for each in images]
         return [ChatMessage(role="user", blocks=[TextBlock(text=TEXT), *blocks])]
+
+    def conversation(self, images: list[bytes]) -> Any:
+        from llama_index.core.llms import ChatMessage
+
+        messages = []
+        for each in images:
+            messages += [*self.question([each]), ChatMessage(role="assistant", content="A cat.")]
+        return messages[:-1]
 
     def ask(self, question: Any) -> str:
         return str(self.model.chat(question).message.content)
@@ -282,7 +390,25 @@ class OursLlamaIndex(LlamaIndex):
         from llama_index_predictionguard import PredictionGuard
         from predictionguard_core import ImagePolicy
 
-        return PredictionGuard(model=MODEL, api_key=KEY, base_url=self.url, images=ImagePolicy(max_bytes=LARGEST))
+        policy = ImagePolicy(max_bytes=LARGEST, max_images=MOST)
+        return PredictionGuard(model=MODEL, api_key=KEY, base_url=self.url, images=policy)
+
+    def ask_file(self, question: list[Path]) -> str:
+        from llama_index.core.llms import ChatMessage, ImageBlock, TextBlock
+
+        blocks = [ImageBlock(path=path) for path in question]
+        return self.ask([ChatMessage(role="user", blocks=[TextBlock(text=TEXT), *blocks])])
+
+    def _embeddings(self) -> Any:
+        from llama_index_predictionguard import PredictionGuardEmbedding
+
+        return PredictionGuardEmbedding(MODEL, api_key=KEY, base_url=self.url)
+
+    def embed(self, inputs: list[bytes]) -> list[Any]:
+        return list(self._embeddings().get_image_embedding_batch(inputs))
+
+    async def aembed(self, inputs: list[bytes]) -> list[Any]:
+        return list(await self._embeddings().aget_image_embedding_batch(inputs))
 
 
 class OpenAILike(LlamaIndex):
@@ -295,7 +421,7 @@ class OpenAILike(LlamaIndex):
 
 
 class LangChainItself(LangChain):
-    """What LangChain costs by itself: a model that knows its answer."""
+    """The cost of LangChain itself: a model that sends no request."""
 
     def another(self) -> Any:
         from tests.benchmarks.langchain_itself import Constant
@@ -304,7 +430,7 @@ class LangChainItself(LangChain):
 
 
 class LlamaIndexItself(LlamaIndex):
-    """What LlamaIndex costs by itself."""
+    """The cost of LlamaIndex itself."""
 
     def another(self) -> Any:
         from tests.benchmarks.llama_index_itself import Constant

@@ -1,4 +1,4 @@
-"""How the contestants are compared: in turns, round after round, each round against what httpx itself took in it."""
+"""The comparison: the contestants take turns, round after round, and each is compared with raw httpx in its round."""
 
 from __future__ import annotations
 
@@ -11,15 +11,14 @@ import sys
 from collections.abc import Sequence
 
 from tests.benchmarks.processes import ROOT, Ground, Process
-from tests.benchmarks.rows import Row
+from tests.benchmarks.rows import UPLINK, Row
 
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """Of one call or chunk: seconds, in the quickest round, and how many times the first contestant's they are.
+    """The cost of one call or chunk: seconds in the fastest round, and the ratio to the first contestant.
 
-    On a busy machine everything takes longer, never shorter. A ratio is of two that were measured one after the other,
-    under the same load: there it is the median of the rounds that counts.
+    The ratio is the median over the rounds, as both numbers of a round were measured under the same load.
     """
 
     seconds: float
@@ -35,10 +34,10 @@ Taken = dict[str, dict[int, float]]
 
 @dataclasses.dataclass(frozen=True)
 class Pace:
-    """How long it is measured: so many rounds, each with a block of about so many seconds for each contestant.
+    """How long to measure: `rounds` rounds, each with a block of about `block` seconds for each contestant.
 
-    `bursts` are the rounds of many calls at once, `times` those of imports and of memory, each of which takes processes
-    of its own. Who has taken `patience` seconds in a row is out of its further rounds.
+    `bursts` is the number of rounds of rows measured by the wall clock, `times` that of imports and memory, which take
+    processes of their own. A contestant that has used `patience` seconds skips its remaining rounds.
     """
 
     rounds: int
@@ -53,13 +52,13 @@ QUICK = Pace(rounds=9, block=0.025, bursts=3, times=3, patience=0.4)
 
 
 def compare(workers: Sequence[Process], at: Ground, row: Row, pace: Pace) -> dict[str, Costs]:
-    """What the row costs each, against the first, by clock: "cpu" (the client's) and "wall"."""
+    """Return the cost of the row for each contestant by clock: "cpu" (the client's) and "wall"."""
     chunks = {"chunks": row.chunks} if row.chunks else {}
     calls: dict[Process, int] = {}
     for worker in workers:
-        worker.tell("prepare", url=at.url(row), pictures=row.pictures, stream=bool(row.chunks))
+        worker.tell("prepare", url=at.url(row), images=row.images, stream=bool(row.chunks), form=row.form)
         first = row.calls or 2
-        for _ in range(2):  # the first time opens connections and imports what is imported late
+        for _ in range(2):  # the first call opens connections and imports modules
             once = worker.tell(row.do, calls=first, **chunks)["cpu"] / first
             if once * first > pace.patience:
                 break
@@ -82,17 +81,17 @@ def _costs(clock: str, taken: Taken, base: str) -> Costs:
     for name, own in taken.items():
         least = min(own.values())
         ratios = [seconds / taken[base][number] for number, seconds in own.items()]
-        # Of time on the wall there are few rounds, each as long as the machine lets others in between.
+        # Rows by the wall clock have few rounds, each disturbed by whatever else the machine does.
         ratio = least / min(taken[base].values()) if clock == "wall" else statistics.median(ratios)
         found[name] = Cost(least, ratio)
     return found
 
 
 def another(workers: Sequence[Process], at: Ground, row: Row, pace: Pace) -> dict[str, float]:
-    """Seconds of processor that another model object costs each."""
+    """Return the processor seconds of one more model object."""
     taken: dict[str, list[float]] = {worker.name: [] for worker in workers}
     for worker in workers:
-        worker.tell("prepare", url=at.url(row), pictures=[])
+        worker.tell("prepare", url=at.url(row), images=[])
         worker.tell("another", calls=100)
     for _ in range(pace.rounds):
         for worker in workers:
@@ -101,18 +100,28 @@ def another(workers: Sequence[Process], at: Ground, row: Row, pace: Pace) -> dic
 
 
 def memory(names: Sequence[str], at: Ground, row: Row, pace: Pace) -> dict[str, float]:
-    """The peak of a call in sizes of its pictures, over what the caller holds; each time in a process of its own."""
+    """Return the peak memory of a call in image sizes, above what the caller holds; each in a process of its own."""
     found: dict[str, list[float]] = {name: [] for name in names}
     for _ in range(pace.times // 2):
         for name in names:
             with at.worker(name) as worker:
-                worker.tell("prepare", url=at.url(row), pictures=[1000])
-                worker.tell("ask", calls=2)  # what is imported late, and the connection
-                worker.tell("prepare", url=at.url(row), pictures=row.pictures)
-                found[name].append(worker.tell("memory")["bytes"] / sum(row.pictures))
+                worker.tell("prepare", url=at.url(row), images=[1000])
+                worker.tell("ask", calls=2)  # imports modules and connects
+                worker.tell("prepare", url=at.url(row), images=row.images)
+                found[name].append(worker.tell("memory")["bytes"] / sum(row.images))
     return {name: statistics.median(each) for name, each in found.items()}
 
 
+def uplink(at: Ground) -> dict[str, tuple[float, int]]:
+    """Return seconds and bytes of a 12-megapixel photo over a slow uplink, as it is and shrunk to 1,568 pixels."""
+    url = f"{at.plain}/uplink-{UPLINK}"
+    with at.worker("langchain") as worker:
+        worker.tell("uplink", url=f"{at.plain}/plain", max_edge=1568)  # imports modules
+        found = {title: worker.tell("uplink", url=url, max_edge=edge) for title, edge in EDGES.items()}
+    return {title: (each["seconds"], each["bytes"]) for title, each in found.items()}
+
+
+EDGES = {"as it is": None, "max_edge=1568": 1568}
 LANGCHAIN_BASE = "from langchain_core.language_models import BaseChatModel"
 LLAMA_INDEX_BASE = "from llama_index.core.llms.function_calling import FunctionCallingLLM"
 PACKAGES = ("predictionguard_core", "langchain_predictionguard", "llama_index_predictionguard")
@@ -126,12 +135,12 @@ IMPORTS = {
 
 
 def imports(names: Sequence[str], pace: Pace) -> dict[str, float]:
-    """How many times what importing the framework's base class costs, importing a model costs."""
+    """Return the cost of importing a model over that of importing its framework's base class."""
     wanted = [IMPORTS[name] for name in names]
     statements = dict.fromkeys([base for _, base in wanted] + [own for own, _ in wanted])
     taken: dict[str, list[float]] = {statement: [] for statement in statements}
     for package in PACKAGES:
-        # What is installed has its bytecode beside it; what stands in a checkout may not have been imported yet.
+        # Installed packages have their bytecode; a checkout may not have been imported yet.
         compileall.compile_dir(ROOT / package, quiet=2)
     for _ in range(pace.times):
         for statement, each in taken.items():

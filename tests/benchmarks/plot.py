@@ -1,4 +1,4 @@
-"""How cost grows with a picture's size, and with the number of calls at once, drawn."""
+"""How cost grows with an image's size, and with the number of calls at once, drawn."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ OURS = ("langchain", "llama-index")
 
 
 def draw(results: Results, path: Path) -> None:
-    """Write a PNG of two pictures side by side, both with logarithmic axes."""
+    """Write a PNG of two images side by side, both with logarithmic axes."""
     mpl.use("Agg")
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(12.5, 5.2), dpi=130)
     _lines(left, results.sizes, dict.fromkeys(results.sizes, 1.0))

@@ -1,4 +1,4 @@
-"""The processes of a run: the server's, and one a contestant. They end with the one that started them."""
+"""The processes of a run: the server's, and one a contestant. They end with the process that started them."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from tests.benchmarks.rows import Row
 
 ROOT = Path(__file__).parent.parent.parent
 PATIENCE = 30
-"""Seconds in which a process may end by itself."""
+"""Seconds that a process gets to end by itself."""
 
 
 class Process:
-    """A process that is told what to do in lines of JSON, and ends when this one does."""
+    """A process that takes commands as lines of JSON, and ends when this one does."""
 
     def __init__(self, module: str, *arguments: str, env: dict[str, str] | None = None) -> None:
         self.name = arguments[0] if arguments else module
@@ -36,7 +36,7 @@ class Process:
         )
 
     def tell(self, do: str, **what: Any) -> Any:
-        """Have it do something, and wait for its answer. Raises `RuntimeError` if it ended instead."""
+        """Send a command and wait for its answer. Raises `RuntimeError` if the process ended instead."""
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.write(json.dumps({"do": do, **what}) + "\n")
@@ -72,7 +72,7 @@ class Process:
 
 @dataclasses.dataclass(frozen=True)
 class Ground:
-    """Where it takes place: the server's addresses, and the environment that the contestants run in."""
+    """The server's URLs, and the environment of the contestants."""
 
     plain: str
     tls: str | None
@@ -90,7 +90,7 @@ class Ground:
 
 @contextlib.contextmanager
 def ground() -> Iterator[Ground]:
-    """A running server, and an environment without proxies and keys in which its certificate is trusted."""
+    """Start a server, and make an environment without proxies and keys that trusts its certificate."""
     env = {name: value for name, value in os.environ.items() if not _decides(name)}
     with tempfile.TemporaryDirectory() as folder:
         certificate = _certificate(Path(folder), env)
@@ -113,7 +113,7 @@ def _certificate(folder: Path, env: dict[str, str]) -> str | None:
     authority = trustme.CA()
     own = folder / "server.pem"
     authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(str(own))
-    # All the usual roots besides: reading them is a part of what a client costs.
+    # With all the usual roots: reading them is part of the cost of a client.
     bundle = folder / "roots.pem"
     bundle.write_bytes(Path(certifi.where()).read_bytes() + authority.cert_pem.bytes())
     env["SSL_CERT_FILE"] = str(bundle)

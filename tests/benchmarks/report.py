@@ -1,4 +1,4 @@
-"""What came out, as Markdown: the tables, each target beside what it is held against."""
+"""The results as Markdown tables, each budget next to its figure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from tests.benchmarks.contestants import FLOORS, OURS, RIVALS
 from tests.benchmarks.measure import Costs
-from tests.benchmarks.rows import ANOTHER_TARGET, IMPORT_TARGET, KB, MB, MEMORY_TARGETS, ROW, ROWS
+from tests.benchmarks.rows import ANOTHER_TARGET, IMPORT_TARGET, KB, MB, MEMORY_TARGETS, ROW, ROWS, UPLINK
 
 TITLES = {
     "raw": "raw httpx",
@@ -37,18 +37,19 @@ MEASURED = {
     "predictionguard-integrations": "",
 }
 EXPLANATION = (
-    "How many times the client's processor time of raw httpx, which posts a ready body in the same run, over loopback "
-    "to a server that only drains and answers. The least code has no tools, retries, checks or errors: it shows what "
-    "can be reached. Each gets a picture in its own form: a data URI, in LlamaIndex an `ImageBlock` of bytes."
+    "The client's processor time as a multiple of raw httpx, which posts a prebuilt body in the same run, over "
+    "loopback to a server that only drains requests and answers. The least code has no tools, retries, checks or errors: it "
+    "shows what is possible. Each contestant gets an image in its natural form: a data URI, in LlamaIndex an "
+    "`ImageBlock` of bytes."
 )
 GROWING = ("raw", "least", *RIVALS, *OURS)
 
 
 @dataclasses.dataclass
 class Results:
-    """What was measured: by row, size of a picture, or number of calls at once; what is empty was left out.
+    """The figures by row, image size or number of calls at once. An empty field was not measured.
 
-    `processor` has the client's processor time of the rows that are about the time on the wall.
+    `processor` has the client's processor time of the rows measured by the wall clock.
     """
 
     rows: dict[str, Costs] = dataclasses.field(default_factory=dict)
@@ -56,12 +57,13 @@ class Results:
     another: dict[str, float] = dataclasses.field(default_factory=dict)
     memory: dict[str, float] = dataclasses.field(default_factory=dict)
     imports: dict[str, float] = dataclasses.field(default_factory=dict)
+    uplink: dict[str, tuple[float, int]] = dataclasses.field(default_factory=dict)
     floors: dict[str, Costs] = dataclasses.field(default_factory=dict)
     sizes: dict[int, Costs] = dataclasses.field(default_factory=dict)
     at_once: dict[int, Costs] = dataclasses.field(default_factory=dict)
 
     def missed(self) -> list[str]:
-        """The cells of ours that are over their targets."""
+        """Return our cells that are over their budgets."""
         return [
             f"{title}: {name} {value:.2f}, at most {target:g}"
             for title, name, value, target in self._held()
@@ -84,8 +86,8 @@ class Results:
 
 
 def markdown(results: Results) -> str:
-    """All tables, with the date and the versions."""
-    parts = [EXPLANATION, main_table(results), *_growth(results), _floors(results), versions()]
+    """Return all tables, with the date and the versions."""
+    parts = [EXPLANATION, main_table(results), _uplink(results), *_growth(results), _floors(results), versions()]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -110,7 +112,17 @@ def main_table(results: Results) -> str:
         cells = [_held(results.memory.get(name), "", MEMORY_TARGETS.get(name)) for name in COLUMNS]
         lines.append(_line("peak memory of a 10 MB image call, in image sizes, above what the caller holds", cells))
         block = _held(results.memory.get("langchain-base64"), "", MEMORY_TARGETS["langchain-base64"])
-        lines.append(_line("the same with LangChain's own base64 block", ["–"] * 5 + [block, "–"]))
+        lines.append(_line("the same with LangChain's base64 block", ["–"] * 5 + [block, "–"]))
+    return "\n".join(lines)
+
+
+def _uplink(results: Results) -> str:
+    if not results.uplink:
+        return ""
+    lines = _head([f"12-megapixel photo, uplink of {UPLINK // 1_000_000} Mbit/s", "sent", "first byte of the answer"])
+    lines += [
+        _line(title, [f"{sent / MB:.2f} MB", f"{seconds:.1f} s"]) for title, (seconds, sent) in results.uplink.items()
+    ]
     return "\n".join(lines)
 
 
@@ -140,11 +152,11 @@ def _floors(results: Results) -> str:
     lines += [
         _line(ROW[name].title, [_ratio(found, each) for each in FLOORS]) for name, found in results.floors.items()
     ]
-    return "A model that knows its answer and asks nobody, in the same unit:\n\n" + "\n".join(lines)
+    return "A model that sends no request, in the same unit:\n\n" + "\n".join(lines)
 
 
 def versions() -> str:
-    """When it was measured, and what."""
+    """Return the date and the measured versions."""
     found = []
     for name in MEASURED:
         try:

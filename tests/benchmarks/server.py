@@ -1,8 +1,9 @@
-"""A server that only drains what it is sent and answers: one process, one thread, plain and TLS.
+"""A server that drains requests and answers: one process, one thread, plain and TLS.
 
-What it answers is said by the first part of the path: `/plain`, `/wait-50` (after 50 ms), `/stream-1000` (an event
-stream of 1,000 chunks of text, all of it ready). The answer says how many bytes came, so that nobody is measured who
-left the picture out. It ends by itself when its standard input does: when whoever started it is gone.
+The first part of the path selects the answer: `/plain`; `/wait-50` (after 50 ms); `/stream-1000` (an event stream of
+1,000 prebuilt chunks of text); `/embed-50` (vectors, after 50 ms); `/uplink-10000000` (reads 10,000,000 bits a second).
+The answer tells how many bytes came, so that a client that left the image out is noticed. The server ends with its
+standard input, and so with the process that started it.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from typing import Any, cast
 _MODEL = "Qwen2.5-VL-7B-Instruct"
 _ROOM = 1 << 20
 """Bytes that are read at once."""
+_EMBEDDED = 80_000
+"""Bytes of an embedding request for each of its images: 60 KB in base64."""
+_VECTOR = [round(number / 512, 6) for number in range(512)]
 
 
 def lift_limit() -> None:
@@ -39,6 +43,15 @@ def answer(drained: int) -> bytes:
             "usage": {"prompt_tokens": 12, "completion_tokens": 11, "total_tokens": 23},
         }
     ).encode()
+    head = f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    return head.encode() + body
+
+
+@functools.cache
+def vectors(count: int) -> bytes:
+    """Return an answer with so many vectors, with its headers."""
+    data = [{"index": index, "object": "embedding", "embedding": _VECTOR} for index in range(count)]
+    body = json.dumps({"object": "list", "model": _MODEL, "data": data}).encode()
     head = f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
     return head.encode() + body
 
@@ -84,6 +97,11 @@ class Drain(asyncio.BufferedProtocol):
         return self._room
 
     def buffer_updated(self, nbytes: int) -> None:
+        if self._route.startswith("uplink-"):
+            # The client's socket buffers fill up, so that it is held to this pace.
+            self._transport.pause_reading()
+            seconds = nbytes * 8 / int(self._route.partition("-")[2])
+            asyncio.get_running_loop().call_later(seconds, self._transport.resume_reading)
         if self._left:
             self._left -= nbytes
         else:
@@ -109,6 +127,9 @@ class Drain(asyncio.BufferedProtocol):
         kind, _, number = self._route.partition("-")
         if kind == "stream":
             self._transport.write(stream(int(number)))
+        elif kind == "embed":
+            found = vectors(max(1, round(self._length / _EMBEDDED)))
+            asyncio.get_running_loop().call_later(int(number) / 1000, self._transport.write, found)
         elif kind == "wait":
             asyncio.get_running_loop().call_later(int(number) / 1000, self._transport.write, answer(self._length))
         else:

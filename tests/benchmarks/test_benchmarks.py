@@ -1,4 +1,4 @@
-"""The benchmark itself, with counts as small as they can be, so that it can't rot. No time is judged here."""
+"""The benchmark runs, with counts as small as possible. No time is judged here."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from predictionguard_core.images import sources
 from tests.benchmarks import __main__ as command
 from tests.benchmarks import measure, report
 from tests.benchmarks.contestants import CONTESTANTS, LARGEST, OURS, RIVALS, Raw
+from tests.benchmarks.images import data_uri, jpeg
 from tests.benchmarks.measure import Cost, Pace
-from tests.benchmarks.pictures import data_uri, jpeg
 from tests.benchmarks.processes import ROOT, Ground, Process, ground
 from tests.benchmarks.rows import KB, MB, ROW, ROWS, SIZES, Row
 from tests.benchmarks.server import answer, stream
@@ -47,40 +47,46 @@ def workers(at: Ground) -> Iterator[list[Process]]:
 
 def small(row: Row) -> Row:
     return dataclasses.replace(
-        row, pictures=tuple(min(size, 20 * KB) for size in row.pictures), calls=row.calls and min(row.calls, 8)
+        row, images=tuple(min(size, 20 * KB) for size in row.images), calls=row.calls and min(row.calls, 8)
     )
 
 
 class TestRows:
     @pytest.mark.parametrize("row", ROWS, ids=[row.name for row in ROWS])
-    def test_each_runs_with_all_who_need_no_rival(self, at: Ground, workers: list[Process], row: Row) -> None:
-        found = measure.compare(workers, at, small(row), TINY)[row.clock]
-        assert list(found) == list(CONTENDERS)
+    def test_each_row_runs(self, at: Ground, workers: list[Process], row: Row) -> None:
+        taking_part = [each for each in workers if not row.ours_only or each.name != "least"]
+        row = small(row)
+        if row.form == "inputs":
+            row = dataclasses.replace(row, images=(60 * KB,) * 20)
+        found = measure.compare(taking_part, at, row, TINY)[row.clock]
+        assert list(found) == [each.name for each in taking_part]
         assert found["raw"].ratio == 1.0
         assert all(cost.seconds > 0 for cost in found.values())
 
-    def test_a_picture_that_goes_out_in_pieces(self, at: Ground, workers: list[Process]) -> None:
-        row = dataclasses.replace(ROW["10MB"], pictures=(2 * MB,))
+    def test_an_image_that_is_sent_in_pieces(self, at: Ground, workers: list[Process]) -> None:
+        row = dataclasses.replace(ROW["10MB"], images=(2 * MB,))
         assert list(measure.compare(workers, at, row, TINY)["cpu"]) == list(CONTENDERS)
 
-    def test_who_leaves_the_picture_out_is_found_out(self, at: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_contestant_that_leaves_the_image_out_is_noticed(
+        self, at: Ground, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         class Blind(Raw):
-            def question(self, pictures: list[bytes], *, stream: bool = False) -> bytes:
+            def question(self, images: list[bytes], *, stream: bool = False) -> bytes:
                 return super().question([], stream=stream)
 
         monkeypatch.setitem(CONTESTANTS, "blind", Blind)
         with asyncio.Runner() as runner, contextlib.closing(Worker("blind", runner)) as worker:
-            worker.prepare(url=at.url(ROW["100KB"]), pictures=[20 * KB])
-            with pytest.raises(AssertionError, match="the picture was not sent"):
+            worker.prepare(url=at.url(ROW["100KB"]), images=[20 * KB])
+            with pytest.raises(AssertionError, match="the image was not sent"):
                 worker.ask(calls=1)
 
     def test_a_contestant_that_fails_ends_the_run(self, at: Ground, capfd: pytest.CaptureFixture[str]) -> None:
         with at.worker("raw") as worker:
             with pytest.raises(RuntimeError, match="raw ended with code 1"):
-                worker.tell("prepare", url=at.plain, pictures=["large"])
+                worker.tell("prepare", url=at.plain, images=["large"])
         assert "TypeError" in capfd.readouterr().err
 
-    def test_the_slow_leave_after_their_time(self, at: Ground, workers: list[Process]) -> None:
+    def test_slow_contestants_skip_rounds(self, at: Ground, workers: list[Process]) -> None:
         impatient = dataclasses.replace(TINY, patience=1e-9)
         assert list(measure.compare(workers, at, ROW["text"], impatient)["cpu"]) == list(CONTENDERS)
 
@@ -88,10 +94,15 @@ class TestRows:
         assert all(seconds > 0 for seconds in measure.another(workers[1:], at, ROW["text"], TINY).values())
 
     def test_memory(self, at: Ground) -> None:
-        row = dataclasses.replace(ROW["10MB"], pictures=(2 * MB,))
+        row = dataclasses.replace(ROW["10MB"], images=(2 * MB,))
         found = measure.memory(["langchain-base64"], at, row, TINY)
         # LangChain's own walk over such a block copies it once: what finds less does not see all memory.
         assert found["langchain-base64"] > 1
+
+    def test_uplink(self, at: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(measure, "UPLINK", 10**9)
+        found = measure.uplink(at)
+        assert found["max_edge=1568"][1] < found["as it is"][1] / 3
 
     def test_imports(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(measure.IMPORTS, "langchain", ("import predictionguard_core", "import json"))
@@ -104,12 +115,12 @@ class TestRows:
 
 
 class TestCommand:
-    def test_tells_what_there_is_to_measure(self, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_lists_the_rows(self, capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit):
             command.main(["--only", "text,nothing"])
         assert "there is no nothing; there are text, " in capsys.readouterr().err
 
-    def test_measures_what_is_wanted_and_writes_it(
+    def test_measures_and_writes_the_wanted_rows(
         self, tmp_path: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(measure, "QUICK", TINY)
@@ -123,16 +134,16 @@ class TestCommand:
 
 
 class TestReport:
-    def test_says_what_is_met_and_what_is_not(self) -> None:
+    def test_shows_which_budgets_are_met(self) -> None:
         results = report.Results(
             rows={"text": {"raw": Cost(0.0004, 1.0), "langchain": Cost(0.0006, 1.5), "llama-index": Cost(0.0008, 2.0)}},
-            imports={"langchain": 1.08, "llama-index": 1.2},
+            imports={"langchain": 1.25, "llama-index": 1.3},
             another={"langchain": 0.00009, "llama-index": 0.00011},
             memory={"langchain": 0.1, "llama-index": 0.3, "langchain-base64": 1.4},
         )
         table = report.main_table(results)
         assert (
-            "| text call | 1.0 (400 µs) | – | – | – | – | **1.50** (at most 1.6) | **2.00** (at most 1.5: **missed**) |"
+            "| text call | 1.0 (400 µs) | – | – | – | – | **1.50** (at most 1.7) | **2.00** (at most 1.5: **missed**) |"
             in table
         )
         assert [line.partition(":")[0] for line in results.missed()] == [
@@ -148,6 +159,7 @@ class TestReport:
             another=dict.fromkeys(report.COLUMNS, 0.0001),
             memory=dict.fromkeys([*report.COLUMNS, "langchain-base64"], 1.0),
             imports=dict.fromkeys(report.COLUMNS, 1.0),
+            uplink={"as it is": (3.5, 4_000_000)},
             floors={"text": dict.fromkeys(["raw", "langchain-itself", "llama-index-itself"], Cost(0.001, 0.5))},
             sizes={1000: costs},
             at_once={512: costs},
@@ -157,7 +169,7 @@ class TestReport:
             assert len(set(lines)) <= 1
 
 
-class TestPictures:
+class TestImages:
     @pytest.mark.parametrize("size", [1 * KB, 100 * KB, 2 * MB, max(SIZES)])
     def test_are_jpegs_of_that_size(self, size: int) -> None:
         made = jpeg(size)
@@ -177,7 +189,7 @@ class TestServer:
         assert connection.getresponse().read().count(b'" word"') == 3
         connection.close()
 
-    def test_takes_only_bodies_whose_length_is_said(self, at: Ground) -> None:
+    def test_refuses_a_body_without_a_length(self, at: Ground) -> None:
         connection = http.client.HTTPConnection(urlsplit(at.plain).netloc, timeout=60)
         connection.putrequest("POST", "/plain/chat/completions")
         connection.putheader("Transfer-Encoding", "chunked")
@@ -185,12 +197,12 @@ class TestServer:
         assert connection.getresponse().status == 411
         connection.close()
 
-    def test_says_its_lengths_truly(self) -> None:
+    def test_content_length_is_right(self) -> None:
         head, _, body = answer(5).partition(b"\r\n\r\n")
         assert f"content-length: {len(body)}".encode() in head
         assert stream(2).endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")
 
-    def test_ends_with_the_one_who_started_it(self) -> None:
+    def test_ends_with_the_process_that_started_it(self) -> None:
         # What started it does not say good-bye: it is gone from one moment to the next.
         code = (
             "import os; from tests.benchmarks.processes import Process; server = Process('tests.benchmarks.server');"

@@ -1,6 +1,6 @@
-"""The process of one contestant: does what it is told, line by line, and says what it cost.
+"""The process of one contestant: runs one command a line, and prints its cost.
 
-A line on standard input is a JSON object: `do`, and what that needs. The answer is a JSON object on standard output.
+A line on standard input is a JSON object with `do` and its arguments; the answer is a JSON object on standard output.
 The process ends with its standard input.
 """
 
@@ -13,18 +13,19 @@ import json
 import os
 import re
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks.contestants import CONTESTANTS, Contestant
-from tests.benchmarks.pictures import jpeg
+from tests.benchmarks.contestants import CONTESTANTS, KEY, LARGEST, MODEL, TEXT, Contestant
+from tests.benchmarks.images import jpeg, photo
 from tests.benchmarks.server import lift_limit
 
 
 class Worker:
-    """A contestant, at each address that it was sent to, with each question that it was given."""
+    """A contestant, once for each URL, with the current question."""
 
     def __init__(self, name: str, runner: asyncio.Runner) -> None:
         self._kind = CONTESTANTS[name]
@@ -33,22 +34,37 @@ class Worker:
         self._question: Any = None
         self._least = 0
 
-    def prepare(self, *, url: str, pictures: list[int], stream: bool = False) -> dict[str, Any]:
-        """Get ready for a kind of work: what the caller holds is made here."""
+    def prepare(self, *, url: str, images: list[int], stream: bool = False, form: str = "message") -> dict[str, Any]:
+        """Build what the caller holds for a kind of work."""
         if url not in self._at:
             self._at[url] = self._kind(url)
         self._now = self._at[url]
         self._question = None
-        files = {size: jpeg(size) for size in set(pictures)}
-        self._question = self._now.question([files[size] for size in pictures], stream=stream)
-        self._least = sum(-(-size // 3) * 4 for size in pictures)
+        files = {size: jpeg(size) for size in set(images)}
+        contents = [files[size] for size in images]
+        match form:
+            case "message":
+                self._question = self._now.question(contents, stream=stream)
+            case "conversation":
+                self._question = self._now.conversation(contents)
+            case "inputs":
+                self._question = self._now.inputs(contents)
+            case "file":
+                self._folder = tempfile.TemporaryDirectory()
+                paths = [Path(self._folder.name, f"{number}.jpg") for number in range(len(contents))]
+                for path, content in zip(paths, contents, strict=True):
+                    path.write_bytes(content)
+                self._question = self._now.files(paths)
+        self._images = len(images)
+        del contents
+        self._least = sum(-(-size // 3) * 4 for size in images)
         del files
         gc.collect()
-        gc.freeze()  # what was imported and made ready is no part of what a call has to clean up
+        gc.freeze()  # imports and questions are not part of what a call has to clean up
         return {}
 
     def close(self) -> None:
-        """Let go of every address."""
+        """Close every contestant."""
         gc.unfreeze()
         for contestant in self._at.values():
             contestant.close(self._runner)
@@ -65,8 +81,43 @@ class Worker:
 
         return self._timed(lambda: self._runner.run(one_by_one()))
 
+    def ask_file(self, *, calls: int) -> dict[str, Any]:
+        now, question = self._now, self._question
+        return self._timed(lambda: [now.ask_file(question) for _ in range(calls)])
+
+    def embed(self, *, calls: int) -> dict[str, Any]:
+        now, inputs = self._now, self._question
+        return self._timed(lambda: [now.embed(inputs) for _ in range(calls)], lambda found: len(found) == self._images)
+
+    def aembed(self, *, calls: int) -> dict[str, Any]:
+        now, inputs = self._now, self._question
+
+        async def one_by_one() -> list[Any]:
+            return [await now.aembed(inputs) for _ in range(calls)]
+
+        return self._timed(lambda: self._runner.run(one_by_one()), lambda found: len(found) == self._images)
+
+    def uplink(self, *, url: str, max_edge: int | None) -> dict[str, Any]:
+        """Ask about a 12-megapixel photo through the server's slow route; return seconds and bytes sent."""
+        from langchain_core.messages import HumanMessage
+
+        from langchain_predictionguard import ChatPredictionGuard, ImagePolicy
+
+        policy = ImagePolicy(max_bytes=LARGEST, max_edge=max_edge)
+        model = ChatPredictionGuard(model=MODEL, api_key=KEY, base_url=url, images=policy)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "photo.jpg")
+            path.write_bytes(photo())
+            message = HumanMessage([{"type": "text", "text": TEXT}, {"type": "image", "url": path}])
+            start = time.perf_counter()
+            answer = str(model.invoke([message]).content)
+            seconds = time.perf_counter() - start
+        found = re.search(r"(\d+) bytes came", answer)
+        assert found, answer
+        return {"seconds": seconds, "bytes": int(found[1])}
+
     def burst(self, *, calls: int) -> dict[str, Any]:
-        """So many calls at once."""
+        """Make so many calls at once."""
         now, question = self._now, self._question
 
         async def at_once() -> list[str]:
@@ -87,17 +138,17 @@ class Worker:
         return self._timed(lambda: self._runner.run(one_by_one()), lambda count: count >= chunks)
 
     def another(self, *, calls: int) -> dict[str, Any]:
-        """So many more model objects, of which none is used."""
+        """Make so many more model objects, and use none."""
         return self._timed(lambda: [self._now.another() for _ in range(calls)], lambda _: True)
 
     def memory(self) -> dict[str, Any]:
-        """The highest that one call drives the resident memory of this process, in bytes, over what it has before.
+        """Return how far one call raises the resident memory of this process, in bytes.
 
-        That is the kernel's own mark (Linux), so that the copies of native code count, too.
+        It is the kernel's high-water mark (Linux), so that copies in native code count too.
         """
         gc.collect()
         _give_back()
-        Path("/proc/self/clear_refs").write_text("5")  # the high-water mark begins anew
+        Path("/proc/self/clear_refs").write_text("5")  # reset the high-water mark
         before = _resident("VmRSS")
         self._checked([self._now.ask(self._question)])
         return {"bytes": _resident("VmHWM") - before}
@@ -110,14 +161,14 @@ class Worker:
         if is_good is None:
             self._checked(results)
         elif not all(map(is_good, results)):
-            raise AssertionError(f"{self._kind.__name__}: not all was there: {results[:3]}")
+            raise AssertionError(f"{self._kind.__name__}: results are missing: {str(results)[:200]}")
         return {"cpu": cpu, "wall": wall}
 
     def _checked(self, answers: list[str]) -> None:
         for answer in answers:
             found = re.search(r"(\d+) bytes came", answer)
             if found is None or int(found[1]) < self._least:
-                raise AssertionError(f"{self._kind.__name__}: the picture was not sent: {answer[:200]!r}")
+                raise AssertionError(f"{self._kind.__name__}: the image was not sent: {answer[:200]!r}")
 
 
 def _resident(name: str) -> int:
@@ -128,7 +179,7 @@ def _resident(name: str) -> int:
 
 
 def _give_back() -> None:
-    # Else what was freed before would serve again, and not be seen.
+    # Without this, memory that was freed before would be used again, and not be counted.
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
