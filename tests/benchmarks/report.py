@@ -39,8 +39,8 @@ MEASURED = {
 EXPLANATION = (
     "The client's processor time as a multiple of raw httpx, which posts a prebuilt body in the same run, over "
     "loopback to a server that only drains requests and answers. The least code has no tools, retries, checks or "
-    "errors: it shows what is possible. Each contestant gets an image in its natural form: a data URI, in LlamaIndex an "
-    "`ImageBlock` of bytes."
+    "errors: it shows what is possible. Each contestant gets an image in its natural form: a data URI, in LlamaIndex "
+    "an `ImageBlock` of bytes."
 )
 GROWING = ("raw", "least", *RIVALS, *OURS)
 
