@@ -9,8 +9,8 @@
 same until Ctrl-C.
 
 It speaks real HTTP on a port of this machine and serves `/chat/completions`, `/completions`,
-`/embeddings`, `/rerank`, `/models`, `/tokenize`, `/detokenize`, `/PII`, `/injection`, `/toxicity` and
-`/factuality`, each also below `/v1`. It refuses what the endpoint refuses, in the endpoint's words where
+`/embeddings`, `/rerank`, `/models`, `/tokenize`, `/detokenize`, `/PII`, `/injection`, `/toxicity`,
+`/factuality` and `/documents/extract`, each also below `/v1`. It refuses what the endpoint refuses, in the endpoint's words where
 they are known, and every answer is made by rules, so that the same request gets the same answer.
 
 What it does not imitate:
@@ -20,6 +20,7 @@ What it does not imitate:
   main colours, and never what it shows: it reads no writing, either.
 - Tool calls are guessed from JSON schemas and the words of the question. `pattern` is not obeyed.
 - The checks for personal data, injection, toxicity and factuality are short lists of rules in English.
+- Documents: a PDF's own text layer, plain text and markdown; no OCR.
 - Embeddings are hashed words, rerank scores are shared words.
 - Token counts are estimates: words cut into pieces of four bytes, pictures into patches of 28 pixels and
   at most 768 of them. Cached tokens are those of the messages shared with the model's last prompt.

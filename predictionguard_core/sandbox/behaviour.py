@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from predictionguard_core.sandbox import catalogue, chat, completion, embedding, safety
+from predictionguard_core.sandbox.documents import extract
 from predictionguard_core.sandbox.memory import Memory
 from predictionguard_core.sandbox.reply import FORBIDDEN, Refusal, Reply
 
@@ -28,7 +29,8 @@ class Settings:
 class Call:
     """One request: `path` without query, the `Authorization` header as it came, and the decoded body.
 
-    `unreadable` says why a body could not be decoded; it is refused after path, method and key were judged.
+    `headers` holds the request's headers, their names in lower case. `unreadable` says why a body could not be
+    decoded; it is refused after path, method and key were judged.
     """
 
     method: str
@@ -36,10 +38,13 @@ class Call:
     authorization: str | None = None
     body: Any = None
     unreadable: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
-def decode(raw: bytes) -> Any:
-    """The JSON value in a request body; raises `Refusal` for what is no JSON by RFC 8259."""
+def decode(raw: bytes, content_type: str = "") -> Any:
+    """Return the JSON value or the form fields in a request body; raise `Refusal` for anything else."""
+    if content_type.strip().lower().startswith("multipart/form-data"):
+        return extract.parse_form(raw, content_type)
     try:
         return json.loads(raw.decode("utf-8"), parse_constant=_no_constant)
     except RecursionError:
@@ -84,7 +89,7 @@ def _route(call: Call, settings: Settings, memory: Memory) -> Reply:
     _authorise(call.authorization, settings)
     if call.method == "POST" and call.unreadable is not None:
         raise Refusal(call.unreadable)
-    return handler(call.body, settings, memory)
+    return handler(call, settings, memory)
 
 
 def _authorise(header: str | None, settings: Settings) -> None:
@@ -96,15 +101,15 @@ def _authorise(header: str | None, settings: Settings) -> None:
         raise Refusal(FORBIDDEN, 403) if settings.wrong_key is None else Refusal(settings.wrong_key, 401)
 
 
-Handler = Callable[[Any, Settings, Memory], Reply]
+Handler = Callable[[Call, Settings, Memory], Reply]
 
 
-def _chat(body: Any, settings: Settings, memory: Memory) -> Reply:
-    return chat.respond(body, memory, vision_streaming=settings.vision_streaming, says=settings.says)
+def _chat(call: Call, settings: Settings, memory: Memory) -> Reply:
+    return chat.respond(call.body, memory, vision_streaming=settings.vision_streaming, says=settings.says)
 
 
 def _plain(respond: Callable[[object], Reply]) -> Handler:
-    return lambda body, *_: respond(body)
+    return lambda call, *_: respond(call.body)
 
 
 _ROUTES: dict[str, dict[str, Handler]] = {
@@ -112,6 +117,7 @@ _ROUTES: dict[str, dict[str, Handler]] = {
     "/chat/completions": {"POST": _chat},
     # The official client asks this in its constructor to see whether its key is good.
     "/completions": {"GET": lambda *_: Reply(200, {"status": "ok"}), "POST": _plain(completion.respond)},
+    "/documents/extract": {"POST": lambda call, *_: extract.respond(call.body, call.headers)},
     "/embeddings": {"POST": _plain(embedding.embeddings)},
     "/rerank": {"POST": _plain(embedding.rerank)},
     "/tokenize": {"POST": _plain(safety.tokenize)},

@@ -25,7 +25,7 @@ CHECKS = {
     "toxicity": ("output", "toxicity", TOXICITY_FAILED),
     "factuality": ("output", "factuality", FACTUALITY_FAILED),
 }
-"""Short name to where a request asks for the check, and to the endpoint's text when it fails."""
+"""Name of a check (also of its header for documents) to the option that asks for it and the text of its failure."""
 
 _TEXTS = {401: "invalid api key", 403: FORBIDDEN, 429: "rate limit exceeded"}
 _BARE = (204, 304)  # an answer with one of these has no body, by HTTP itself
@@ -172,7 +172,11 @@ def failed_check(check: str) -> tuple[Turn, Callable[[Call], bool]]:
     if check not in CHECKS:
         raise ValueError(f"check={check!r}: there are {', '.join(CHECKS)}")
     side, name, text = CHECKS[check]
-    return lambda _: Refusal(text).reply(), lambda call: bool(field(call, side, name))
+    return lambda _: Refusal(text).reply(), lambda call: bool(field(call, side, name)) or _in_header(call, check)
+
+
+def _in_header(call: Call, check: str) -> bool:
+    return plain_path(call.path) == "/documents/extract" and call.headers.get(check, "").lower() not in ("", "false")
 
 
 def paused(seconds: float | None, after: int) -> Turn:

@@ -112,12 +112,13 @@ class Handler(BaseHTTPRequestHandler):
             return
         if self.command == "POST":
             try:
-                body = decode(raw)
+                body = decode(raw, self.headers.get("Content-Type", ""))
                 self.server.journal.append(body)
             except Refusal as refusal:
                 unreadable = refusal.text
         del raw
-        call = Call(self.command, path, self.headers.get("Authorization"), body, unreadable)
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        call = Call(self.command, path, self.headers.get("Authorization"), body, unreadable, headers)
         try:
             reply = self.server.respond(call)
         except Exception as error:

@@ -1,0 +1,1 @@
+"""The document endpoint of the sandbox."""
