@@ -11,7 +11,8 @@ same until Ctrl-C.
 It speaks real HTTP on a port of this machine and serves `/chat/completions`, `/completions`,
 `/embeddings`, `/rerank`, `/models`, `/tokenize`, `/detokenize`, `/PII`, `/injection`, `/toxicity`,
 `/factuality` and `/documents/extract`, each also below `/v1`. It refuses what the endpoint
-refuses, in the endpoint's words where they are known, and every answer is made by rules, so that the same request gets the same answer.
+refuses, in the endpoint's words where they are known. Every answer is made by rules: the same request gets the
+same answer.
 
 What it does not imitate:
 
