@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from langchain_predictionguard.embeddings import PredictionGuardEmbeddings
     from langchain_predictionguard.llms import PredictionGuard
     from langchain_predictionguard.rerank import PredictionGuardRerank
-    from predictionguard_core.api import InputChecks, OutputChecks
+    from predictionguard_core.api.checks import InputChecks, OutputChecks
     from predictionguard_core.images.policy import ImagePolicy
 
 __all__ = [
@@ -40,8 +40,8 @@ _LATER = {
     "PredictionGuardEmbeddings": "langchain_predictionguard.embeddings",
     "PredictionGuardRerank": "langchain_predictionguard.rerank",
     "ImagePolicy": "predictionguard_core.images.policy",
-    "InputChecks": "predictionguard_core.api",
-    "OutputChecks": "predictionguard_core.api",
+    "InputChecks": "predictionguard_core.api.checks",
+    "OutputChecks": "predictionguard_core.api.checks",
 }
 
 __getattr__ = lazy.attributes(__name__, _LATER)

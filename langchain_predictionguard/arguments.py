@@ -16,7 +16,7 @@ from langchain_core.language_models import ModelProfile
 from langchain_core.rate_limiters import BaseRateLimiter
 from pydantic import SecretStr
 
-from predictionguard_core.api import InputChecks, OutputChecks
+from predictionguard_core.api.checks import InputChecks, OutputChecks
 from predictionguard_core.images.policy import ImagePolicy
 
 

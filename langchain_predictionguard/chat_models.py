@@ -25,7 +25,7 @@ from predictionguard_core.errors import ConfigurationError
 if TYPE_CHECKING:
     from langchain_predictionguard import arguments
     from langchain_predictionguard.structured_output import Method
-    from predictionguard_core.api import ChatRequest
+    from predictionguard_core.api.chat import ChatRequest
 
 
 class ChatPredictionGuard(Generating, BaseChatModel):
@@ -137,14 +137,14 @@ class ChatPredictionGuard(Generating, BaseChatModel):
 
     def _request(self, messages: Sequence[BaseMessage], stop: list[str] | None, given: dict[str, Any]) -> ChatRequest:
         options = self._options(stop, given)
-        usage = later.api.StreamOptions(include_usage=options.pop("stream_usage", self.stream_usage))
+        usage = later.chat.StreamOptions(include_usage=options.pop("stream_usage", self.stream_usage))
         options = {"stream_options": usage, **options}
         if "tools" in options and not options["tools"]:
             options = {name: value for name, value in options.items() if name not in _ABOUT_TOOLS}
         if "tool_choice" in options:
             offered = [tool["function"]["name"] for tool in options.get("tools") or [] if "function" in tool]
             options["tool_choice"] = _tool_choice(options["tool_choice"], offered)
-        return later.api.ChatRequest(messages=later.messages.to_wire(messages), **options)
+        return later.chat.ChatRequest(messages=later.messages.to_wire(messages), **options)
 
     def _request_of_nothing(self) -> ChatRequest:
         return self._request([], None, {})
@@ -216,29 +216,31 @@ class ChatPredictionGuard(Generating, BaseChatModel):
 
     def get_num_tokens(self, text: str) -> int:
         """Tokens of a text, estimated offline (`predictionguard_core.tokens` says how)."""
-        return later.token_counts.of_text(text)
+        return later.token_counts.estimate_text_tokens(text)
 
     def get_num_tokens_from_messages(
         self, messages: list[BaseMessage], tools: Sequence[Any] | None = None, **kwargs: Any
     ) -> int:
         """Tokens of a conversation, estimated offline: pictures by their size in pixels, tools by their schemas."""
         with errors.mapped():
-            count = later.token_counts.of_messages(later.messages.to_wire(messages), self.images)
-        return count + sum(later.token_counts.of_text(json.dumps(convert_to_openai_tool(tool))) for tool in tools or [])
+            count = later.token_counts.estimate_message_tokens(later.messages.to_wire(messages), self.images)
+        return count + sum(
+            later.token_counts.estimate_text_tokens(json.dumps(convert_to_openai_tool(tool))) for tool in tools or []
+        )
 
     def _resolve_model_profile(self) -> ModelProfile | None:
-        known = models.facts(self.model)
+        known = models.known_model(self.model)
         if known is None:
             return None
         profile: dict[str, Any] = {
             "text_inputs": True,
             "text_outputs": True,
-            "image_inputs": known.sees,
-            "image_url_inputs": known.sees,
-            "image_tool_message": known.sees,
+            "image_inputs": known.accepts_images,
+            "image_url_inputs": known.accepts_images,
+            "image_tool_message": known.accepts_images,
             "max_input_tokens": known.context_window,
-            "tool_calling": known.calls_tools,
-            "reasoning_output": known.reasons,
+            "tool_calling": known.supports_tools,
+            "reasoning_output": known.is_reasoning,
         }
         return cast("ModelProfile", {name: value for name, value in profile.items() if value is not None})
 

@@ -23,7 +23,7 @@ from predictionguard_core.images.policy import ImagePolicy
 if TYPE_CHECKING:
     import httpx
 
-    from predictionguard_core.api import Capability, Model
+    from predictionguard_core.api.models import Capability, Model
     from predictionguard_core.client import AsyncClient, Client
 
     HttpClient = httpx.Client
@@ -82,7 +82,9 @@ class Connected(BaseModel):
         later.load()
         settings.check_http_client(self.http_client, "Client", "http_client")
         settings.check_http_client(self.http_async_client, "AsyncClient", "http_async_client")
-        resolved = settings.resolve(self.api_key, self.base_url, timeout=self.timeout, max_retries=self.max_retries)
+        resolved = settings.resolve_settings(
+            self.api_key, self.base_url, timeout=self.timeout, max_retries=self.max_retries
+        )
         self.api_key, self.base_url = resolved.api_key, resolved.base_url
         return self
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from langchain_core.messages import BaseMessage
 
-from predictionguard_core import api
+from predictionguard_core.api.chat import ImagePart, ImageURL, Part, TextPart
 from predictionguard_core.errors import UnsupportedContentError
 from predictionguard_core.images.sources import Base64, Image, sniff_base64
 
@@ -36,39 +36,39 @@ _SAID_ELSEWHERE = frozenset(
 )
 
 
-def to_parts(block: Any, *, from_assistant: bool) -> list[api.Part]:
+def to_parts(block: Any, *, from_assistant: bool) -> list[Part]:
     """The parts that a block becomes: one, or none for what an assistant's message says elsewhere.
 
     A picture that has a text beside it becomes two. Raises `ContentError`.
     """
     part = _to_part(block, from_assistant=from_assistant)
-    if not isinstance(part, api.ImagePart):
+    if not isinstance(part, ImagePart):
         return [] if part is None else [part]
     text = _beside(block, "text")
-    return [api.TextPart.made(text=text), part] if isinstance(text, str) and text else [part]
+    return [TextPart.model_construct(text=text), part] if isinstance(text, str) and text else [part]
 
 
-def _to_part(block: Any, *, from_assistant: bool) -> api.Part | None:
+def _to_part(block: Any, *, from_assistant: bool) -> Part | None:
     if isinstance(block, str):
-        return api.TextPart.made(text=block)
+        return TextPart.model_construct(text=block)
     if not isinstance(block, dict):
         raise UnsupportedContentError(f"a content block is text or a dict, not {type(block).__name__}")
     kind = block.get("type")
     text = block.get("text")
     if kind in _TEXTS and isinstance(text, str) and not (kind in ("file", None) and _has_source(block)):
-        return api.TextPart.made(text=text)
+        return TextPart.model_construct(text=text)
     if kind in ("image_url", "image", "input_image") or (kind is None and "image_url" in block):
         return _image(block)
     if kind in ("file", "document"):
         source = block.get("source")
         if isinstance(source, dict) and source.get("type") == "text" and isinstance(source.get("data"), str):
-            return api.TextPart.made(text=source["data"])
+            return TextPart.model_construct(text=source["data"])
         # A picture by another name, or a PDF, whose pages are pictures: the bytes will tell.
         return _image(block)
     if from_assistant and kind in _SAID_ELSEWHERE:
         return None
     if from_assistant and kind == "refusal" and isinstance(block.get("refusal"), str):
-        return api.TextPart.made(text=block["refusal"])  # the model's words, as OpenAI has them when it says no
+        return TextPart.model_construct(text=block["refusal"])  # the model's words, as OpenAI has them when it says no
     raise UnsupportedContentError(
         f"the endpoint takes text and pictures, no block of type {str(kind)[:40]!r}"
         if kind
@@ -79,7 +79,7 @@ def _to_part(block: Any, *, from_assistant: bool) -> api.Part | None:
 def source(block: Block) -> Any:
     """The source of the picture that a block holds. Raises `ContentError` for a block that holds none."""
     part = _to_part(block, from_assistant=False)
-    if not isinstance(part, api.ImagePart):
+    if not isinstance(part, ImagePart):
         raise UnsupportedContentError("this block holds no picture")
     return part.image_url.url
 
@@ -97,7 +97,7 @@ def _has_source(block: Block) -> bool:
     return any(block.get(key) for key in ("url", "base64", "data", "file", "file_id", "source", "image_url"))
 
 
-def _image(block: Block) -> api.ImagePart:
+def _image(block: Block) -> ImagePart:
     nested = block.get("image_url")
     detail = nested.get("detail") if isinstance(nested, dict) and block.get("detail") is None else None
     if detail is None:
@@ -106,7 +106,7 @@ def _image(block: Block) -> api.ImagePart:
         detail = "auto"  # a level that only OpenAI has: it asks for more than "low" and names no level of ours
     if detail not in (None, "auto", "low", "high"):
         raise UnsupportedContentError("a picture's detail is 'auto', 'low' or 'high'")
-    return api.ImagePart.made(image_url=api.ImageURL.made(url=_source(block), detail=detail))
+    return ImagePart.model_construct(image_url=ImageURL.model_construct(url=_source(block), detail=detail))
 
 
 def _source(block: Block) -> Any:

@@ -9,7 +9,7 @@ from langchain_core.embeddings import Embeddings
 
 from langchain_predictionguard import errors, later
 from langchain_predictionguard.connection import CONFIG, Connected
-from predictionguard_core.api import EmbeddingInput, EmbeddingRequest
+from predictionguard_core.api.embeddings import EmbeddingInput, EmbeddingRequest
 from predictionguard_core.errors import ContentError
 
 if TYPE_CHECKING:
@@ -122,4 +122,4 @@ def _input(given: Mapping[str, Any], index: int) -> EmbeddingInput:
     try:
         return EmbeddingInput(**{**given, "image": later.content_blocks.source(image)})
     except ContentError as error:
-        raise error.at(None, index) from None
+        raise error.with_location(None, index) from None

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from langchain_predictionguard import content_blocks as content_blocks
     from langchain_predictionguard import messages as messages
     from langchain_predictionguard import structured_output as structured_output
-    from predictionguard_core import api as api
     from predictionguard_core import client as client
     from predictionguard_core import token_counts as token_counts
+    from predictionguard_core.api import chat as chat
 
 _MODULES = {
     "content_blocks": "langchain_predictionguard.content_blocks",
@@ -23,7 +23,7 @@ _MODULES = {
     "structured_output": "langchain_predictionguard.structured_output",
     "client": "predictionguard_core.client",
     "token_counts": "predictionguard_core.token_counts",
-    "api": "predictionguard_core.api",
+    "chat": "predictionguard_core.api.chat",
 }
 
 __getattr__ = lazy.modules(__name__, _MODULES)
@@ -31,4 +31,4 @@ __getattr__ = lazy.modules(__name__, _MODULES)
 
 def load() -> None:
     """Load what every call needs, so that none has to, least of all on an event loop."""
-    lazy.load(__name__, ("content_blocks", "messages", "client", "api"))
+    lazy.load(__name__, ("content_blocks", "messages", "client", "chat"))

@@ -17,7 +17,8 @@ from langchain_predictionguard import errors
 from langchain_predictionguard.connection import CONFIG
 from langchain_predictionguard.options import Generating
 from predictionguard_core import endings
-from predictionguard_core.api import ChatChunk, ChatCompletion, CompletionRequest, Usage
+from predictionguard_core.api.completions import CompletionRequest
+from predictionguard_core.api.responses import ChatChunk, ChatCompletion, Usage
 from predictionguard_core.errors import UnsupportedContentError
 
 if TYPE_CHECKING:

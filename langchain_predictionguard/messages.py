@@ -25,7 +25,16 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 from langchain_predictionguard import tool_calls
 from langchain_predictionguard.content_blocks import to_parts
 from langchain_predictionguard.options import PROVIDER
-from predictionguard_core import api
+from predictionguard_core.api.chat import ImagePart, Message, Part, TextPart
+from predictionguard_core.api.responses import (
+    ChatChunk,
+    ChatCompletion,
+    Choice,
+    ChunkChoice,
+    Delta,
+    ToolCallDelta,
+    Usage,
+)
 from predictionguard_core.errors import ContentError
 from predictionguard_core.quick import like
 from predictionguard_core.streaming import Piece
@@ -45,11 +54,11 @@ _ROLES: dict[str, Role] = {
 # Down: to the endpoint
 
 
-def to_wire(messages: Sequence[BaseMessage]) -> list[api.Message]:
+def to_wire(messages: Sequence[BaseMessage]) -> list[Message]:
     """The endpoint's messages. Raises `ContentError`, with the place, for what it has no form for."""
-    sent: list[api.Message] = []
+    sent: list[Message] = []
     ids = tool_calls.CallIds(messages)
-    pictures: list[tuple[str, list[api.ImagePart]]] = []
+    pictures: list[tuple[str, list[ImagePart]]] = []
     for index, message in enumerate(messages):
         if isinstance(message, ToolMessage | FunctionMessage):
             # The endpoint takes no picture in a tool's message: it follows from the user's side when all have spoken.
@@ -68,25 +77,25 @@ def to_wire(messages: Sequence[BaseMessage]) -> list[api.Message]:
     return sent
 
 
-def _message(role: Role, parts: list[api.Part], message: BaseMessage, **fields: Any) -> api.Message:
-    content: str | list[api.Part] = parts
+def _message(role: Role, parts: list[Part], message: BaseMessage, **fields: Any) -> Message:
+    content: str | list[Part] = parts
     if not parts:
         content = ""
-    elif len(parts) == 1 and isinstance(parts[0], api.TextPart):
+    elif len(parts) == 1 and isinstance(parts[0], TextPart):
         content = parts[0].text
     # A tool's result is known by its call's id, and no server expects a name, which LangGraph gives to each.
     name = message.name if role != "tool" else None
-    return api.Message.made(role=role, content=content, name=name or None, **fields)
+    return Message.model_construct(role=role, content=content, name=name or None, **fields)
 
 
-def _shown(pictures: list[tuple[str, list[api.ImagePart]]]) -> api.Message:
-    parts: list[api.Part] = []
+def _shown(pictures: list[tuple[str, list[ImagePart]]]) -> Message:
+    parts: list[Part] = []
     for call, images in pictures:
         if len(pictures) > 1:
             # Among the pictures of several calls the model has to know which is whose.
-            parts.append(api.TextPart(text=f"From the result of {call}:"))
+            parts.append(TextPart(text=f"From the result of {call}:"))
         parts.extend(images)
-    return api.Message.made(role="user", content=parts)
+    return Message.model_construct(role="user", content=parts)
 
 
 def _role(message: BaseMessage, index: int) -> Role:
@@ -107,40 +116,40 @@ def _role(message: BaseMessage, index: int) -> Role:
     )
 
 
-def _parts(message: BaseMessage, index: int) -> list[api.Part]:
+def _parts(message: BaseMessage, index: int) -> list[Part]:
     content = message.content
     if not content and isinstance(refusal := message.additional_kwargs.get("refusal"), str):
         content = refusal  # where OpenAI's chat has the words of its no
     if isinstance(content, str):
-        return [api.TextPart.made(text=content)] if content else []
-    parts: list[api.Part] = []
+        return [TextPart.model_construct(text=content)] if content else []
+    parts: list[Part] = []
     for block_index, block in enumerate(content):
         try:
             made = to_parts(block, from_assistant=isinstance(message, AIMessage))
         except ContentError as error:
-            raise error.at(index, block_index) from None
+            raise error.with_location(index, block_index) from None
         for part in made:
-            if isinstance(part, api.ImagePart):
-                part.place = (index, block_index)
+            if isinstance(part, ImagePart):
+                part.location = (index, block_index)
         parts += made
     return parts
 
 
-def _apart(parts: list[api.Part]) -> tuple[list[api.Part], list[api.ImagePart]]:
-    images = [part for part in parts if isinstance(part, api.ImagePart)]
-    return [part for part in parts if isinstance(part, api.TextPart)], images
+def _apart(parts: list[Part]) -> tuple[list[Part], list[ImagePart]]:
+    images = [part for part in parts if isinstance(part, ImagePart)]
+    return [part for part in parts if isinstance(part, TextPart)], images
 
 
 # Up: from the endpoint
 
 
-def to_result(completion: api.ChatCompletion) -> ChatResult:
+def to_result(completion: ChatCompletion) -> ChatResult:
     """LangChain's result. Arguments of a tool call that are no JSON object land in `invalid_tool_calls`."""
     generations = [_generation(choice, completion) for choice in completion.choices]
     return ChatResult(generations=generations, llm_output={"model_name": completion.model})
 
 
-def _generation(choice: api.Choice, completion: api.ChatCompletion) -> ChatGeneration:
+def _generation(choice: Choice, completion: ChatCompletion) -> ChatGeneration:
     message = choice.message
     good, invalid = tool_calls.sorted_out(message.tool_calls or [])
     metadata = _metadata(completion, choice.finish_reason)
@@ -171,7 +180,7 @@ class Chunks:
         if isinstance(chunk, str):
             return self._word(chunk)
         if self._likeness is None:
-            plain = to_chunk(api.ChatChunk(id=chunk.id))
+            plain = to_chunk(ChatChunk(id=chunk.id))
             assert isinstance(plain.message, AIMessageChunk)
             self._likeness = (plain, plain.message)
         for choice in chunk.choices:
@@ -197,15 +206,15 @@ class Chunks:
                 )
         return made
 
-    def before(self, chunk: api.ChatChunk) -> Iterator[ChatGenerationChunk]:
+    def before(self, chunk: ChatChunk) -> Iterator[ChatGenerationChunk]:
         """What comes before a chunk: before the last one, ids for those calls to which the server gave none.
 
         On the last one itself LangChain would take them for calls of their own.
         """
         missing = [index for index in self._arguments if index not in self._with_id] if chunk.is_last else []
         if missing:
-            made = [api.ToolCallDelta(index=index, id=tool_calls.made_id()) for index in missing]
-            yield self.to_chunk(api.ChatChunk(id=chunk.id, choices=[api.ChunkChoice(delta=api.Delta(tool_calls=made))]))
+            made = [ToolCallDelta(index=index, id=tool_calls.made_id()) for index in missing]
+            yield self.to_chunk(ChatChunk(id=chunk.id, choices=[ChunkChoice(delta=Delta(tool_calls=made))]))
 
     def _word(self, text: str) -> ChatGenerationChunk:
         assert self._likeness is not None, "the first piece is a chunk"
@@ -215,9 +224,9 @@ class Chunks:
         return like(made, {"message": like(message, own), "text": text})
 
 
-def to_chunk(chunk: api.ChatChunk) -> ChatGenerationChunk:
+def to_chunk(chunk: ChatChunk) -> ChatGenerationChunk:
     """One chunk by itself, as `Chunks` hands it on."""
-    delta = chunk.choices[0].delta if chunk.choices else api.Delta()
+    delta = chunk.choices[0].delta if chunk.choices else Delta()
     finish_reason = chunk.choices[0].finish_reason if chunk.choices else None
     return ChatGenerationChunk(
         message=AIMessageChunk(
@@ -235,7 +244,7 @@ def to_chunk(chunk: api.ChatChunk) -> ChatGenerationChunk:
     )
 
 
-def _metadata(reply: api.ChatCompletion | api.ChatChunk, finish_reason: str | None) -> dict[str, Any]:
+def _metadata(reply: ChatCompletion | ChatChunk, finish_reason: str | None) -> dict[str, Any]:
     metadata: dict[str, Any] = {"model_provider": PROVIDER}
     if reply.model:
         metadata["model_name"] = reply.model
@@ -244,12 +253,12 @@ def _metadata(reply: api.ChatCompletion | api.ChatChunk, finish_reason: str | No
     return metadata
 
 
-def _thoughts(message: api.Delta) -> dict[str, Any]:
+def _thoughts(message: Delta) -> dict[str, Any]:
     # The key from which LangChain makes reasoning blocks.
     return {"reasoning_content": message.reasoning} if message.reasoning else {}
 
 
-def _usage(usage: api.Usage | None) -> UsageMetadata | None:
+def _usage(usage: Usage | None) -> UsageMetadata | None:
     if usage is None:
         return None
     metadata = UsageMetadata(

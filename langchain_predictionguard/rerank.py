@@ -12,7 +12,7 @@ from pydantic import Field
 
 from langchain_predictionguard import errors
 from langchain_predictionguard.connection import CONFIG, Connected
-from predictionguard_core.api import Ranked, RerankRequest
+from predictionguard_core.api.rerank import Ranked, RerankRequest
 
 if TYPE_CHECKING:
     from langchain_predictionguard import arguments

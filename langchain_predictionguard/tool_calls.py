@@ -14,7 +14,9 @@ from langchain_core.messages import AIMessage, BaseMessage, FunctionMessage, Inv
 from langchain_core.messages.tool import invalid_tool_call, tool_call
 from langchain_core.utils.json import parse_partial_json
 
-from predictionguard_core import api
+from predictionguard_core.api.chat import FunctionCall
+from predictionguard_core.api.chat import ToolCall as ApiToolCall
+from predictionguard_core.api.responses import ToolCallDelta
 from predictionguard_core.errors import ContentError
 
 # Down: to the endpoint
@@ -32,7 +34,7 @@ class CallIds:
         self._answers: dict[int, str] = {}
         self._waiting: set[str] = set()
 
-    def called_by(self, message: AIMessage, index: int) -> list[api.ToolCall] | None:
+    def called_by(self, message: AIMessage, index: int) -> list[ApiToolCall] | None:
         """The calls that an assistant's message makes; None if it makes none."""
         calls = _calls(message, index)
         if not calls:
@@ -67,7 +69,7 @@ class CallIds:
             elif isinstance(message, FunctionMessage):
                 yield _Result(position, "", message.name, True)
 
-    def _pair(self, calls: list[api.ToolCall], results: list[_Result], index: int) -> None:
+    def _pair(self, calls: list[ApiToolCall], results: list[_Result], index: int) -> None:
         known = {call.id for call in calls if call.id}
         named = Counter(result.call_id for result in results)
         left = []
@@ -110,7 +112,7 @@ class _Pairs:
     None takes a call whose name a later result bears; nor, if there is another, one that a later result's id is for.
     """
 
-    def __init__(self, calls: list[api.ToolCall], results: list[_Result], names: set[str]) -> None:
+    def __init__(self, calls: list[ApiToolCall], results: list[_Result], names: set[str]) -> None:
         self._left = dict(enumerate(calls))
         self._by_name: dict[str, dict[int, None]] = {name: {} for name in names}
         for position, call in enumerate(calls):
@@ -119,7 +121,7 @@ class _Pairs:
         self._wanted = Counter(result.name for result in results)
         self._bringing = sum(bool(result.call_id) for result in results)
 
-    def call_for(self, result: _Result) -> api.ToolCall | None:
+    def call_for(self, result: _Result) -> ApiToolCall | None:
         self._wanted[result.name] -= 1
         self._bringing -= bool(result.call_id)
         is_named = result.must_name or result.name in self._by_name
@@ -142,7 +144,7 @@ class _Pairs:
         return found
 
 
-def _calls(message: AIMessage, index: int) -> list[api.ToolCall]:
+def _calls(message: AIMessage, index: int) -> list[ApiToolCall]:
     calls = [_call(call["id"], call["name"], call["args"], index) for call in message.tool_calls]
     # What the model wrote, as it wrote it: the tool's complaint that follows would answer nothing otherwise.
     calls += [
@@ -158,7 +160,7 @@ def _calls(message: AIMessage, index: int) -> list[api.ToolCall]:
     return calls
 
 
-def _only_in_content(content: list[Any], calls: list[api.ToolCall], index: int) -> Iterator[api.ToolCall]:
+def _only_in_content(content: list[Any], calls: list[ApiToolCall], index: int) -> Iterator[ApiToolCall]:
     """The calls that another provider's message, or one made by hand, has only among its content."""
     kinds = {"tool_use", "tool_call", "function_call", "invalid_tool_call"}
     if not calls:
@@ -167,8 +169,8 @@ def _only_in_content(content: list[Any], calls: list[api.ToolCall], index: int) 
     known = {call.id for call in calls if call.id}
     # Those that no block names by an id: a block that says the same is the same call.
     named = {_id_of(block) for block in blocks}
-    without_id: dict[tuple[str, str], list[api.ToolCall]] = {}
-    with_id: dict[tuple[str, str], list[api.ToolCall]] = {}
+    without_id: dict[tuple[str, str], list[ApiToolCall]] = {}
+    with_id: dict[tuple[str, str], list[ApiToolCall]] = {}
     for call in reversed(calls) if blocks else ():
         if call.id not in named or not call.id:
             (with_id if call.id else without_id).setdefault(_said(call), []).append(call)
@@ -195,7 +197,7 @@ def _id_of(block: dict[str, Any]) -> str:
     return str(block.get("call_id") or block.get("id") or "")
 
 
-def _said(call: api.ToolCall) -> tuple[str, str]:
+def _said(call: ApiToolCall) -> tuple[str, str]:
     """What a call says, however its arguments are written."""
     text = call.function.arguments
     with contextlib.suppress(ValueError, RecursionError):
@@ -203,14 +205,14 @@ def _said(call: api.ToolCall) -> tuple[str, str]:
     return call.function.name, text
 
 
-def _call(call_id: Any, name: Any, arguments: Any, index: int) -> api.ToolCall:
+def _call(call_id: Any, name: Any, arguments: Any, index: int) -> ApiToolCall:
     try:
         text = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise ContentError(
             f"the arguments of the call of {name!r} are no JSON ({type(error).__name__})", message_index=index
         ) from None
-    return api.ToolCall(id=str(call_id or ""), function=api.FunctionCall(name=str(name or ""), arguments=text))
+    return ApiToolCall(id=str(call_id or ""), function=FunctionCall(name=str(name or ""), arguments=text))
 
 
 # Up: from the endpoint
@@ -221,7 +223,7 @@ def made_id() -> str:
     return f"call_{uuid.uuid4().hex[:24]}"
 
 
-def sorted_out(calls: list[api.ToolCallDelta]) -> tuple[list[ToolCall], list[InvalidToolCall]]:
+def sorted_out(calls: list[ToolCallDelta]) -> tuple[list[ToolCall], list[InvalidToolCall]]:
     """LangChain's calls, and apart from them those whose arguments are no JSON object."""
     good, bad = [], []
     for call in calls:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from llama_index_predictionguard.llm import PredictionGuard
     from llama_index_predictionguard.multi_modal import PredictionGuardMultiModal
     from llama_index_predictionguard.rerank import PredictionGuardRerank
-    from predictionguard_core.api import InputChecks, OutputChecks
+    from predictionguard_core.api.checks import InputChecks, OutputChecks
     from predictionguard_core.images.policy import ImagePolicy
 
 __all__ = [
@@ -41,8 +41,8 @@ _LATER = {
     "PredictionGuardEmbedding": "llama_index_predictionguard.embeddings",
     "PredictionGuardRerank": "llama_index_predictionguard.rerank",
     "ImagePolicy": "predictionguard_core.images.policy",
-    "InputChecks": "predictionguard_core.api",
-    "OutputChecks": "predictionguard_core.api",
+    "InputChecks": "predictionguard_core.api.checks",
+    "OutputChecks": "predictionguard_core.api.checks",
 }
 
 __getattr__ = lazy.attributes(__name__, _LATER)

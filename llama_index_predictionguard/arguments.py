@@ -16,7 +16,7 @@ from llama_index.core.prompts import BasePromptTemplate
 from llama_index.core.types import BaseOutputParser, PydanticProgramMode
 from pydantic import SecretStr
 
-from predictionguard_core.api import InputChecks, OutputChecks
+from predictionguard_core.api.checks import InputChecks, OutputChecks
 from predictionguard_core.images.policy import ImagePolicy
 
 

@@ -18,7 +18,7 @@ from predictionguard_core.images.policy import ImagePolicy
 if TYPE_CHECKING:
     import httpx
 
-    from predictionguard_core.api import Capability, Model
+    from predictionguard_core.api.models import Capability, Model
     from predictionguard_core.client import AsyncClient, Client
 
     HttpClient = httpx.Client
@@ -64,7 +64,9 @@ class Connected(BaseComponent):
         if unknown:
             raise ConfigurationError(no_such(unknown[0], type(self).model_fields))
         checked(super().__init__, fields, type(self).model_fields)
-        resolved = settings.resolve(self.api_key, self.base_url, timeout=self.timeout, max_retries=self.max_retries)
+        resolved = settings.resolve_settings(
+            self.api_key, self.base_url, timeout=self.timeout, max_retries=self.max_retries
+        )
         self.api_key, self.base_url = resolved.api_key, resolved.base_url
         self.timeout, self.max_retries = resolved.timeout, resolved.max_retries
 

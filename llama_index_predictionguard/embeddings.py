@@ -16,8 +16,7 @@ from llama_index_predictionguard import spans, traces
 from llama_index_predictionguard.connection import HttpAsyncClient, HttpClient, Seeing
 from llama_index_predictionguard.image_sources import image_source, is_picture
 from predictionguard_core import settings
-from predictionguard_core.api import EmbeddingInput, EmbeddingRequest
-from predictionguard_core.api.embeddings import MAX_INPUTS
+from predictionguard_core.api.embeddings import MAX_INPUTS, EmbeddingInput, EmbeddingRequest
 from predictionguard_core.errors import ConfigurationError, ContentError
 from predictionguard_core.images.policy import ImagePolicy
 
@@ -217,7 +216,7 @@ def _inputs(handed: Sequence[Any]) -> list[EmbeddingInput]:
         try:
             inputs.append(EmbeddingInput(image=image_source(traces.given(each))))
         except ContentError as error:
-            raise error.at(None, index) from None
+            raise error.with_location(None, index) from None
     return inputs
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from llama_index.core.base.llms.types import DocumentBlock, ImageBlock
 from llama_index.core.schema import BaseNode, ImageDocument, ImageNode, MediaResource, Node, NodeWithScore
 
-from predictionguard_core import api
+from predictionguard_core.api.chat import ImagePart, ImageURL, Part, TextPart
 from predictionguard_core.errors import ImageFormatError, UnsupportedContentError
 from predictionguard_core.images.detect import sniff
 from predictionguard_core.images.sources import Base64, sniff_base64
@@ -108,7 +108,7 @@ def is_picture(node: Any) -> bool:
     return isinstance(node, Node) and node.image_resource is not None and not node.get_content()
 
 
-def document_parts(document: Any) -> list[api.Part]:
+def document_parts(document: Any) -> list[Part]:
     """A node's or document's text, if it has any, and its picture.
 
     A path in its fields is a path; one in `metadata["file_path"]` counts only below `ImagePolicy.local_roots`.
@@ -117,8 +117,8 @@ def document_parts(document: Any) -> list[api.Part]:
     node: Any = document.node if isinstance(document, NodeWithScore) else document
     source = _node_source(node)
     text = node.text if isinstance(node, ImageNode) else (node.text_resource.text if node.text_resource else None)
-    image = api.ImagePart.made(image_url=api.ImageURL.made(url=source))
-    return [api.TextPart(text=text), image] if text else [image]
+    image = ImagePart.model_construct(image_url=ImageURL.model_construct(url=source))
+    return [TextPart(text=text), image] if text else [image]
 
 
 def _node_source(node: Any) -> Any:

@@ -9,14 +9,14 @@ from predictionguard_core import lazy
 if TYPE_CHECKING:
     from llama_index_predictionguard import messages as messages
     from llama_index_predictionguard import tool_calls as tool_calls
-    from predictionguard_core import api as api
     from predictionguard_core import client as client
+    from predictionguard_core.api import chat as chat
 
 _MODULES = {
     "messages": "llama_index_predictionguard.messages",
     "tool_calls": "llama_index_predictionguard.tool_calls",
     "client": "predictionguard_core.client",
-    "api": "predictionguard_core.api",
+    "chat": "predictionguard_core.api.chat",
 }
 
 __getattr__ = lazy.modules(__name__, _MODULES)

@@ -25,7 +25,9 @@ from llama_index.core.base.llms.types import (
 
 from llama_index_predictionguard import tool_calls
 from llama_index_predictionguard.image_sources import Picture, block_source, document_parts
-from predictionguard_core import api, endings
+from predictionguard_core import endings
+from predictionguard_core.api.chat import ImagePart, ImageURL, Location, Message, Part, TextPart
+from predictionguard_core.api.responses import ChatChunk, ChatCompletion, Delta
 from predictionguard_core.errors import ContentError, UnsupportedContentError
 from predictionguard_core.quick import like
 from predictionguard_core.streaming import Piece
@@ -49,11 +51,11 @@ _NO_FORM = "the endpoint takes text and pictures, no block of type {!r}"
 # Down: to the endpoint
 
 
-def to_wire(messages: Sequence[ChatMessage]) -> list[api.Message]:
+def to_wire(messages: Sequence[ChatMessage]) -> list[Message]:
     """The endpoint's messages. Raises `ContentError`, with the place, for what it has no form for."""
-    sent: list[api.Message] = []
+    sent: list[Message] = []
     ids = tool_calls.CallIds()
-    pictures: list[tuple[api.Message, list[api.ImagePart]]] = []
+    pictures: list[tuple[Message, list[ImagePart]]] = []
     for index, message in enumerate(messages):
         role = _ROLES[message.role]
         if pictures and role != "tool":
@@ -62,8 +64,8 @@ def to_wire(messages: Sequence[ChatMessage]) -> list[api.Message]:
         parts = _parts(message, role, index)
         if role == "tool":
             # The endpoint takes no picture in a tool's message: it follows from the user's side when all have spoken.
-            texts = [part for part in parts if isinstance(part, api.TextPart)]
-            images = [part for part in parts if isinstance(part, api.ImagePart)]
+            texts = [part for part in parts if isinstance(part, TextPart)]
+            images = [part for part in parts if isinstance(part, ImagePart)]
             sent.append(_message(role, texts, message, tool_call_id=ids.answered_by(message, index)))
             if images:
                 pictures.append((sent[-1], images))
@@ -75,47 +77,49 @@ def to_wire(messages: Sequence[ChatMessage]) -> list[api.Message]:
     return sent
 
 
-def prompt_to_wire(prompt: str, documents: Sequence[Picture] | None = None) -> list[api.Message]:
+def prompt_to_wire(prompt: str, documents: Sequence[Picture] | None = None) -> list[Message]:
     """A question with its pictures behind it. A picture's place, in errors, is its index in `documents`."""
-    parts: list[api.Part] = [api.TextPart(text=prompt)]
+    parts: list[Part] = [TextPart(text=prompt)]
     for index, document in enumerate(documents or ()):
         try:
             found = _image(document) if isinstance(document, ImageBlock) else document_parts(document)
         except ContentError as error:
-            raise error.at(None, index) from None
+            raise error.with_location(None, index) from None
         parts += _placed(found, (None, index))
-    return [api.Message.made(role="user", content=_content(parts))]
+    return [Message.model_construct(role="user", content=_content(parts))]
 
 
-def _message(role: Role, parts: Sequence[api.Part], message: ChatMessage, **fields: Any) -> api.Message:
+def _message(role: Role, parts: Sequence[Part], message: ChatMessage, **fields: Any) -> Message:
     name = message.additional_kwargs.get("name") if role != "tool" else None
-    return api.Message.made(role=role, content=_content(parts), name=name if isinstance(name, str) else None, **fields)
+    return Message.model_construct(
+        role=role, content=_content(parts), name=name if isinstance(name, str) else None, **fields
+    )
 
 
-def _content(parts: Sequence[api.Part]) -> str | list[api.Part]:
+def _content(parts: Sequence[Part]) -> str | list[Part]:
     if not parts:
         return ""
     first = parts[0]
-    return first.text if len(parts) == 1 and isinstance(first, api.TextPart) else list(parts)
+    return first.text if len(parts) == 1 and isinstance(first, TextPart) else list(parts)
 
 
-def _shown(pictures: list[tuple[api.Message, list[api.ImagePart]]]) -> api.Message:
-    parts: list[api.Part] = []
+def _shown(pictures: list[tuple[Message, list[ImagePart]]]) -> Message:
+    parts: list[Part] = []
     for result, images in pictures:
         if len(pictures) > 1:
             # Among the pictures of several calls the model has to know which is whose.
-            parts.append(api.TextPart(text=f"From the result of tool call {result.tool_call_id}:"))
+            parts.append(TextPart(text=f"From the result of tool call {result.tool_call_id}:"))
         parts.extend(images)
-    return api.Message.made(role="user", content=parts)
+    return Message.model_construct(role="user", content=parts)
 
 
-def _parts(message: ChatMessage, role: Role, index: int) -> list[api.Part]:
-    parts: list[api.Part] = []
+def _parts(message: ChatMessage, role: Role, index: int) -> list[Part]:
+    parts: list[Part] = []
     for block_index, block in _blocks(message):
         try:
             parts += _placed(_block_parts(block, role), (index, block_index))
         except ContentError as error:
-            raise error.at(index, block_index) from None
+            raise error.with_location(index, block_index) from None
     return parts
 
 
@@ -130,20 +134,20 @@ def _blocks(message: ChatMessage) -> Iterator[tuple[int, ContentBlock]]:
         yield index, block
 
 
-def _placed(parts: list[api.Part], place: api.Place) -> list[api.Part]:
+def _placed(parts: list[Part], place: Location) -> list[Part]:
     for part in parts:
-        if isinstance(part, api.ImagePart):
-            part.place = place
+        if isinstance(part, ImagePart):
+            part.location = place
     return parts
 
 
-def _block_parts(block: Any, role: Role) -> list[api.Part]:
+def _block_parts(block: Any, role: Role) -> list[Part]:
     if isinstance(block, TextBlock):
-        return [api.TextPart.made(text=block.text)]
+        return [TextPart.model_construct(text=block.text)]
     if isinstance(block, ImageBlock):
         return _image(block)
     if isinstance(block, DocumentBlock):
-        return [api.ImagePart.made(image_url=api.ImageURL.made(url=block_source(block)))]
+        return [ImagePart.model_construct(image_url=ImageURL.model_construct(url=block_source(block)))]
     kind = getattr(block, "block_type", type(block).__name__)
     # Calls go out beside the content. Thoughts of earlier turns are not given back to a model: the endpoint has no
     # field for them. A cache point is a hint with no content.
@@ -154,17 +158,17 @@ def _block_parts(block: Any, role: Role) -> list[api.Part]:
     raise UnsupportedContentError(_NO_FORM.format(kind))
 
 
-def _image(block: ImageBlock) -> list[api.Part]:
+def _image(block: ImageBlock) -> list[Part]:
     # A level of detail that only other providers have asks for more than "low" and names no level of ours.
     detail = _DETAILS.get(block.detail, "auto") if isinstance(block.detail, str) and block.detail else None
-    url = api.ImageURL.made(url=block_source(block), detail=detail)
-    return [api.ImagePart.made(image_url=url)]
+    url = ImageURL.model_construct(url=block_source(block), detail=detail)
+    return [ImagePart.model_construct(image_url=url)]
 
 
 # Up: from the endpoint
 
 
-def to_response(completion: api.ChatCompletion) -> ChatResponse:
+def to_response(completion: ChatCompletion) -> ChatResponse:
     """LlamaIndex's answer.
 
     `raw` is the endpoint's, as a dict. `additional_kwargs` holds `finish_reason` (None if the service gave none) and,
@@ -252,8 +256,8 @@ class Answer:
             message = like(_MESSAGE, {"blocks": [like(_BLOCK, {"text": self._content})], "additional_kwargs": {}})
         return like(_RESPONSE, {"message": message, "delta": text, "raw": raw, "additional_kwargs": {}})
 
-    def _added(self, chunk: api.ChatChunk) -> ChatResponse:
-        delta = chunk.choices[0].delta if chunk.choices else api.Delta()
+    def _added(self, chunk: ChatChunk) -> ChatResponse:
+        delta = chunk.choices[0].delta if chunk.choices else Delta()
         self._content += delta.content or ""
         self._reasoning += delta.reasoning or ""
         for fragment in delta.tool_calls or []:
@@ -282,7 +286,7 @@ def _answer(content: str | None, reasoning: str | None, calls: list[tool_calls.C
     return ChatMessage(role=MessageRole.ASSISTANT, blocks=blocks, additional_kwargs=more)
 
 
-def _facts(reply: api.ChatCompletion | api.ChatChunk, finish_reason: str | None) -> dict[str, Any]:
+def _facts(reply: ChatCompletion | ChatChunk, finish_reason: str | None) -> dict[str, Any]:
     facts: dict[str, Any] = {"finish_reason": finish_reason}
     if reply.usage is not None:
         facts["prompt_tokens"] = reply.usage.prompt_tokens

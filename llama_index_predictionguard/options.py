@@ -17,8 +17,7 @@ from predictionguard_core.errors import ConfigurationError
 from predictionguard_core.images.policy import ImagePolicy
 
 if TYPE_CHECKING:
-    from predictionguard_core import api
-    from predictionguard_core.api import ChatRequest
+    from predictionguard_core.api.chat import ChatRequest, Message
 
 # Our names to the request's.
 _RENAMED = {"max_tokens": "max_completion_tokens", "input_checks": "input", "output_checks": "output"}
@@ -119,33 +118,33 @@ class ChatOptions(Seeing):
 
     # What a call is
 
-    def _ask(self, messages: list[api.Message], given: dict[str, Any]) -> ChatResponse:
+    def _ask(self, messages: list[Message], given: dict[str, Any]) -> ChatResponse:
         return later.messages.to_response(self._client().chat(self._request(messages, given)))
 
-    async def _aask(self, messages: list[api.Message], given: dict[str, Any]) -> ChatResponse:
+    async def _aask(self, messages: list[Message], given: dict[str, Any]) -> ChatResponse:
         return later.messages.to_response(await self._async_client().chat(self._request(messages, given)))
 
-    def _ask_stream(self, messages: list[api.Message], given: dict[str, Any]) -> Generator[ChatResponse, None, None]:
+    def _ask_stream(self, messages: list[Message], given: dict[str, Any]) -> Generator[ChatResponse, None, None]:
         return later.messages.to_chunks(self._client().pieces(self._request(messages, given)))
 
-    def _aask_stream(self, messages: list[api.Message], given: dict[str, Any]) -> AsyncGenerator[ChatResponse, None]:
+    def _aask_stream(self, messages: list[Message], given: dict[str, Any]) -> AsyncGenerator[ChatResponse, None]:
         return later.messages.ato_chunks(self._async_client().pieces(self._request(messages, given)))
 
-    def _request(self, messages: list[api.Message], given: dict[str, Any]) -> ChatRequest:
+    def _request(self, messages: list[Message], given: dict[str, Any]) -> ChatRequest:
         """The model's options, overridden by `additional_kwargs`, overridden by those of the call."""
         more = _as_sent(self.additional_kwargs)
-        undocumented = {name: more.pop(name) for name in more.keys() - later.api.ChatRequest.model_fields.keys()}
+        undocumented = {name: more.pop(name) for name in more.keys() - later.chat.ChatRequest.model_fields.keys()}
         options = _as_sent({name: getattr(self, name) for name in _OPTIONS}) | more | _as_sent(given)
         for further in (more, given):
             undocumented |= further.get("extra_body") or {}
         options["extra_body"] = undocumented or None
         sent = {name: value for name, value in options.items() if value is not None}
-        return later.api.ChatRequest(**{**sent, "messages": messages})
+        return later.chat.ChatRequest(**{**sent, "messages": messages})
 
     # What the framework asks
 
     def _limits(self) -> dict[str, Any]:
-        known = models.facts(self.model) or models.Facts()
+        known = models.known_model(self.model) or models.ModelFacts()
         return {
             "model_name": self.model,
             "context_window": self.context_window or known.context_window or DEFAULT_CONTEXT_WINDOW,

@@ -18,7 +18,7 @@ from llama_index_predictionguard import spans
 from llama_index_predictionguard.connection import Connected, HttpAsyncClient, HttpClient
 from llama_index_predictionguard.sight import hidden
 from predictionguard_core import settings
-from predictionguard_core.api import Ranked, RerankRequest
+from predictionguard_core.api.rerank import Ranked, RerankRequest
 from predictionguard_core.errors import ConfigurationError
 
 _dispatcher = get_dispatcher(__name__)

@@ -13,7 +13,9 @@ from llama_index.core.llms.llm import ToolSelection
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 
-from predictionguard_core import api, endings
+from predictionguard_core import endings
+from predictionguard_core.api.chat import FunctionCall, ToolCall
+from predictionguard_core.api.responses import ToolCallDelta
 from predictionguard_core.errors import ConfigurationError, ContentError, InvalidResponseError
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ class Call:
     name: str
     arguments: str
 
-    def extended(self, fragment: api.ToolCallDelta) -> Call:
+    def extended(self, fragment: ToolCallDelta) -> Call:
         """This call with a fragment of it added."""
         function = fragment.function
         return Call(
@@ -241,12 +243,12 @@ class CallIds:
     def __init__(self) -> None:
         self._unanswered: list[str] = []
 
-    def called_by(self, message: ChatMessage, index: int) -> list[api.ToolCall] | None:
+    def called_by(self, message: ChatMessage, index: int) -> list[ToolCall] | None:
         """The calls that an assistant's message makes; None if it makes none."""
         calls = [
-            api.ToolCall(
+            ToolCall(
                 id=str(call.id or f"call_{index}_{position}"),
-                function=api.FunctionCall(name=call.name, arguments=call.arguments or "{}"),
+                function=FunctionCall(name=call.name, arguments=call.arguments or "{}"),
             )
             for position, call in enumerate(_calls(message, index))
         ]

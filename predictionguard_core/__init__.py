@@ -8,17 +8,12 @@ from predictionguard_core.errors import *  # noqa: F403
 from predictionguard_core.version import __version__
 
 if TYPE_CHECKING:
-    from predictionguard_core.api import (
-        ChatChunk,
-        ChatCompletion,
-        ChatRequest,
-        CompletionRequest,
-        EmbeddingInput,
-        EmbeddingRequest,
-        InputChecks,
-        OutputChecks,
-        RerankRequest,
-    )
+    from predictionguard_core.api.chat import ChatRequest
+    from predictionguard_core.api.checks import InputChecks, OutputChecks
+    from predictionguard_core.api.completions import CompletionRequest
+    from predictionguard_core.api.embeddings import EmbeddingInput, EmbeddingRequest
+    from predictionguard_core.api.rerank import RerankRequest
+    from predictionguard_core.api.responses import ChatChunk, ChatCompletion
     from predictionguard_core.client import AsyncClient, Client
     from predictionguard_core.images.policy import ImagePolicy
     from predictionguard_core.images.sources import Image
@@ -50,15 +45,15 @@ _LATER = {
     "Client": "client",
     "Image": "images.sources",
     "ImagePolicy": "images.policy",
-    "ChatChunk": "api",
-    "ChatCompletion": "api",
-    "ChatRequest": "api",
-    "CompletionRequest": "api",
-    "EmbeddingInput": "api",
-    "EmbeddingRequest": "api",
-    "InputChecks": "api",
-    "OutputChecks": "api",
-    "RerankRequest": "api",
+    "ChatChunk": "api.responses",
+    "ChatCompletion": "api.responses",
+    "ChatRequest": "api.chat",
+    "CompletionRequest": "api.completions",
+    "EmbeddingInput": "api.embeddings",
+    "EmbeddingRequest": "api.embeddings",
+    "InputChecks": "api.checks",
+    "OutputChecks": "api.checks",
+    "RerankRequest": "api.rerank",
 }
 
 __getattr__ = lazy.attributes(__name__, {name: f"{__name__}.{room}" for name, room in _LATER.items()})

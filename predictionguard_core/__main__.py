@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable, Sequence
 
 from predictionguard_core import Client, PredictionGuardError
-from predictionguard_core.api import CAPABILITIES, Model
+from predictionguard_core.api.models import CAPABILITIES, Model
 
 VISION = "chat-with-image"
 

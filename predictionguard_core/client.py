@@ -12,17 +12,12 @@ from collections.abc import AsyncGenerator, Generator
 from typing import Any, Self, TypeVar
 
 from predictionguard_core import endings, later, operations, steps
-from predictionguard_core.api import (
-    Capability,
-    ChatChunk,
-    ChatCompletion,
-    ChatRequest,
-    CompletionRequest,
-    EmbeddingRequest,
-    Model,
-    Ranked,
-    RerankRequest,
-)
+from predictionguard_core.api.chat import ChatRequest
+from predictionguard_core.api.completions import CompletionRequest
+from predictionguard_core.api.embeddings import EmbeddingRequest
+from predictionguard_core.api.models import Capability, Model
+from predictionguard_core.api.rerank import Ranked, RerankRequest
+from predictionguard_core.api.responses import ChatChunk, ChatCompletion
 from predictionguard_core.connection import Connection, Opened
 from predictionguard_core.errors import PredictionGuardError
 from predictionguard_core.http import size_limits
@@ -115,7 +110,7 @@ class Client(Connection):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _pieces(self, flow: steps.Flow[steps.Answer]) -> Generator[Piece, None, None]:
+    def _pieces(self, flow: steps.Operation[steps.Response]) -> Generator[Piece, None, None]:
         opened = self._run(flow)
         assert isinstance(opened, Opened)
         response = opened.response
@@ -138,7 +133,7 @@ class Client(Connection):
                 for chunk in reader.finish():
                     yield chunk
 
-    def _run(self, flow: steps.Flow[T]) -> T:
+    def _run(self, flow: steps.Operation[T]) -> T:
         later.load()
         try:
             step = next(flow)
@@ -162,12 +157,12 @@ class Client(Connection):
                 return self._send(step)
             case steps.Wait():
                 return time.sleep(step.seconds)
-            case steps.Work():
+            case steps.Compute():
                 return later.shared_clients.work_all(step.jobs)
-            case steps.Fetch():
+            case steps.Download():
                 return later.download.fetch_all(step.urls, step.policy, self._settings.timeout)
 
-    def _send(self, send: steps.Send) -> steps.Answer:
+    def _send(self, send: steps.Send) -> steps.Response:
         later.shared_clients.check_open(self._own)
         client = self._own or later.shared_clients.shared_client(self)
         timeout = self._settings.timeout
@@ -179,7 +174,7 @@ class Client(Connection):
                 with contextlib.closing(response):
                     with later.error_mapping.mapped(self.base_url, timeout, answered=True):
                         body = size_limits.whole(response, limit.check)
-                return steps.Answer(response.status_code, response.headers, body)
+                return steps.Response(response.status_code, response.headers, body)
 
 
 class AsyncClient(Connection):
@@ -251,7 +246,7 @@ class AsyncClient(Connection):
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
-    async def _pieces(self, flow: steps.Flow[steps.Answer]) -> AsyncGenerator[Piece, None]:
+    async def _pieces(self, flow: steps.Operation[steps.Response]) -> AsyncGenerator[Piece, None]:
         opened = await self._run(flow)
         assert isinstance(opened, Opened)
         response = opened.response
@@ -274,7 +269,7 @@ class AsyncClient(Connection):
                 for chunk in reader.finish():
                     yield chunk
 
-    async def _run(self, flow: steps.Flow[T]) -> T:
+    async def _run(self, flow: steps.Operation[T]) -> T:
         await later.async_load()
         try:
             step = next(flow)
@@ -298,12 +293,12 @@ class AsyncClient(Connection):
                 return await self._send(step)
             case steps.Wait():
                 return await asyncio.sleep(step.seconds)
-            case steps.Work():
+            case steps.Compute():
                 return await later.shared_clients.async_work_all(step.jobs)
-            case steps.Fetch():
+            case steps.Download():
                 return await later.download.async_fetch_all(step.urls, step.policy, self._settings.timeout)
 
-    async def _send(self, send: steps.Send) -> steps.Answer:
+    async def _send(self, send: steps.Send) -> steps.Response:
         later.shared_clients.check_open(self._own)
         client = self._own or await later.shared_clients.shared_async_client(self)
         timeout = self._settings.timeout
@@ -315,4 +310,4 @@ class AsyncClient(Connection):
                 async with contextlib.aclosing(response):
                     with later.error_mapping.mapped(self.base_url, timeout, answered=True):
                         body = await size_limits.async_whole(response, limit.check)
-                return steps.Answer(response.status_code, response.headers, body)
+                return steps.Response(response.status_code, response.headers, body)

@@ -18,14 +18,14 @@ _USER_AGENT = f"predictionguard-integrations/{__version__}"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Opened(steps.Answer):
+class Opened(steps.Response):
     """An answer whose body is still to come."""
 
     response: Any = None
 
-    def read(self, body: bytes) -> steps.Answer:
+    def read(self, body: bytes) -> steps.Response:
         """The same answer with its body."""
-        return steps.Answer(self.status_code, self.headers, body)
+        return steps.Response(self.status_code, self.headers, body)
 
 
 class Connection:
@@ -44,7 +44,7 @@ class Connection:
         images: ImagePolicy | None = None,
         http_client: Any = None,
     ) -> None:
-        known = settings.resolve(api_key, base_url, timeout=timeout, max_retries=max_retries)
+        known = settings.resolve_settings(api_key, base_url, timeout=timeout, max_retries=max_retries)
         self._resolved: settings.Settings | None = known
         self._without_key: dict[str, Any] = {
             "base_url": known.base_url,
@@ -58,7 +58,7 @@ class Connection:
     @property
     def _settings(self) -> settings.Settings:
         if self._resolved is None:
-            self._resolved = settings.resolve(**self._without_key)
+            self._resolved = settings.resolve_settings(**self._without_key)
         return self._resolved
 
     @property
@@ -105,7 +105,7 @@ class Connection:
             each = each.__cause__ or each.__context__
         return error
 
-    def _call(self, send: steps.Send) -> steps.Call:
+    def _call(self, send: steps.Send) -> steps.Request:
         headers = {
             "Authorization": f"Bearer {self._settings.api_key.get_secret_value()}",
             "Accept": "text/event-stream" if send.stream else "application/json",
@@ -118,4 +118,4 @@ class Connection:
         timeout = self._settings.timeout
         # Shorter than the whole, so that it is the connecting that ends: it is tried again, an attempt's end is not.
         connect_timeout = min(0.9 * timeout, settings.CONNECT_TIMEOUT)
-        return steps.Call(send.method, self.base_url + send.path, headers, timeout, connect_timeout)
+        return steps.Request(send.method, self.base_url + send.path, headers, timeout, connect_timeout)

@@ -54,7 +54,7 @@ _ENCODED = re.compile(r"[A-Za-z0-9+/_-]{80,}={0,2}")
 _REQUEST_ID_HEADERS = ("x-request-id", "request-id")
 
 
-def from_response(status_code: int, headers: Mapping[str, str], body: bytes) -> APIStatusError:
+def error_from_response(status_code: int, headers: Mapping[str, str], body: bytes) -> APIStatusError:
     """The error that an answer with a failing status stands for. `headers` has case-insensitive or lower-case keys."""
     text, code = _message(status_code, body)
     request_id = next((headers[name] for name in _REQUEST_ID_HEADERS if name in headers), None)
@@ -68,7 +68,7 @@ def from_response(status_code: int, headers: Mapping[str, str], body: bytes) -> 
     return error
 
 
-def from_reply(error: Any, request_id: str | None = None) -> APIStatusError:
+def error_from_payload(error: Any, request_id: str | None = None) -> APIStatusError:
     """The error that stands inside a delivered reply: a choice's `status`, or an `error` event of a stream."""
     text, code = _text_of(error)
     text = text[len("error:") :] if text.lower().startswith("error:") else text

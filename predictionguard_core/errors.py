@@ -101,7 +101,7 @@ class ContentError(PredictionGuardError):
         self.message_index = message_index
         self.block_index = block_index
 
-    def at(self, message_index: int | None, block_index: int | None) -> ContentError:
+    def with_location(self, message_index: int | None, block_index: int | None) -> ContentError:
         """This error, with its place filled in where it had none. Returns itself."""
         if self.message_index is None:
             self.message_index = message_index

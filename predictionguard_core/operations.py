@@ -11,29 +11,15 @@ import time
 from typing import TypeVar
 from urllib.parse import quote
 
-from predictionguard_core.api import (
-    CAPABILITIES,
-    MAX_INPUTS,
-    Body,
-    ChatCompletion,
-    ChatRequest,
-    CompletionRequest,
-    EmbeddingList,
-    EmbeddingRequest,
-    Model,
-    ModelList,
-    Ranked,
-    Ranking,
-    RerankRequest,
-    chat_body,
-    check_status,
-    completion_body,
-    embedding_body,
-    has_image,
-    rerank_body,
-)
-from predictionguard_core.api.base import Received
-from predictionguard_core.error_responses import error_within, from_reply, from_response
+from predictionguard_core.api.base import ResponseModel
+from predictionguard_core.api.body import Body, chat_body, completion_body, embedding_body, rerank_body
+from predictionguard_core.api.chat import ChatRequest
+from predictionguard_core.api.completions import CompletionRequest
+from predictionguard_core.api.embeddings import MAX_INPUTS, EmbeddingList, EmbeddingRequest, has_image
+from predictionguard_core.api.models import CAPABILITIES, Model, ModelList
+from predictionguard_core.api.rerank import Ranked, Ranking, RerankRequest
+from predictionguard_core.api.responses import ChatCompletion, raise_for_choice_status
+from predictionguard_core.error_responses import error_from_payload, error_from_response, error_within
 from predictionguard_core.errors import (
     APIConnectionError,
     APIStatusError,
@@ -43,9 +29,9 @@ from predictionguard_core.errors import (
 )
 from predictionguard_core.images.policy import ImagePolicy
 from predictionguard_core.images.prepare import inputs_ready, with_images_ready
-from predictionguard_core.steps import Answer, Flow, Send, Wait
+from predictionguard_core.steps import Operation, Response, Send, Wait
 
-R = TypeVar("R", bound=Received)
+R = TypeVar("R", bound=ResponseModel)
 
 _log = logging.getLogger("predictionguard_core")
 
@@ -57,7 +43,7 @@ _LONGEST_BACKOFF = 8.0
 _REQUEST_ID = "x-request-id"
 
 
-def chat(request: ChatRequest, policy: ImagePolicy, max_retries: int) -> Flow[ChatCompletion]:
+def chat(request: ChatRequest, policy: ImagePolicy, max_retries: int) -> Operation[ChatCompletion]:
     """Ask, and read the whole answer."""
     request = yield from with_images_ready(request, policy)
     answer = yield from _sent(
@@ -66,14 +52,14 @@ def chat(request: ChatRequest, policy: ImagePolicy, max_retries: int) -> Flow[Ch
     return read_completion(answer)
 
 
-def chat_stream(request: ChatRequest, policy: ImagePolicy, max_retries: int) -> Flow[Answer]:
+def chat_stream(request: ChatRequest, policy: ImagePolicy, max_retries: int) -> Operation[Response]:
     """Ask for a stream, up to its first byte: from there on nothing is tried again."""
     request = yield from with_images_ready(request, policy)
     body = chat_body(request, stream=True)
     return (yield from _sent(Send("POST", "/chat/completions", body, request.model, stream=True), max_retries))
 
 
-def complete(request: CompletionRequest, max_retries: int) -> Flow[ChatCompletion]:
+def complete(request: CompletionRequest, max_retries: int) -> Operation[ChatCompletion]:
     """Let a text be gone on with, and read the whole answer."""
     answer = yield from _sent(
         Send("POST", "/completions", completion_body(request, stream=False), request.model), max_retries
@@ -81,13 +67,13 @@ def complete(request: CompletionRequest, max_retries: int) -> Flow[ChatCompletio
     return read_completion(answer)
 
 
-def complete_stream(request: CompletionRequest, max_retries: int) -> Flow[Answer]:
+def complete_stream(request: CompletionRequest, max_retries: int) -> Operation[Response]:
     """The same as a stream, up to its first byte."""
     body = completion_body(request, stream=True)
     return (yield from _sent(Send("POST", "/completions", body, request.model, stream=True), max_retries))
 
 
-def embed(request: EmbeddingRequest, policy: ImagePolicy, max_retries: int) -> Flow[list[list[float]]]:
+def embed(request: EmbeddingRequest, policy: ImagePolicy, max_retries: int) -> Operation[list[list[float]]]:
     """The vectors of all inputs, in their order, asked for in batches of the endpoint's size."""
     vectors: list[list[float]] = []
     size = min(MAX_INPUTS, policy.max_images) if any(map(has_image, request.input)) else MAX_INPUTS
@@ -101,7 +87,7 @@ def embed(request: EmbeddingRequest, policy: ImagePolicy, max_retries: int) -> F
     return vectors
 
 
-def rerank(request: RerankRequest, max_retries: int) -> Flow[list[Ranked]]:
+def rerank(request: RerankRequest, max_retries: int) -> Operation[list[Ranked]]:
     """The judgement of each document, the best first."""
     if not request.documents:
         return []
@@ -111,7 +97,7 @@ def rerank(request: RerankRequest, max_retries: int) -> Flow[list[Ranked]]:
     return sorted(results, key=lambda each: -each.relevance_score)
 
 
-def models(capability: str | None, max_retries: int) -> Flow[list[Model]]:
+def models(capability: str | None, max_retries: int) -> Operation[list[Model]]:
     """List the models, or those with a capability."""
     if capability is not None and capability not in CAPABILITIES:
         raise ConfigurationError(f"capability: {capability!r} is none of {', '.join(CAPABILITIES)}")
@@ -120,22 +106,22 @@ def models(capability: str | None, max_retries: int) -> Flow[list[Model]]:
     return _read(ModelList, answer).data
 
 
-def read_completion(answer: Answer) -> ChatCompletion:
+def read_completion(answer: Response) -> ChatCompletion:
     """Read a plain answer. Raises `InvalidResponseError`, or the error that a choice's status stands for."""
     completion = _read(ChatCompletion, answer)
-    check_status(completion, request_id(answer))
+    raise_for_choice_status(completion, request_id(answer))
     return completion
 
 
-def _read(kind: type[R], answer: Answer) -> R:
+def _read(kind: type[R], answer: Response) -> R:
     # An error may come with the status of a success, in place of an answer or beside one.
     told = error_within(answer.body) if b'"error"' in answer.body else None
     if told is not None:
-        raise from_reply(told, request_id(answer))
+        raise error_from_payload(told, request_id(answer))
     return kind.parse(answer.body)
 
 
-def request_id(answer: Answer) -> str | None:
+def request_id(answer: Response) -> str | None:
     return answer.headers.get(_REQUEST_ID)
 
 
@@ -144,20 +130,20 @@ def _check_indices(indices: list[int], count: int, what: str) -> None:
         raise InvalidResponseError(f"the service answered {len(indices)} {what} for {count} inputs, or misnumbers them")
 
 
-def _sent(send: Send, max_retries: int) -> Flow[Answer]:
+def _sent(send: Send, max_retries: int) -> Operation[Response]:
     """Send, and send again where that can help. Raises what the last attempt came to."""
     attempt, started = 0, time.monotonic()
     while True:
         failure: PredictionGuardError
         try:
-            answer: Answer = yield send
+            answer: Response = yield send
         except APIConnectionError as error:
             failure = error
         else:
             if answer.is_success:
                 _note(send, attempt, str(answer.status_code), started)
                 return answer
-            failure = from_response(answer.status_code, answer.headers, answer.body)
+            failure = error_from_response(answer.status_code, answer.headers, answer.body)
         if attempt >= max_retries or not _can_retry(failure):
             _note(send, attempt, type(failure).__name__, started)
             raise failure

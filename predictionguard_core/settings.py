@@ -35,7 +35,7 @@ class Settings:
     max_retries: int
 
 
-def resolve(
+def resolve_settings(
     api_key: str | SecretStr | None = None,
     base_url: str | None = None,
     *,

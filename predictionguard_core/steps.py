@@ -1,6 +1,7 @@
-"""What a flow may ask of whoever drives it, and what it is answered.
+"""What an operation asks of the client that runs it.
 
-A flow is a generator that yields steps and is sent their results; an error of a step is thrown into it.
+An operation is a sans-I/O generator (https://sans-io.readthedocs.io): it yields steps and is sent their results. An
+error of a step is thrown into it.
 """
 
 from __future__ import annotations
@@ -9,32 +10,32 @@ import dataclasses
 from collections.abc import Callable, Generator, Mapping
 from typing import Any, TypeVar
 
-from predictionguard_core.api import Body
+from predictionguard_core.api.body import Body
 from predictionguard_core.images.policy import ImagePolicy
 
 T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Fetch:
-    """Download these pictures side by side; answered by a list with the bytes, or the error, of each."""
+class Download:
+    """Download these images side by side. The result is a list with the bytes, or the error, of each."""
 
     urls: list[str]
     policy: ImagePolicy
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Work:
-    """Call these where they may take their time; answered by a list with the result, or the error, of each."""
+class Compute:
+    """Call these functions off the event loop. The result is a list with the return value, or the error, of each."""
 
     jobs: list[Callable[[], Any]]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Send:
-    """Send a request; answered by an `Answer`. Raises `APIConnectionError` where none comes.
+    """Send a request. The result is a `Response`; `APIConnectionError` is raised where none comes.
 
-    With `stream`, the body of a success is left unread for the driver.
+    With `stream`, the body of a successful response is left unread.
     """
 
     method: str
@@ -45,22 +46,22 @@ class Send:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Call:
-    """A `Send` with its address and headers, as it goes to the network.
+class Request:
+    """A `Send` with its URL and headers, as it goes to the network.
 
     `timeout` and `connect_timeout` are seconds, for one wait each.
     """
 
     method: str
     url: str
-    headers: dict[str, str] = dataclasses.field(repr=False)  # the key is among them
+    headers: dict[str, str] = dataclasses.field(repr=False)  # the API key is among them
     timeout: float
     connect_timeout: float
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Answer:
-    """`headers` has case-insensitive keys."""
+class Response:
+    """A response. `headers` has case-insensitive keys."""
 
     status_code: int
     headers: Mapping[str, str]
@@ -73,10 +74,10 @@ class Answer:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Wait:
-    """Do nothing for this many seconds."""
+    """Wait for this many seconds."""
 
     seconds: float
 
 
-Step = Fetch | Work | Send | Wait
-Flow = Generator[Step, Any, T]
+Step = Download | Compute | Send | Wait
+Operation = Generator[Step, Any, T]

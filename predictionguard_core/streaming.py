@@ -11,8 +11,14 @@ from collections.abc import Iterable, Iterator
 
 from pydantic_core import from_json
 
-from predictionguard_core.api import ChatChunk, ChunkChoice, ToolCallDelta, check_status, text_alone
-from predictionguard_core.error_responses import from_reply
+from predictionguard_core.api.responses import (
+    ChatChunk,
+    ChunkChoice,
+    ToolCallDelta,
+    raise_for_choice_status,
+    text_alone,
+)
+from predictionguard_core.error_responses import error_from_payload
 from predictionguard_core.errors import InvalidResponseError, StreamInterruptedError
 from predictionguard_core.quick import like
 
@@ -202,7 +208,7 @@ class ChunkReader:
             self._raise_error(event)
         chunk, last = ChatChunk.parse(event), self._last
         chunk.is_last = False
-        check_status(chunk, self._request_id)
+        raise_for_choice_status(chunk, self._request_id)
         if not self._has_begun:
             self._has_begun = True
             last.id = chunk.id
@@ -240,9 +246,9 @@ class ChunkReader:
         except ValueError:
             decoded = event.decode("utf-8", "replace")
         if isinstance(decoded, dict) and decoded.get("error"):
-            raise from_reply(decoded["error"], self._request_id)
+            raise error_from_payload(decoded["error"], self._request_id)
         if self._events.name == b"error":
-            raise from_reply(decoded, self._request_id)
+            raise error_from_payload(decoded, self._request_id)
 
 
 class ToolCallFragments:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 
-from predictionguard_core.api import ImagePart, Message, TextPart
+from predictionguard_core.api.chat import ImagePart, Message, TextPart
 from predictionguard_core.errors import ContentError
 from predictionguard_core.images.policy import ImagePolicy
 from predictionguard_core.images.sources import begin, size_of
@@ -25,18 +25,18 @@ _TILE = 28
 _FEWEST, _MOST = 4, 16_384
 
 
-def of_text(text: str) -> int:
+def estimate_text_tokens(text: str) -> int:
     """Tokens of a text."""
     return math.ceil(len(text.encode("utf-8", "replace")) / 4)
 
 
-def of_image(width: int, height: int) -> int:
+def estimate_image_tokens(width: int, height: int) -> int:
     """Tokens of a picture of so many pixels."""
     tiles = max(1, round(width / _TILE)) * max(1, round(height / _TILE))
     return min(max(tiles, _FEWEST), _MOST) + 2
 
 
-def of_messages(messages: list[Message], policy: ImagePolicy) -> int:
+def estimate_message_tokens(messages: list[Message], policy: ImagePolicy) -> int:
     """Tokens of a conversation, its pictures and tool calls included."""
     return sum(_of_message(message, policy) for message in messages)
 
@@ -44,17 +44,19 @@ def of_messages(messages: list[Message], policy: ImagePolicy) -> int:
 def _of_message(message: Message, policy: ImagePolicy) -> int:
     count = PER_MESSAGE
     if isinstance(message.content, str):
-        count += of_text(message.content)
+        count += estimate_text_tokens(message.content)
     else:
         count += sum(_of_part(part, policy) for part in message.content)
-    return count + sum(of_text(call.function.name + call.function.arguments) for call in message.tool_calls or [])
+    return count + sum(
+        estimate_text_tokens(call.function.name + call.function.arguments) for call in message.tool_calls or []
+    )
 
 
 def _of_part(part: TextPart | ImagePart, policy: ImagePolicy) -> int:
     if isinstance(part, TextPart):
-        return of_text(part.text)
+        return estimate_text_tokens(part.text)
     try:
         size = size_of(begin(part.image_url.url, policy))
     except ContentError as error:
-        raise error.at(*part.place) from None
-    return of_image(*size) if size and all(size) else UNSEEN
+        raise error.with_location(*part.location) from None
+    return estimate_image_tokens(*size) if size and all(size) else UNSEEN

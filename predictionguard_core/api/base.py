@@ -29,7 +29,7 @@ _SAID = {
 """What pydantic would say in words that only make sense to who wrote the model."""
 
 
-class Sent(BaseModel):
+class RequestPart(BaseModel):
     """A part of a request."""
 
     # Messages are built once by an adapter and read once: no validation on assignment, no hidden copies.
@@ -44,10 +44,10 @@ class Sent(BaseModel):
         return like(plain, fields)  # type: ignore[return-value]
 
 
-_MADE: dict[type[Sent], Sent] = {}
+_MADE: dict[type[RequestPart], RequestPart] = {}
 
 
-class Request(Sent):
+class RequestModel(RequestPart):
     """A whole request. A bad option is a `ConfigurationError`, a bad message a `ContentError` with its place."""
 
     @classmethod
@@ -59,7 +59,7 @@ class Request(Sent):
         checked(super().__init__, fields, type(self).model_fields)
 
 
-class Received(BaseModel):
+class ResponseModel(BaseModel):
     """A part of a reply. Fields that are not named here may come and go."""
 
     model_config = ConfigDict(extra="ignore", protected_namespaces=(), hide_input_in_errors=True, defer_build=True)

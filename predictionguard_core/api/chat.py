@@ -7,21 +7,21 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, BeforeValidator, ConfigDict, Field, FieldSerializationInfo, field_serializer
 
-from predictionguard_core.api.base import Request, Sent, as_list, check_extra, with_text_keys
+from predictionguard_core.api.base import RequestModel, RequestPart, as_list, check_extra, with_text_keys
 from predictionguard_core.api.checks import InputChecks, OutputChecks
 
-Place = tuple[int | None, int | None]
+Location = tuple[int | None, int | None]
 
 SPLICE = object()
 """The serialisation context in which an image part leaves a mark in place of its picture."""
 
 
-class TextPart(Sent):
+class TextPart(RequestPart):
     type: Literal["text"] = "text"
     text: str
 
 
-class ImageURL(Sent):
+class ImageURL(RequestPart):
     """The `image_url` of an image part.
 
     `url` is any image source that `predictionguard_core.images` knows: a data URI, an http(s) URL or base64 as `str`,
@@ -37,7 +37,7 @@ class ImageURL(Sent):
 
 
 def hidden(source: Any, is_spliced: bool) -> Any:
-    """What a serialiser writes for a picture: the mark where `wire.body` splices it in, else a few words about it."""
+    """What a serialiser writes for a picture: the mark where `api.body` splices it in, else a few words about it."""
     if source is None:
         return None
     if is_spliced:
@@ -45,31 +45,31 @@ def hidden(source: Any, is_spliced: bool) -> Any:
     return f"<{type(source).__name__}>" if isinstance(source, str | bytes | bytearray | memoryview) else repr(source)
 
 
-class ImagePart(Sent):
-    """An image content part. `place` is (message, block) in what the caller gave, for errors; it is not sent."""
+class ImagePart(RequestPart):
+    """An image content part. `location` is (message, block) in what the caller gave, for errors; it is not sent."""
 
     type: Literal["image_url"] = "image_url"
     image_url: ImageURL
-    place: Place = Field(default=(None, None), exclude=True, repr=False)
+    location: Location = Field(default=(None, None), exclude=True, repr=False)
 
 
 Part = Annotated[TextPart | ImagePart, Field(discriminator="type")]
 
 
-class FunctionCall(Sent):
+class FunctionCall(RequestPart):
     """`arguments` is JSON text, as the model wrote it."""
 
     name: str
     arguments: str
 
 
-class ToolCall(Sent):
+class ToolCall(RequestPart):
     id: str
     type: Literal["function"] = "function"
     function: FunctionCall
 
 
-class Message(Sent):
+class Message(RequestPart):
     """`content` is text or parts. An assistant's message that only calls tools may have None: it goes out as ""."""
 
     role: Literal["system", "user", "assistant", "tool"]
@@ -79,7 +79,7 @@ class Message(Sent):
     tool_call_id: str | None = None
 
 
-class Function(Sent):
+class Function(RequestPart):
     """`parameters` is a JSON Schema object."""
 
     name: str
@@ -88,25 +88,25 @@ class Function(Sent):
     strict: bool | None = None
 
 
-class Tool(Sent):
+class Tool(RequestPart):
     type: Literal["function"] = "function"
     function: Function
 
 
-class FunctionName(Sent):
+class FunctionName(RequestPart):
     name: str
 
 
-class NamedToolChoice(Sent):
+class NamedToolChoice(RequestPart):
     type: Literal["function"] = "function"
     function: FunctionName
 
 
-class StreamOptions(Sent):
+class StreamOptions(RequestPart):
     include_usage: bool = True
 
 
-class ChatRequest(Request):
+class ChatRequest(RequestModel):
     """One question to a chat model. Options that are None are not sent.
 
     `messages` is a list of messages or plain text. `max_tokens` goes out as `max_completion_tokens` (the endpoint calls

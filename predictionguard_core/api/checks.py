@@ -6,10 +6,10 @@ from typing import Literal
 
 from pydantic import ConfigDict
 
-from predictionguard_core.api.base import Request
+from predictionguard_core.api.base import RequestModel
 
 
-class InputChecks(Request):
+class InputChecks(RequestModel):
     """What the service does to the input before a model sees it.
 
     `pii="block"` refuses input that holds personal data (`PIIDetectedError`); `pii="replace"` replaces it by
@@ -27,7 +27,7 @@ class InputChecks(Request):
     entity_list: list[str] | None = None
 
 
-class OutputChecks(Request):
+class OutputChecks(RequestModel):
     """What the service does to the answer before it is delivered: each check can withhold it
     (`ToxicityError`, `FactualityError`). An answer under a check can't be streamed.
 

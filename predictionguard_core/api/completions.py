@@ -9,12 +9,12 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from predictionguard_core.api.base import Request, check_extra, with_text_keys
+from predictionguard_core.api.base import RequestModel, check_extra, with_text_keys
 from predictionguard_core.api.chat import StreamOptions
 from predictionguard_core.api.checks import InputChecks, OutputChecks
 
 
-class CompletionRequest(Request):
+class CompletionRequest(RequestModel):
     """One text to go on with. Options that are None are not sent; `extra_body` is sent beside the documented fields.
 
     Raises `ConfigurationError` for an option outside its documented range or an unknown one.

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, TypeGuard
 
 from pydantic import BeforeValidator, Field, FieldSerializationInfo, field_serializer
 
-from predictionguard_core.api.base import Received, Request
+from predictionguard_core.api.base import RequestModel, ResponseModel
 from predictionguard_core.api.chat import SPLICE, hidden
 from predictionguard_core.api.responses import ReadableUsage
 from predictionguard_core.errors import ContentError
@@ -15,7 +15,7 @@ MAX_INPUTS = 30
 """Inputs in one request. The specification names no limit; this is what the service's official client kept to."""
 
 
-class EmbeddingInput(Request):
+class EmbeddingInput(RequestModel):
     """A text, a picture, or both as one. `image` is any source that `predictionguard_core.images` knows."""
 
     text: str | None = None
@@ -39,7 +39,7 @@ def _several(given: Any) -> Any:
     return [given] if isinstance(given, str | EmbeddingInput) else given
 
 
-class EmbeddingRequest(Request):
+class EmbeddingRequest(RequestModel):
     """Texts or pictures, or one of either, to turn into vectors. `truncate` and its direction are for texts only."""
 
     model: str = Field(min_length=1)
@@ -48,14 +48,14 @@ class EmbeddingRequest(Request):
     truncation_direction: Literal["Left", "Right"] | None = None
 
 
-class Embedding(Received):
+class Embedding(ResponseModel):
     """A vector, and which of the inputs it is of."""
 
     index: int
     embedding: list[float]
 
 
-class EmbeddingList(Received):
+class EmbeddingList(ResponseModel):
     """What the service answers, in whatever order."""
 
     data: list[Embedding]

@@ -6,7 +6,7 @@ from typing import Literal, get_args
 
 from pydantic import Field
 
-from predictionguard_core.api.base import Received
+from predictionguard_core.api.base import ResponseModel
 
 Capability = Literal[
     "chat-completion",
@@ -23,7 +23,7 @@ Capability = Literal[
 CAPABILITIES: tuple[str, ...] = get_args(Capability)
 
 
-class Model(Received):
+class Model(ResponseModel):
     """A model of the account. `max_context_length` is in tokens; `capabilities` maps a name to whether it can."""
 
     id: str
@@ -34,5 +34,5 @@ class Model(Received):
     capabilities: dict[str, bool] = Field(default_factory=dict)
 
 
-class ModelList(Received):
+class ModelList(ResponseModel):
     data: list[Model]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from predictionguard_core.api.base import Received, Request
+from predictionguard_core.api.base import RequestModel, ResponseModel
 
 
-class RerankRequest(Request):
+class RerankRequest(RequestModel):
     """Documents to judge by how well they answer a query."""
 
     model: str = Field(min_length=1)
@@ -16,7 +16,7 @@ class RerankRequest(Request):
     return_documents: bool | None = None
 
 
-class Ranked(Received):
+class Ranked(ResponseModel):
     """One document's judgement: `index` is its place among those that were sent, `relevance_score` higher is better."""
 
     index: int
@@ -24,7 +24,7 @@ class Ranked(Received):
     text: str | None = None
 
 
-class Ranking(Received):
+class Ranking(ResponseModel):
     """What the service answers, in whatever order."""
 
     results: list[Ranked]

@@ -15,7 +15,7 @@ from pydantic import AliasChoices, BeforeValidator, Field, model_validator
 from pydantic_core import from_json
 
 from predictionguard_core import error_responses
-from predictionguard_core.api.base import Received, as_list
+from predictionguard_core.api.base import ResponseModel, as_list
 
 _MOST = 1e15
 
@@ -70,15 +70,15 @@ _Text = Annotated[str | None, _only(str)]
 _Loose = Annotated[float | None, BeforeValidator(_loose)]
 
 
-class PromptTokensDetails(Received):
+class PromptTokensDetails(ResponseModel):
     cached_tokens: _Detail = None
 
 
-class CompletionTokensDetails(Received):
+class CompletionTokensDetails(ResponseModel):
     reasoning_tokens: _Detail = None
 
 
-class Usage(Received):
+class Usage(ResponseModel):
     """Token counts of one call, as the service counts them."""
 
     prompt_tokens: _Count = 0
@@ -95,7 +95,7 @@ class Usage(Received):
 ReadableUsage = Annotated[Usage | None, _only(dict, Usage)]
 
 
-class FunctionCallDelta(Received):
+class FunctionCallDelta(ResponseModel):
     """A function call or a fragment of one. `arguments` is JSON text, or a piece of it; None where it is not given."""
 
     name: _Name = None
@@ -110,7 +110,7 @@ class FunctionCallDelta(Received):
         return data
 
 
-class ToolCallDelta(Received):
+class ToolCallDelta(ResponseModel):
     """A tool call or a fragment of one. Fragments of one call share an `index`."""
 
     index: Annotated[int | None, BeforeValidator(_index)] = None
@@ -119,7 +119,7 @@ class ToolCallDelta(Received):
     function: Annotated[FunctionCallDelta, _or({})] = Field(default_factory=FunctionCallDelta)
 
 
-class Delta(Received):
+class Delta(ResponseModel):
     """A message, or what a chunk adds to it. `content` and `reasoning` are text; None where there is none."""
 
     role: _Text = None
@@ -131,7 +131,7 @@ class Delta(Received):
 _SAYING = ("content", "tool_calls", "reasoning", "reasoning_content")
 
 
-class _Choice(Received):
+class _Choice(ResponseModel):
     index: _Count = 0
     # Empty where a server can't leave it out.
     finish_reason: Annotated[
@@ -171,7 +171,7 @@ class ChunkChoice(_Choice):
         return data
 
 
-class ChatChunk(Received):
+class ChatChunk(ResponseModel):
     """One chunk of a streamed answer. All chunks of one answer bear one `id`.
 
     `is_last` is true on exactly one, the last: it has the finish reason and the usage.
@@ -204,7 +204,7 @@ def text_alone(event: bytes) -> str | None:
     return text if type(text) is str and not (delta and any(delta.values())) else None
 
 
-class ChatCompletion(Received):
+class ChatCompletion(ResponseModel):
     """A whole answer."""
 
     id: _Name = None
@@ -246,11 +246,11 @@ def _as_chunk_choice(choice: Choice) -> ChunkChoice:
     )
 
 
-def check_status(reply: ChatCompletion | ChatChunk, request_id: str | None = None) -> None:
+def raise_for_choice_status(reply: ChatCompletion | ChatChunk, request_id: str | None = None) -> None:
     """Raise the error that a choice's `status` stands for, if one does."""
     for choice in reply.choices:
         if _failed(choice.status):
-            raise error_responses.from_reply(choice.status, request_id)
+            raise error_responses.error_from_payload(choice.status, request_id)
 
 
 def _says_something(message: Any) -> bool:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import httpcore
 import httpx
 
-from predictionguard_core.steps import Call
+from predictionguard_core.steps import Request
 
 # Seconds that a closing in another thread is waited for.
 _PATIENCE = 0.25
@@ -121,7 +121,7 @@ class Borrowed:
         self._kept.discard(self._pieces)
 
 
-def request(call: Call, body: Any) -> httpcore.Request:
+def request(call: Request, body: Any) -> httpcore.Request:
     """A request as httpcore takes it. `body` is bytes, pieces of them in the caller's colour, or None."""
     url, host = _address(call.url)
     headers = [(name.encode("ascii"), value.encode("ascii")) for name, value in call.headers.items()]

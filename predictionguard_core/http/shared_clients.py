@@ -21,12 +21,12 @@ from typing import Any, TypeVar
 
 import httpx
 
-from predictionguard_core.api import Body
+from predictionguard_core.api.body import Body
 from predictionguard_core.errors import ConfigurationError
 from predictionguard_core.http import timeouts
 from predictionguard_core.http.calls import AsyncReply, Borrowed, Reply
 from predictionguard_core.http.transport import AsyncTransport, Transport, async_transport, settle, transport
-from predictionguard_core.steps import Call
+from predictionguard_core.steps import Request
 
 AnyClient = httpx.Client | Transport
 AnyAsyncClient = httpx.AsyncClient | AsyncTransport
@@ -178,7 +178,7 @@ async def release_async_client(user: object) -> None:
             await held.keeper.aclose()
 
 
-def opened(client: AnyClient, call: Call, body: Body | None) -> Reply | Borrowed:
+def opened(client: AnyClient, call: Request, body: Body | None) -> Reply | Borrowed:
     """Send a request, and wait for the head of its answer. Raises httpx's errors."""
     content = _in_one_piece(body) or body
     if isinstance(client, Transport):
@@ -186,7 +186,7 @@ def opened(client: AnyClient, call: Call, body: Body | None) -> Reply | Borrowed
     return Borrowed(client.send(client.build_request(content=content, **_for_httpx(call)), stream=True))
 
 
-async def async_opened(client: AnyAsyncClient, call: Call, body: Body | None) -> AsyncReply | httpx.Response:
+async def async_opened(client: AnyAsyncClient, call: Request, body: Body | None) -> AsyncReply | httpx.Response:
     """`opened`, asynchronous."""
     content = _in_one_piece(body) or (None if body is None else _async_pieces(body))
     if isinstance(client, AsyncTransport):
@@ -194,7 +194,7 @@ async def async_opened(client: AnyAsyncClient, call: Call, body: Body | None) ->
     return await client.send(client.build_request(content=content, **_for_httpx(call)), stream=True)
 
 
-def _for_httpx(call: Call) -> dict[str, Any]:
+def _for_httpx(call: Request) -> dict[str, Any]:
     timeout = httpx.Timeout(call.timeout, connect=call.connect_timeout)
     return {"method": call.method, "url": call.url, "headers": call.headers, "timeout": timeout}
 
@@ -215,7 +215,7 @@ def check_open(own: httpx.Client | httpx.AsyncClient | None) -> None:
 
 
 def work_all(jobs: list[Callable[[], Any]]) -> list[Any]:
-    """Call each: its result, or its error."""
+    """Request each: its result, or its error."""
     return [settled(job) for job in jobs]
 
 

@@ -26,7 +26,7 @@ import httpx
 from predictionguard_core.http.calls import AsyncReply, Reply, lowered, mapped, request
 from predictionguard_core.http.slots import async_slots, async_take, give, slots, take
 from predictionguard_core.http.timeouts import AsyncBackend, Backend
-from predictionguard_core.steps import Call
+from predictionguard_core.steps import Request
 
 Origin = tuple[bytes, bytes, int | None]
 
@@ -58,7 +58,7 @@ class Transport(httpx.BaseTransport):
         self._kept = _Kept(limits)
         self._slots = slots(limits)
 
-    def send(self, call: Call, body: bytes | Iterable[bytes] | None) -> Reply:
+    def send(self, call: Request, body: bytes | Iterable[bytes] | None) -> Reply:
         """Send a request, and wait for the head of its answer. Raises httpx's errors."""
         got, stream = self._sent(request(call, body))
         return Reply(got.status, got.headers, stream)
@@ -116,7 +116,7 @@ class AsyncTransport(httpx.AsyncBaseTransport):
         self._kept = _Kept(limits)
         self._slots = async_slots(limits)
 
-    async def send(self, call: Call, body: bytes | AsyncIterable[bytes] | None) -> AsyncReply:
+    async def send(self, call: Request, body: bytes | AsyncIterable[bytes] | None) -> AsyncReply:
         """Send a request, and wait for the head of its answer. Raises httpx's errors."""
         got, stream = await self._sent(request(call, body))
         return AsyncReply(got.status, got.headers, stream)

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from predictionguard_core.api import ChatRequest, EmbeddingInput, ImagePart, ImageURL, Part, Place, has_image
+from predictionguard_core.api.chat import ChatRequest, ImagePart, ImageURL, Location, Part
+from predictionguard_core.api.embeddings import EmbeddingInput, has_image
 from predictionguard_core.errors import ContentError, ImageTooLargeError
 from predictionguard_core.images import sources
 from predictionguard_core.images.policy import ImagePolicy
 from predictionguard_core.images.sources import Image, Job, Remote
-from predictionguard_core.quick import like
-from predictionguard_core.steps import Fetch, Flow, Work
+from predictionguard_core.steps import Compute, Download, Operation
 
 
-def with_images_ready(request: ChatRequest, policy: ImagePolicy) -> Flow[ChatRequest]:
+def with_images_ready(request: ChatRequest, policy: ImagePolicy) -> Operation[ChatRequest]:
     """The request with a ready `Image` in each image part: the caller's own parts stay as they are."""
     parts = list(_placed(request))
     if not parts:
@@ -27,7 +27,7 @@ def with_images_ready(request: ChatRequest, policy: ImagePolicy) -> Flow[ChatReq
 
 def inputs_ready(
     inputs: list[str] | list[EmbeddingInput], start: int, policy: ImagePolicy
-) -> Flow[list[str] | list[EmbeddingInput]]:
+) -> Operation[list[str] | list[EmbeddingInput]]:
     """The inputs with a ready `Image` in each that has a picture. In an error, the block is the input's number."""
     sources = [(each.image, (None, start + index)) for index, each in enumerate(inputs) if has_image(each)]
     if not sources:
@@ -43,18 +43,18 @@ def _one(found: list[Image], index: int) -> Image:
     try:
         return sources.one(found)
     except ContentError as error:
-        raise error.at(None, index) from None
+        raise error.with_location(None, index) from None
 
 
-def _check_count(places: Sequence[Place], policy: ImagePolicy) -> None:
+def _check_count(places: Sequence[Location], policy: ImagePolicy) -> None:
     # `places` of all pictures: the first that is one too many is named.
     if len(places) > policy.max_images:
         raise ImageTooLargeError(
             f"the request holds {len(places)} pictures, the policy allows {policy.max_images} (ImagePolicy.max_images)"
-        ).at(*places[policy.max_images])
+        ).with_location(*places[policy.max_images])
 
 
-def _images_ready(sources: Sequence[tuple[Any, Place]], policy: ImagePolicy) -> Flow[list[list[Image]]]:
+def _images_ready(sources: Sequence[tuple[Any, Location]], policy: ImagePolicy) -> Operation[list[list[Image]]]:
     """The pictures of each source, in order: one, or the pages of a PDF."""
     places = [place for _, place in sources]
     _check_count(places, policy)
@@ -62,17 +62,17 @@ def _images_ready(sources: Sequence[tuple[Any, Place]], policy: ImagePolicy) -> 
     remote = [index for index, each in enumerate(found) if isinstance(each, Remote)]
     if remote:
         urls = [each.url for each in found if isinstance(each, Remote)]
-        for index, data in zip(remote, _results((yield Fetch(urls, policy)), places, remote), strict=True):
+        for index, data in zip(remote, _results((yield Download(urls, policy)), places, remote), strict=True):
             found[index] = _begun(data, places[index], policy)
     ready: dict[int, list[Image]] = {}
     heavy = [index for index, each in enumerate(found) if isinstance(each, Job)]
     if heavy:
         jobs = [each.work for each in found if isinstance(each, Job)]
-        ready = dict(zip(heavy, _results((yield Work(jobs)), places, heavy), strict=True))
+        ready = dict(zip(heavy, _results((yield Compute(jobs)), places, heavy), strict=True))
     return [[each] if isinstance(each, Image) else ready[index] for index, each in enumerate(found)]
 
 
-def _placed(request: ChatRequest) -> Iterator[tuple[ImagePart, Place]]:
+def _placed(request: ChatRequest) -> Iterator[tuple[ImagePart, Location]]:
     # An adapter says where a part came from; in a request made by hand it stands where it is.
     if isinstance(request.messages, str):
         return
@@ -81,20 +81,20 @@ def _placed(request: ChatRequest) -> Iterator[tuple[ImagePart, Place]]:
             continue
         for block_index, part in enumerate(message.content):
             if isinstance(part, ImagePart):
-                yield part, (message_index, block_index) if part.place == (None, None) else part.place
+                yield part, (message_index, block_index) if part.location == (None, None) else part.location
 
 
-def _begun(source: Any, place: Place, policy: ImagePolicy) -> Image | Remote | Job:
+def _begun(source: Any, place: Location, policy: ImagePolicy) -> Image | Remote | Job:
     try:
         return sources.begin(source, policy)
     except ContentError as error:
-        raise error.at(*place) from None
+        raise error.with_location(*place) from None
 
 
-def _results(results: list[Any], places: list[Place], indices: list[int]) -> list[Any]:
+def _results(results: list[Any], places: list[Location], indices: list[int]) -> list[Any]:
     for index, result in zip(indices, results, strict=True):
         if isinstance(result, ContentError):
-            raise result.at(*places[index])
+            raise result.with_location(*places[index])
         if isinstance(result, BaseException):
             raise result
     return results
@@ -108,11 +108,11 @@ def _rebuilt(request: ChatRequest, ready: Iterator[list[Image]]) -> ChatRequest:
             content: list[Part] = []
             for part in message.content:
                 content += _shown(part, next(ready)) if isinstance(part, ImagePart) else [part]
-            message = like(message, {"content": content})
+            message = message.model_copy(update={"content": content})
         messages.append(message)
-    return like(request, {"messages": messages})
+    return request.model_copy(update={"messages": messages})
 
 
 def _shown(part: ImagePart, pictures: list[Image]) -> list[ImagePart]:
     detail = part.image_url.detail
-    return [ImagePart.made(image_url=ImageURL.made(url=each, detail=detail)) for each in pictures]
+    return [ImagePart.model_construct(image_url=ImageURL.model_construct(url=each, detail=detail)) for each in pictures]

@@ -7,7 +7,7 @@ import random
 import struct
 import zlib
 
-from predictionguard_core.api import ChatRequest, ImagePart, ImageURL, Message, TextPart
+from predictionguard_core.api.chat import ChatRequest, ImagePart, ImageURL, Message, TextPart
 
 
 def png(width: int = 3, height: int = 2, *, padding: int = 0, seed: int = 7) -> bytes:

@@ -18,7 +18,11 @@ import httpx
 import pytest
 
 from predictionguard_core import operations
-from predictionguard_core.api import ChatChunk, ChatRequest, CompletionRequest, EmbeddingRequest, RerankRequest
+from predictionguard_core.api.chat import ChatRequest
+from predictionguard_core.api.completions import CompletionRequest
+from predictionguard_core.api.embeddings import EmbeddingRequest
+from predictionguard_core.api.rerank import RerankRequest
+from predictionguard_core.api.responses import ChatChunk
 from predictionguard_core.client import AsyncClient, Client
 from predictionguard_core.errors import (
     APIConnectionError,

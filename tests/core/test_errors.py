@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import predictionguard_core
 from predictionguard_core import errors
-from predictionguard_core.error_responses import from_reply, from_response, retry_after
+from predictionguard_core.error_responses import error_from_payload, error_from_response, retry_after
 from predictionguard_core.errors import (
     APIConnectionError,
     APIStatusError,
@@ -163,9 +163,9 @@ class TestPlace:
 
     def test_is_filled_in_where_there_was_none_and_kept_where_there_was_one(self) -> None:
         error = ContentError("no")
-        assert error.at(1, None) is error
+        assert error.with_location(1, None) is error
         assert (error.message_index, error.block_index) == (1, None)
-        error.at(7, 5)
+        error.with_location(7, 5)
         assert (error.message_index, error.block_index) == (1, 5)
 
 
@@ -181,7 +181,7 @@ class TestFromResponse:
         ],
     )
     def test_status_gives_the_class_and_the_text_is_kept(self, status: int, kind: type, shape: bytes) -> None:
-        error = from_response(status, {"x-request-id": "r-9"}, shape)
+        error = error_from_response(status, {"x-request-id": "r-9"}, shape)
         assert type(error) is kind
         assert error.message == "that can't be"
         assert (error.status_code, error.request_id, error.retry_after) == (status, "r-9", None)
@@ -207,19 +207,19 @@ class TestFromResponse:
         ],
     )
     def test_what_a_gateway_answers_is_told_too(self, given: bytes, told: str) -> None:
-        error = from_response(502, {}, given)
+        error = error_from_response(502, {}, given)
         assert type(error) is ServerError
         assert told in error.message
 
     @pytest.mark.parametrize("whole", [b"<p>" * 1_000_000, body("no " * 1_000_000), body({"message": "x" * 3_000_000})])
     def test_a_whole_page_is_cut(self, whole: bytes) -> None:
-        assert len(str(from_response(500, {}, whole))) < 3000
+        assert len(str(error_from_response(500, {}, whole))) < 3000
 
     @pytest.mark.parametrize(("text", "kind"), CHECKS.items())
     @pytest.mark.parametrize("status", [400, 422])
     @pytest.mark.parametrize("shaped", [lambda text: text, lambda text: {"message": text}, lambda text: f" {text}. "])
     def test_the_four_check_texts(self, text: str, kind: type, status: int, shaped: Any) -> None:
-        error = from_response(status, {}, body(shaped(text)))
+        error = error_from_response(status, {}, body(shaped(text)))
         assert type(error) is kind
         assert isinstance(error, CheckFailedError)
         assert isinstance(error, InvalidRequestError)
@@ -229,9 +229,9 @@ class TestFromResponse:
 
     @pytest.mark.parametrize("text", CHECKS)
     def test_a_check_text_within_another_text_or_status_is_no_check(self, text: str) -> None:
-        assert type(from_response(400, {}, body(f"could not run: {text} is off"))) is InvalidRequestError
-        assert type(from_response(500, {}, body(text))) is ServerError
-        assert type(from_response(429, {}, body(text))) is RateLimitError
+        assert type(error_from_response(400, {}, body(f"could not run: {text} is off"))) is InvalidRequestError
+        assert type(error_from_response(500, {}, body(text))) is ServerError
+        assert type(error_from_response(429, {}, body(text))) is RateLimitError
 
     @pytest.mark.parametrize(
         "error",
@@ -242,11 +242,11 @@ class TestFromResponse:
         ],
     )
     def test_a_prompt_that_is_too_long(self, error: Any) -> None:
-        assert type(from_response(400, {}, body(error))) is ContextOverflowError
-        assert type(from_response(500, {}, body(error))) is ServerError
+        assert type(error_from_response(400, {}, body(error))) is ContextOverflowError
+        assert type(error_from_response(500, {}, body(error))) is ServerError
 
     def test_the_texts_that_are_documented_for_a_bad_key(self) -> None:
-        error = from_response(403, {}, body("api understands the request but refuses to authorize it"))
+        error = error_from_response(403, {}, body("api understands the request but refuses to authorize it"))
         assert type(error) is PermissionDeniedError
         assert isinstance(error, AuthenticationError)
         assert "PREDICTIONGUARD_API_KEY" in str(error)
@@ -265,7 +265,7 @@ class TestFromResponse:
         encoded = base64.b64encode(bytes(range(256)) * 40).decode()
         told = echo(f"data:image/png;base64,{encoded}")
         given = told.encode() if isinstance(told, str) else json.dumps(told).encode()
-        error = from_response(400, {}, given)
+        error = error_from_response(400, {}, given)
         assert encoded[:80] not in str(error)
         assert encoded[400:480] not in repr(error)
 
@@ -280,7 +280,7 @@ class TestFromResponse:
         ).map(lambda value: json.dumps(value).encode()),
     )
     def test_any_answer_becomes_an_error_with_a_text(self, status: int, given_body: bytes) -> None:
-        error = from_response(status, {}, given_body)
+        error = error_from_response(status, {}, given_body)
         assert error.status_code == status
         assert error.message
         assert vars(pickle.loads(pickle.dumps(error))) == vars(error)
@@ -303,7 +303,7 @@ class TestFromReply:
         ],
     )
     def test_class_status_and_text(self, given: Any, kind: type, status: int, message: str) -> None:
-        error = from_reply(given, "r-3")
+        error = error_from_payload(given, "r-3")
         assert type(error) is kind
         assert (error.status_code, error.request_id) == (status, "r-3")
         assert message in error.message
@@ -353,7 +353,7 @@ class TestRetryAfter:
 
     @pytest.mark.parametrize("header", ["x-request-id", "request-id"])
     def test_it_is_on_the_error_with_the_request_id(self, header: str) -> None:
-        error = from_response(429, {"retry-after": "4", header: "r-5"}, b"")
+        error = error_from_response(429, {"retry-after": "4", header: "r-5"}, b"")
         assert (error.retry_after, error.request_id) == (4.0, "r-5")
 
 

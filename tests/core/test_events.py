@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from predictionguard_core.api import ChatChunk
+from predictionguard_core.api.responses import ChatChunk
 from predictionguard_core.errors import (
     APIStatusError,
     InvalidResponseError,

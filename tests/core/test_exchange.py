@@ -13,15 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from predictionguard_core import operations
-from predictionguard_core.api import (
-    ChatRequest,
-    CompletionRequest,
-    EmbeddingInput,
-    EmbeddingRequest,
-    ImagePart,
-    Message,
-    RerankRequest,
-)
+from predictionguard_core.api.chat import ChatRequest, ImagePart, Message
+from predictionguard_core.api.completions import CompletionRequest
+from predictionguard_core.api.embeddings import EmbeddingInput, EmbeddingRequest
+from predictionguard_core.api.rerank import RerankRequest
 from predictionguard_core.errors import (
     APIConnectionError,
     APIStatusError,
@@ -42,26 +37,26 @@ from predictionguard_core.errors import (
     ServerError,
 )
 from predictionguard_core.images.policy import ImagePolicy
-from predictionguard_core.steps import Answer, Fetch, Send, Wait, Work
+from predictionguard_core.steps import Compute, Download, Response, Send, Wait
 from tests.core.pictures import GIF, b64, data_uri, image_part, png, question
 
 ASKED = ChatRequest(model="m", messages="hi")
 PNG = png(4, 4)
 
 
-def answered(value: Any, status: int = 200, **headers: str) -> Answer:
+def answered(value: Any, status: int = 200, **headers: str) -> Response:
     named = {name.replace("_", "-"): text for name, text in headers.items()}
-    return Answer(status, named, value if isinstance(value, bytes) else json.dumps(value).encode())
+    return Response(status, named, value if isinstance(value, bytes) else json.dumps(value).encode())
 
 
-def refused(status: int, text: str = "no", **headers: str) -> Answer:
+def refused(status: int, text: str = "no", **headers: str) -> Response:
     return answered({"error": text}, status, **headers)
 
 
 WHOLE = {"choices": [{"index": 0, "message": {"role": "assistant", "content": "whole"}}]}
 
 
-def said(text: str) -> Answer:
+def said(text: str) -> Response:
     return answered({"choices": [{"index": 0, "message": {"role": "assistant", "content": text}}]})
 
 
@@ -121,7 +116,7 @@ class TestAsk:
         assert found.message.content == "fine"
 
     def test_a_stream_is_asked_for_and_left_unread(self) -> None:
-        opened = Answer(200, {}, b"")
+        opened = Response(200, {}, b"")
         (send,), found = drive(operations.chat_stream(ASKED, ImagePolicy(), 2), opened)
         assert send.stream
         assert body(send) == {"model": "m", "stream": True, "stream_options": {"include_usage": True}, "messages": "hi"}
@@ -195,7 +190,7 @@ class TestRetries:
         assert first == second == third
 
     def test_a_stream_is_tried_again_up_to_its_first_byte(self) -> None:
-        opened = Answer(200, {}, b"")
+        opened = Response(200, {}, b"")
         steps, found = drive(operations.chat_stream(ASKED, ImagePolicy(), 2), refused(503), LOST, opened)
         assert kinds(steps) == "Send Wait Send Wait Send"
         assert all(step.stream for step in steps if isinstance(step, Send))
@@ -277,9 +272,9 @@ class TestPictures:
         policy = ImagePolicy()
         flow = operations.chat(asked, policy, 0)
         fetch = next(flow)
-        assert fetch == Fetch(["http://a.example/1", "https://b.example/2"], policy)
+        assert fetch == Download(["http://a.example/1", "https://b.example/2"], policy)
         work = flow.send([PNG, GIF])
-        assert isinstance(work, Work)
+        assert isinstance(work, Compute)
         send = flow.send([job() for job in work.jobs])
         urls = [part["image_url"]["url"] for part in body(send)["messages"][0]["content"][1:]]
         assert urls == [data_uri(PNG), data_uri(GIF, "image/gif"), data_uri(GIF, "image/gif"), data_uri(PNG)]
@@ -289,13 +284,13 @@ class TestPictures:
         flow = operations.chat(question("http://a.example/1"), ImagePolicy(), 0)
         next(flow)
         work = flow.send([(photos / "phone_portrait.jpg").read_bytes()])
-        assert isinstance(work, Work)
+        assert isinstance(work, Compute)
         ((image,),) = (job() for job in work.jobs)
         assert image.size == (480, 640)
 
     def test_they_are_made_ready_once_whatever_is_tried_again(self) -> None:
         steps, _ = chat([PNG], LOST, refused(503), FINE, request=question("http://a.example/1"))
-        assert kinds(steps) == "Fetch Send Wait Send Wait Send"
+        assert kinds(steps) == "Download Send Wait Send Wait Send"
 
     @pytest.mark.parametrize("stream", [False, True])
     def test_the_request_of_the_caller_stays_as_it_was(self, stream: bool) -> None:
@@ -306,7 +301,7 @@ class TestPictures:
         assert (repr(asked), asked.messages) == (before, messages)
         assert all(new is old for new, old in zip(asked.image_parts(), parts, strict=True))
         assert [part.image_url.url for part in parts] == ["http://a.example/1", PNG]
-        assert [part.place for part in parts] == [(None, None)] * 2
+        assert [part.location for part in parts] == [(None, None)] * 2
 
     def test_detail_and_all_else_is_kept(self) -> None:
         part = image_part("http://a.example/1", detail="low")
@@ -339,7 +334,7 @@ class TestPictures:
 
 
 def placed(source: Any, place: tuple[int | None, int | None]) -> ImagePart:
-    return image_part(source).model_copy(update={"place": place})
+    return image_part(source).model_copy(update={"location": place})
 
 
 class TestPlaces:
@@ -419,7 +414,7 @@ class TestComplete:
         assert found.message.content == " a time"
 
     def test_stream(self) -> None:
-        opened = Answer(200, {}, b"")
+        opened = Response(200, {}, b"")
         steps, found = drive(operations.complete_stream(self.REQUEST, 1), refused(503), opened)
         assert kinds(steps) == "Send Wait Send"
         assert body(steps[0])["stream"] is True
@@ -431,7 +426,7 @@ class TestComplete:
             CompletionRequest(model="m", prompt="p", extra_body={name: 1})
 
 
-def vectors(count: int, first: int = 0) -> Answer:
+def vectors(count: int, first: int = 0) -> Response:
     data = [{"index": index, "embedding": [float(first + index)]} for index in range(count)]
     return answered({"data": data[::-1]})
 
@@ -456,7 +451,7 @@ class TestEmbed:
     def test_pictures_go_out_as_bare_base64(self) -> None:
         given = [EmbeddingInput(text='"image":false', image=data_uri(PNG)), EmbeddingInput(image="http://a.example/")]
         steps, found = self.ask(given, [GIF], vectors(2))
-        assert kinds(steps) == "Fetch Send"
+        assert kinds(steps) == "Download Send"
         assert body(steps[1])["input"] == [{"text": '"image":false', "image": b64(PNG)}, {"image": b64(GIF)}]
         assert found == [[0.0], [1.0]]
 

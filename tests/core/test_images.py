@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from predictionguard_core.api import chat_body
+from predictionguard_core.api.body import chat_body
 from predictionguard_core.errors import (
     ImageBlockedError,
     ImageError,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from predictionguard_core import ChatRequest, Client, InvalidRequestError
-from predictionguard_core.api import EmbeddingInput, EmbeddingRequest
+from predictionguard_core.api.embeddings import EmbeddingInput, EmbeddingRequest
 from predictionguard_core.sandbox import Sandbox
 
 

@@ -20,7 +20,7 @@ from predictionguard_core import (
     ImageTooLargeError,
     UnsupportedContentError,
 )
-from predictionguard_core.api import EmbeddingInput, EmbeddingRequest
+from predictionguard_core.api.embeddings import EmbeddingInput, EmbeddingRequest
 from predictionguard_core.images import pdf as pdf_pages
 from predictionguard_core.sandbox import Sandbox
 from tests.stand_ins import pdf

@@ -23,27 +23,27 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 
 def test_the_defaults() -> None:
-    found = settings.resolve(KEY)
+    found = settings.resolve_settings(KEY)
     assert found.api_key.get_secret_value() == KEY
     assert (found.base_url, found.timeout, found.max_retries) == ("https://api.predictionguard.com", 120.0, 2)
 
 
 def test_the_environment_goes_before_the_default(environment: Any) -> None:
-    found = settings.resolve()
+    found = settings.resolve_settings()
     assert found.api_key.get_secret_value() == "from-environment"
     assert found.base_url == "https://environment.example/v1"
 
 
 @pytest.mark.parametrize("key", [KEY, SecretStr(KEY), f" {KEY}\n"])
 def test_the_argument_goes_before_the_environment(environment: Any, key: Any) -> None:
-    found = settings.resolve(key, "http://argument.example:8080/", timeout=3, max_retries=0)
+    found = settings.resolve_settings(key, "http://argument.example:8080/", timeout=3, max_retries=0)
     assert found.api_key.get_secret_value() == KEY
     assert (found.base_url, found.timeout, found.max_retries) == ("http://argument.example:8080", 3.0, 0)
 
 
 @pytest.mark.parametrize("empty", ["", None])
 def test_an_empty_argument_is_none(environment: Any, empty: Any) -> None:
-    found = settings.resolve(empty, empty)
+    found = settings.resolve_settings(empty, empty)
     assert (found.api_key.get_secret_value(), found.base_url) == ("from-environment", "https://environment.example/v1")
 
 
@@ -60,7 +60,7 @@ def test_an_empty_argument_is_none(environment: Any, empty: Any) -> None:
     ],
 )
 def test_an_address_may_have_a_path_and_has_no_slash_at_its_end(given: str, used: str) -> None:
-    assert settings.resolve(KEY, given).base_url == used
+    assert settings.resolve_settings(KEY, given).base_url == used
 
 
 @pytest.mark.parametrize(
@@ -87,23 +87,23 @@ def test_an_address_may_have_a_path_and_has_no_slash_at_its_end(given: str, used
 )
 def test_an_address_that_can_not_work_is_refused(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigurationError) as argument:
-        settings.resolve(KEY, address)
+        settings.resolve_settings(KEY, address)
     monkeypatch.setattr("os.environ", {"PREDICTIONGUARD_URL": address})
     with pytest.raises(ConfigurationError) as variable:
-        settings.resolve(KEY)
+        settings.resolve_settings(KEY)
     assert "hunter2" not in f"{argument.value} {variable.value}"
 
 
 @pytest.mark.parametrize("key", [None, "", "  ", SecretStr("")])
 def test_without_a_key_the_error_says_where_to_put_it(key: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"PREDICTIONGUARD_API_KEY.*sandbox"):
-        settings.resolve(key)
+        settings.resolve_settings(key)
 
 
 @pytest.mark.parametrize("key", ["s3cr3t\r\nX-Evil: 1", "s3cr3t\x00", "s3cr3té", "s3cr3t\u2026"])
 def test_a_key_that_a_header_can_not_carry_is_refused_unquoted(key: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
-        settings.resolve(key)
+        settings.resolve_settings(key)
     assert "s3cr3t" not in str(caught.value) + repr(caught.value)
 
 
@@ -126,11 +126,11 @@ def test_a_key_that_a_header_can_not_carry_is_refused_unquoted(key: str) -> None
 )
 def test_a_bad_number_is_refused_by_name(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match=next(iter(options))):
-        settings.resolve(KEY, **options)
+        settings.resolve_settings(KEY, **options)
 
 
 def test_the_key_shows_nowhere() -> None:
-    found = settings.resolve(KEY)
+    found = settings.resolve_settings(KEY)
     assert KEY not in repr(found) + str(found)
 
 
@@ -140,10 +140,10 @@ def test_nothing_is_dialled(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(socket, "socket", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    assert pickle.loads(pickle.dumps(settings.resolve(KEY).base_url))
+    assert pickle.loads(pickle.dumps(settings.resolve_settings(KEY).base_url))
 
 
 @pytest.mark.parametrize("endpoint", ["chat/completions", "completions", "embeddings", "rerank", "models", "tokenize"])
 def test_an_address_that_ends_with_an_endpoint_is_refused(endpoint: str) -> None:
     with pytest.raises(ConfigurationError, match=f"ends with /{endpoint}"):
-        settings.resolve("key", f"https://service.example/v1/{endpoint}/")
+        settings.resolve_settings("key", f"https://service.example/v1/{endpoint}/")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from predictionguard_core import token_counts
-from predictionguard_core.api import Message
+from predictionguard_core.api.chat import Message
 from predictionguard_core.errors import ImageFormatError
 from predictionguard_core.images.policy import ImagePolicy
 from tests.core.pictures import b64, data_uri, image_part, png
@@ -26,7 +26,7 @@ def saved(kind: str, size: tuple[int, int] = (560, 280), orientation: int = 1) -
 
 def count(source: Any, **policy: Any) -> int:
     message = Message(role="user", content=[image_part(source)])
-    return token_counts.of_messages([message], ImagePolicy(**policy)) - token_counts.PER_MESSAGE
+    return token_counts.estimate_message_tokens([message], ImagePolicy(**policy)) - token_counts.PER_MESSAGE
 
 
 JPEG = saved("JPEG")
@@ -51,7 +51,7 @@ LARGE = png(2000, 2000, padding=4 << 20)
     ids=range(11),
 )
 def test_a_picture_counts_by_its_size(source: Any, policy: dict[str, Any], size: tuple[int, int]) -> None:
-    assert count(source, **policy) == token_counts.of_image(*size)
+    assert count(source, **policy) == token_counts.estimate_image_tokens(*size)
 
 
 @pytest.mark.parametrize("source", [Path("photo.jpg"), "https://example.com/a.png", io.BytesIO(JPEG), b"%PDF-1.7\n"])
@@ -62,7 +62,7 @@ def test_what_takes_a_file_or_the_network_counts_as_unseen(source: Any) -> None:
 def test_a_damaged_picture_is_named_with_its_place() -> None:
     damaged = b64(LARGE)
     message = Message(role="user", content=[image_part(JPEG), image_part(damaged[:-9] + "!!!!!" + damaged[-4:])])
-    message.content[1].place = (3, 1)  # type: ignore[union-attr]
+    message.content[1].location = (3, 1)  # type: ignore[union-attr]
     with pytest.raises(ImageFormatError) as caught:
-        token_counts.of_messages([message], ImagePolicy())
+        token_counts.estimate_message_tokens([message], ImagePolicy())
     assert (caught.value.message_index, caught.value.block_index) == (3, 1)

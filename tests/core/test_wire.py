@@ -10,20 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from predictionguard_core.api import (
-    Body,
-    ChatCompletion,
-    ChatRequest,
-    EmbeddingInput,
-    EmbeddingRequest,
-    FunctionCall,
-    InputChecks,
-    Message,
-    OutputChecks,
-    ToolCall,
-    chat_body,
-    check_status,
-)
+from predictionguard_core.api.body import Body, chat_body
+from predictionguard_core.api.chat import ChatRequest, FunctionCall, Message, ToolCall
+from predictionguard_core.api.checks import InputChecks, OutputChecks
+from predictionguard_core.api.embeddings import EmbeddingInput, EmbeddingRequest
+from predictionguard_core.api.responses import ChatCompletion, raise_for_choice_status
 from predictionguard_core.errors import (
     APIStatusError,
     ConfigurationError,
@@ -398,7 +389,7 @@ class TestReply:
     )
     def test_every_known_shape(self, reply: dict[str, Any], content: str | None, finish: str | None) -> None:
         found = parsed(reply)
-        check_status(found)
+        raise_for_choice_status(found)
         assert (found.message.content, found.finish_reason) == (content, finish)
 
     def test_the_metadata(self) -> None:
@@ -465,7 +456,7 @@ class TestReply:
     )
     def test_a_choice_whose_status_is_an_error_raises(self, choice: dict[str, Any], kind: type) -> None:
         with pytest.raises(kind) as caught:
-            check_status(parsed(one(**choice)), "r-1")
+            raise_for_choice_status(parsed(one(**choice)), "r-1")
         assert (caught.value.status_code, caught.value.request_id) == (200, "r-1")
 
     @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ IS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
 
 
 @dataclasses.dataclass
-class Place:
+class Location:
     """`photos` is the allowed folder; all around it are things that are none of its pictures."""
 
     photos: Path
@@ -52,7 +52,7 @@ class Place:
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Location]:
     photos, outside, evil = (tmp_path / name for name in ("photos", "outside", "photos-evil"))
     for folder in (photos / "deep", outside, evil):
         folder.mkdir(parents=True)
@@ -98,7 +98,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
         closes = threading.Timer(20, os.close, [fifo])
         closes.daemon = True
         closes.start()
-        yield Place(photos, outside, fifo)
+        yield Location(photos, outside, fifo)
         closes.cancel()
     with contextlib.suppress(OSError):
         os.close(fifo)
@@ -202,7 +202,7 @@ def test_the_table_is_as_long_as_it_has_to_be() -> None:
 # The doors
 
 
-def written(place: Place, text: str) -> str:
+def written(place: Location, text: str) -> str:
     return text.replace("ROOT", str(place.photos)).replace("BESIDE", str(place.photos.parent))
 
 
@@ -256,7 +256,7 @@ def each_door(found: dict[str, Door]) -> Any:
 
 
 def refused(
-    place: Place, door: Door, box: Sandbox, text: str, policy: ImagePolicy, kind: type[PredictionGuardError]
+    place: Location, door: Door, box: Sandbox, text: str, policy: ImagePolicy, kind: type[PredictionGuardError]
 ) -> PredictionGuardError:
     with pytest.raises(kind) as caught:
         door(box, policy, written(place, text))
@@ -271,7 +271,7 @@ def refused(
 
 
 @each_door(STRINGS)
-def test_a_string_is_no_path(door: Door, place: Place, box: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_string_is_no_path(door: Door, place: Location, box: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is so much as looked for: the good path is refused like the bad ones."""
     looked = []
     real = os.path.realpath
@@ -288,7 +288,7 @@ def test_a_string_is_no_path(door: Door, place: Place, box: Sandbox, monkeypatch
 @pytest.mark.parametrize("door", doors.LANGCHAIN)
 @pytest.mark.parametrize("block", ["base64", "data", "source"])
 def test_text_that_is_said_to_be_base64_is_no_path_even_with_roots(
-    door: str, block: str, place: Place, box: Sandbox
+    door: str, block: str, place: Location, box: Sandbox
 ) -> None:
     text = str(place.photos / "in.png")
     given = {
@@ -306,19 +306,19 @@ def test_text_that_is_said_to_be_base64_is_no_path_even_with_roots(
 
 @pytest.mark.parametrize("name", BEYOND)
 @each_door(STRINGS)
-def test_strings_stay_below_the_roots(door: Door, name: str, place: Place, box: Sandbox, cable: Cable) -> None:
+def test_strings_stay_below_the_roots(door: Door, name: str, place: Location, box: Sandbox, cable: Cable) -> None:
     policy = ImagePolicy(local_roots=[place.photos], max_bytes=LIMIT)
     refused_or_read(place, door, box, name, policy)
 
 
 @pytest.mark.parametrize("name", BEYOND)
 @each_door(TYPED)
-def test_typed_paths_stay_below_the_roots(door: Door, name: str, place: Place, box: Sandbox) -> None:
+def test_typed_paths_stay_below_the_roots(door: Door, name: str, place: Location, box: Sandbox) -> None:
     policy = ImagePolicy(local_roots=[place.photos], max_bytes=LIMIT)
     refused_or_read(place, door, box, name, policy)
 
 
-def refused_or_read(place: Place, door: Door, box: Sandbox, name: str, policy: ImagePolicy) -> None:
+def refused_or_read(place: Location, door: Door, box: Sandbox, name: str, policy: ImagePolicy) -> None:
     if name == "one that may not be read" and IS_ROOT:
         pytest.skip("root may read everything")
     kind = ImageTooLargeError if name in TOO_LARGE else ImageBlockedError if name in BLOCKED else ImageError
@@ -332,7 +332,7 @@ def refused_or_read(place: Place, door: Door, box: Sandbox, name: str, policy: I
 @pytest.mark.parametrize("name", URLS)
 @each_door(STRINGS)
 def test_addresses_are_no_paths_even_with_roots(
-    door: Door, name: str, place: Place, box: Sandbox, cable: Cable
+    door: Door, name: str, place: Location, box: Sandbox, cable: Cable
 ) -> None:
     refused(place, door, box, URLS[name], ImagePolicy(local_roots=[place.photos]), ImageBlockedError)
     assert cable.dialled == []
@@ -340,7 +340,7 @@ def test_addresses_are_no_paths_even_with_roots(
 
 @pytest.mark.parametrize("door", doors.LLAMA_INDEX)
 @pytest.mark.parametrize("text", ["file://BESIDE/outside/in.png", "file://ROOT/in.png", "file:///etc/passwd"])
-def test_a_blocks_address_is_no_path(door: str, text: str, place: Place, box: Sandbox) -> None:
+def test_a_blocks_address_is_no_path(door: str, text: str, place: Location, box: Sandbox) -> None:
     for policy in (ImagePolicy(), ImagePolicy(local_roots=[place.photos])):
         with pytest.raises(ImageBlockedError):
             ask(door, box, ImageBlock(url=written(place, text)), policy=policy)
@@ -355,7 +355,7 @@ def test_a_blocks_address_is_no_path(door: str, text: str, place: Place, box: Sa
     ],
 )
 @each_door(STRINGS | {f"typed {name}": door for name, door in TYPED.items()})
-def test_a_picture_below_a_root_is_sent(door: Door, text: str, place: Place, box: Sandbox) -> None:
+def test_a_picture_below_a_root_is_sent(door: Door, text: str, place: Location, box: Sandbox) -> None:
     """A hard link, too: it is a file of the folder like any other."""
     door(box, ImagePolicy(local_roots=[place.photos]), written(place, text))
     request = box.requests[-1]
@@ -367,7 +367,7 @@ def test_a_picture_below_a_root_is_sent(door: Door, text: str, place: Place, box
 
 @pytest.mark.parametrize("root", ["/nonexistent", "photos/in.png", "photos/dangling.png", "photos/deep"])
 @each_door(STRINGS)
-def test_a_root_that_is_another_allows_nothing(door: Door, root: str, place: Place, box: Sandbox) -> None:
+def test_a_root_that_is_another_allows_nothing(door: Door, root: str, place: Location, box: Sandbox) -> None:
     policy = ImagePolicy(local_roots=[place.photos.parent / root])
     text = "deep/../in.png" if root.endswith("in.png") else "ROOT/in.png"
     if root == "photos/in.png":
@@ -388,14 +388,14 @@ TYPED_REFUSED = [
 
 @pytest.mark.parametrize("name", TYPED_REFUSED)
 @each_door(TYPED)
-def test_a_typed_path_has_to_be_a_picture(door: Door, name: str, place: Place, box: Sandbox) -> None:
+def test_a_typed_path_has_to_be_a_picture(door: Door, name: str, place: Location, box: Sandbox) -> None:
     text = {"a slash behind a file and more": "in.png/x"}.get(name) or BEYOND[name]
     kind = ImageTooLargeError if name in TOO_LARGE else ImageError
     refused(place, door, box, text, ImagePolicy(max_bytes=LIMIT), kind)
 
 
 @each_door(TYPED)
-def test_a_typed_path_may_be_anywhere(door: Door, place: Place, box: Sandbox) -> None:
+def test_a_typed_path_may_be_anywhere(door: Door, place: Location, box: Sandbox) -> None:
     door(box, ImagePolicy(), str(place.outside / "in.png"))
     assert len(box.requests) == 1
 
@@ -428,7 +428,7 @@ def watch() -> Iterator[Watch]:
 @pytest.mark.parametrize("name", ["a text called jpg", "an SVG", "a FIFO", "a link to a file", "passwd"])
 @pytest.mark.parametrize("door", doors.DOORS)
 def test_callbacks_hear_nothing_of_what_is_in_a_file(
-    door: str, name: str, place: Place, box: Sandbox, watch: Watch
+    door: str, name: str, place: Location, box: Sandbox, watch: Watch
 ) -> None:
     ears = Ears()
     text = written(place, BEYOND[name])
@@ -443,7 +443,7 @@ def test_callbacks_hear_nothing_of_what_is_in_a_file(
 
 
 @pytest.mark.parametrize("door", doors.DOORS)
-def test_the_error_has_the_place_and_pickles(door: str, place: Place, box: Sandbox) -> None:
+def test_the_error_has_the_place_and_pickles(door: str, place: Location, box: Sandbox) -> None:
     text = str(place.outside / "in.png")
     given = {"type": "image", "url": text} if door in doors.LANGCHAIN else _changed_block(text)
     with pytest.raises(ImageBlockedError) as caught:

@@ -15,7 +15,10 @@ from llama_index.core.schema import ImageNode, NodeWithScore, TextNode
 import langchain_predictionguard as lc
 import llama_index_predictionguard as li
 from predictionguard_core import AsyncClient, Client
-from predictionguard_core.api import ChatRequest, CompletionRequest, EmbeddingRequest, RerankRequest
+from predictionguard_core.api.chat import ChatRequest
+from predictionguard_core.api.completions import CompletionRequest
+from predictionguard_core.api.embeddings import EmbeddingRequest
+from predictionguard_core.api.rerank import RerankRequest
 from tests.core.pictures import png
 
 KEY = "pg-key-of-the-endurance-tests"

@@ -20,7 +20,9 @@ from llama_index_predictionguard import PredictionGuard as Llm
 from llama_index_predictionguard import PredictionGuardEmbedding, PredictionGuardMultiModal
 from llama_index_predictionguard import PredictionGuardRerank as Postprocessor
 from predictionguard_core import AsyncClient, ChatRequest, Client
-from predictionguard_core.api import CompletionRequest, EmbeddingRequest, RerankRequest
+from predictionguard_core.api.completions import CompletionRequest
+from predictionguard_core.api.embeddings import EmbeddingRequest
+from predictionguard_core.api.rerank import RerankRequest
 from tests.faults.server import answer, chunked, event_stream
 
 KEY = "pg-s3cr3t-key"

@@ -14,7 +14,8 @@ from langchain_core.messages.tool import tool_call_chunk
 
 from langchain_predictionguard import ChatPredictionGuard, ContentError, tool_calls
 from langchain_predictionguard.messages import to_result, to_wire
-from predictionguard_core.api import ChatCompletion, ToolCall
+from predictionguard_core.api.chat import ToolCall
+from predictionguard_core.api.responses import ChatCompletion
 from predictionguard_core.sandbox import Sandbox
 from tests.langchain.scripted import Scripted, calling, calling_in_pieces, saying
 

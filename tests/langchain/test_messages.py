@@ -12,7 +12,8 @@ from langchain_core.messages import AIMessage, AIMessageChunk, ChatMessage, Huma
 
 from langchain_predictionguard import ChatPredictionGuard, ConfigurationError
 from langchain_predictionguard.messages import Chunks, to_result, to_wire
-from predictionguard_core.api import ChatCompletion, TextPart
+from predictionguard_core.api.chat import TextPart
+from predictionguard_core.api.responses import ChatCompletion
 from predictionguard_core.errors import ContentError
 from predictionguard_core.streaming import ChunkReader
 from tests.core.pictures import GIF

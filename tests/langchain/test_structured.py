@@ -15,7 +15,7 @@ from typing_extensions import TypedDict
 
 from langchain_predictionguard import ChatPredictionGuard, ConfigurationError
 from langchain_predictionguard.messages import to_result
-from predictionguard_core.api import ChatCompletion
+from predictionguard_core.api.responses import ChatCompletion
 from predictionguard_core.sandbox import Sandbox
 from tests.langchain.scripted import Scripted, calling, calling_in_pieces
 

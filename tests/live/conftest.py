@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from predictionguard_core import Client
-from predictionguard_core.api import Capability, Model
+from predictionguard_core.api.models import Capability, Model
 from predictionguard_core.sandbox import Sandbox
 
 # Read while tests are collected: the fixtures of the other tests take all of it out of the environment.

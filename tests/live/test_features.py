@@ -24,7 +24,7 @@ from predictionguard_core import (
     PIIDetectedError,
     PromptInjectionError,
 )
-from predictionguard_core.api import Model
+from predictionguard_core.api.models import Model
 from tests.live.conftest import Service, can
 
 CAT = Path(__file__).parents[2] / "notebooks" / "photos" / "cat.jpg"

@@ -19,7 +19,8 @@ from llama_index.core.schema import ImageNode
 import langchain_predictionguard as lc
 import llama_index_predictionguard as li
 from predictionguard_core import AsyncClient, Client, PredictionGuardError
-from predictionguard_core.api import ChatRequest, EmbeddingInput, EmbeddingRequest
+from predictionguard_core.api.chat import ChatRequest
+from predictionguard_core.api.embeddings import EmbeddingInput, EmbeddingRequest
 from tests.core.pictures import b64, question
 from tests.endurance.conftest import Echo
 from tests.endurance.kinds import KINDS, Kind

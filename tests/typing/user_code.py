@@ -32,7 +32,9 @@ from predictionguard_core import (
     InputChecks,
     OutputChecks,
 )
-from predictionguard_core.api import EmbeddingInput, EmbeddingRequest, Model, Ranked, RerankRequest
+from predictionguard_core.api.embeddings import EmbeddingInput, EmbeddingRequest
+from predictionguard_core.api.models import Model
+from predictionguard_core.api.rerank import Ranked, RerankRequest
 from predictionguard_core.sandbox import Fault, Sandbox
 
 VISION = "Qwen2.5-VL-7B-Instruct"
