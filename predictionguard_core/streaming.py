@@ -238,7 +238,7 @@ class ChunkReader:
             self.has_finished = True
             self._last.choices[0].finish_reason = choice.finish_reason
         choice.finish_reason = choice.generated_text = None
-        return bool(delta.content or delta.reasoning or delta.tool_calls)
+        return bool(delta.content or delta.reasoning or delta.refusal or delta.tool_calls)
 
     def _raise_error(self, event: bytes) -> None:
         try:

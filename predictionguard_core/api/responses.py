@@ -120,15 +120,16 @@ class ToolCallDelta(ResponseModel):
 
 
 class Delta(ResponseModel):
-    """A message, or what a chunk adds to it. `content` and `reasoning` are text; None where there is none."""
+    """A message, or what a chunk adds to it. `content`, `reasoning` and `refusal` are text or None."""
 
     role: _Text = None
     content: Annotated[str | None, BeforeValidator(_joined)] = None
     reasoning: _Text = Field(default=None, validation_alias=AliasChoices("reasoning", "reasoning_content"))
+    refusal: _Text = None
     tool_calls: Annotated[list[ToolCallDelta] | None, BeforeValidator(_calls)] = None
 
 
-_SAYING = ("content", "tool_calls", "reasoning", "reasoning_content")
+_SAYING = ("content", "tool_calls", "reasoning", "reasoning_content", "refusal")
 
 
 class _Choice(ResponseModel):
