@@ -36,7 +36,7 @@ _UNSUPPORTED = frozenset(
 """Keywords that strict mode has no form for."""
 
 
-class _NotStrict(Exception):
+class _NotStrictError(Exception):
     pass
 
 
@@ -48,14 +48,14 @@ def strict_schema(schema: dict[str, Any]) -> dict[str, Any] | None:
     """
     try:
         strict = _strict(schema)
-    except _NotStrict:
+    except _NotStrictError:
         return None
     return strict if strict.get("type") == "object" else None
 
 
 def _strict(schema: Any) -> dict[str, Any]:
     if not isinstance(schema, dict) or schema.keys() & _UNSUPPORTED:
-        raise _NotStrict
+        raise _NotStrictError
     strict = {name: value for name, value in schema.items() if name not in _REMOVED}
     if "$ref" in strict:
         return {"$ref": strict["$ref"]}  # strict mode takes no keywords next to it
@@ -64,10 +64,10 @@ def _strict(schema: Any) -> dict[str, Any]:
     if "allOf" in strict:
         only = strict.pop("allOf")
         if len(only) != 1 or not isinstance(only[0], dict):
-            raise _NotStrict
+            raise _NotStrictError
         return _strict({**only[0], **strict})
     if not strict.keys() & {"type", "anyOf", "enum", "const"}:
-        raise _NotStrict  # anything at all
+        raise _NotStrictError  # anything at all
     for name in _SUBSCHEMAS:
         if name in strict:
             strict[name] = _strict(strict[name])
@@ -79,10 +79,10 @@ def _strict(schema: Any) -> dict[str, Any]:
             strict[name] = {key: _strict(each) for key, each in strict[name].items()}
     types = strict.get("type")
     if types == "array" and "items" not in strict:
-        raise _NotStrict
+        raise _NotStrictError
     if types == "object" or (isinstance(types, list) and "object" in types) or "properties" in strict:
         if strict.get("additionalProperties", False) is not False or "properties" not in strict:
-            raise _NotStrict
+            raise _NotStrictError
         strict["required"] = list(strict["properties"])
         strict["additionalProperties"] = False
     return strict
