@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
 from typing import Any, Self, TypeVar
 
 from predictionguard_core import endings, later, operations, steps
@@ -20,10 +20,29 @@ from predictionguard_core.api.rerank import Ranked, RerankRequest
 from predictionguard_core.api.responses import ChatChunk, ChatCompletion
 from predictionguard_core.connection import Connection, Opened
 from predictionguard_core.errors import PredictionGuardError
-from predictionguard_core.http import size_limits
 from predictionguard_core.streaming import ChunkReader, Chunks, Piece
 
 T = TypeVar("T")
+
+
+def until_finished(chunks: Iterator[bytes], reader: ChunkReader) -> Iterator[bytes]:
+    """Yield the chunks; once the answer has its finish reason, a connection that breaks is merely its end."""
+    try:
+        for chunk in chunks:
+            yield chunk
+    except Exception as error:
+        if not (reader.has_finished and later.error_mapping.is_transport_error(error)):
+            raise
+
+
+async def async_until_finished(chunks: AsyncIterator[bytes], reader: ChunkReader) -> AsyncIterator[bytes]:
+    """`until_finished`, async."""
+    try:
+        async for chunk in chunks:
+            yield chunk
+    except Exception as error:
+        if not (reader.has_finished and later.error_mapping.is_transport_error(error)):
+            raise
 
 
 class Client(Connection):
@@ -115,20 +134,20 @@ class Client(Connection):
         assert isinstance(opened, Opened)
         response = opened.response
         with contextlib.closing(response):
-            with self._unechoed(), later.error_mapping.mapped_stream(self.base_url, self._settings.timeout):
+            with self._unechoed(), later.error_mapping.map_stream_errors(self.base_url, self._settings.timeout):
                 if "text/event-stream" not in response.headers.get("content-type", "").lower():
-                    with later.error_mapping.limit(self._settings.timeout) as limit:
-                        body = size_limits.whole(response, limit.check)
+                    with later.timeouts.deadline(self._settings.timeout):
+                        body = later.size_limits.read_body(response)
                     yield operations.read_completion(opened.read(body)).as_chunk()
                     return
                 reader = ChunkReader(operations.request_id(opened))
-                pieces = size_limits.pieces(response)
-                for data in later.error_mapping.until_finished(pieces, reader):
+                pieces = later.size_limits.iter_body(response)
+                for data in until_finished(pieces, reader):
                     for piece in reader.feed(data):
                         yield piece
                     if reader.done:
                         if self._own is None:
-                            later.error_mapping.drain(pieces)
+                            later.timeouts.drain(pieces)
                         return
                 for chunk in reader.finish():
                     yield chunk
@@ -158,22 +177,21 @@ class Client(Connection):
             case steps.Wait():
                 return time.sleep(step.seconds)
             case steps.Compute():
-                return later.shared_clients.work_all(step.jobs)
+                return later.shared_clients.compute_all(step.jobs)
             case steps.Download():
-                return later.download.fetch_all(step.urls, step.policy, self._settings.timeout)
+                return later.download.download_all(step.urls, step.policy, self._settings.timeout)
 
     def _send(self, send: steps.Send) -> steps.Response:
-        later.shared_clients.check_open(self._own)
         client = self._own or later.shared_clients.shared_client(self)
         timeout = self._settings.timeout
-        with later.error_mapping.mapped(self.base_url, timeout):
-            with later.error_mapping.limit(timeout) as limit:
-                response = later.shared_clients.opened(client, self._call(send), send.body)
+        with later.error_mapping.map_errors(self.base_url, timeout):
+            with later.timeouts.deadline(timeout):
+                response = later.send.send_request(client, self._request_head(send), send.body)
                 if send.stream and response.is_success:
                     return Opened(response.status_code, response.headers, response=response)
                 with contextlib.closing(response):
-                    with later.error_mapping.mapped(self.base_url, timeout, answered=True):
-                        body = size_limits.whole(response, limit.check)
+                    with later.error_mapping.map_errors(self.base_url, timeout, answered=True):
+                        body = later.size_limits.read_body(response)
                 return steps.Response(response.status_code, response.headers, body)
 
 
@@ -251,20 +269,20 @@ class AsyncClient(Connection):
         assert isinstance(opened, Opened)
         response = opened.response
         async with contextlib.aclosing(response):
-            with self._unechoed(), later.error_mapping.mapped_stream(self.base_url, self._settings.timeout):
+            with self._unechoed(), later.error_mapping.map_stream_errors(self.base_url, self._settings.timeout):
                 if "text/event-stream" not in response.headers.get("content-type", "").lower():
-                    async with later.error_mapping.async_limit(self._settings.timeout) as limit:
-                        body = await size_limits.async_whole(response, limit.check)
+                    async with later.timeouts.async_deadline(self._settings.timeout):
+                        body = await later.size_limits.async_read_body(response)
                     yield operations.read_completion(opened.read(body)).as_chunk()
                     return
                 reader = ChunkReader(operations.request_id(opened))
-                pieces = size_limits.async_pieces(response)
-                async for data in later.error_mapping.async_until_finished(pieces, reader):
+                pieces = later.size_limits.async_iter_body(response)
+                async for data in async_until_finished(pieces, reader):
                     for piece in reader.feed(data):
                         yield piece
                     if reader.done:
                         if self._own is None:
-                            await later.error_mapping.async_drain(pieces)
+                            await later.timeouts.async_drain(pieces)
                         return
                 for chunk in reader.finish():
                     yield chunk
@@ -294,20 +312,19 @@ class AsyncClient(Connection):
             case steps.Wait():
                 return await asyncio.sleep(step.seconds)
             case steps.Compute():
-                return await later.shared_clients.async_work_all(step.jobs)
+                return await later.shared_clients.async_compute_all(step.jobs)
             case steps.Download():
-                return await later.download.async_fetch_all(step.urls, step.policy, self._settings.timeout)
+                return await later.download.async_download_all(step.urls, step.policy, self._settings.timeout)
 
     async def _send(self, send: steps.Send) -> steps.Response:
-        later.shared_clients.check_open(self._own)
         client = self._own or await later.shared_clients.shared_async_client(self)
         timeout = self._settings.timeout
-        with later.error_mapping.mapped(self.base_url, timeout):
-            async with later.error_mapping.async_limit(timeout) as limit:
-                response = await later.shared_clients.async_opened(client, self._call(send), send.body)
+        with later.error_mapping.map_errors(self.base_url, timeout):
+            async with later.timeouts.async_deadline(timeout):
+                response = await later.send.async_send_request(client, self._request_head(send), send.body)
                 if send.stream and response.is_success:
                     return Opened(response.status_code, response.headers, response=response)
                 async with contextlib.aclosing(response):
-                    with later.error_mapping.mapped(self.base_url, timeout, answered=True):
-                        body = await size_limits.async_whole(response, limit.check)
+                    with later.error_mapping.map_errors(self.base_url, timeout, answered=True):
+                        body = await later.size_limits.async_read_body(response)
                 return steps.Response(response.status_code, response.headers, body)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Iterator
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from predictionguard_core import settings, steps
 from predictionguard_core.errors import PredictionGuardError
 from predictionguard_core.images.policy import ImagePolicy
 from predictionguard_core.version import __version__
+
+if TYPE_CHECKING:
+    from predictionguard_core.http.send import RequestHead
 
 _SHORTEST_SECRET = 6  # what is shorter stands in many a text by chance, and is no secret
 _HIDDEN = "<the api key>"
@@ -105,7 +108,9 @@ class Connection:
             each = each.__cause__ or each.__context__
         return error
 
-    def _call(self, send: steps.Send) -> steps.Request:
+    def _request_head(self, send: steps.Send) -> RequestHead:
+        from predictionguard_core.http.send import RequestHead
+
         headers = {
             "Authorization": f"Bearer {self._settings.api_key.get_secret_value()}",
             "Accept": "text/event-stream" if send.stream else "application/json",
@@ -115,7 +120,4 @@ class Connection:
         if send.body is not None:
             headers["Content-Type"] = "application/json"
             headers["Content-Length"] = str(send.body.length)
-        timeout = self._settings.timeout
-        # Shorter than the whole, so that it is the connecting that ends: it is tried again, an attempt's end is not.
-        connect_timeout = min(0.9 * timeout, settings.CONNECT_TIMEOUT)
-        return steps.Request(send.method, self.base_url + send.path, headers, timeout, connect_timeout)
+        return RequestHead(send.method, self.base_url + send.path, headers, self._settings.timeout)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+import sys
 import urllib.parse
 from typing import Any
 
@@ -17,8 +18,6 @@ URL_VARIABLE = "PREDICTIONGUARD_URL"
 DEFAULT_URL = "https://api.predictionguard.com"
 DEFAULT_TIMEOUT = 120.0
 DEFAULT_MAX_RETRIES = 2
-CONNECT_TIMEOUT = 10.0
-"""Seconds that a connection may take, where the timeout is longer."""
 
 _ENDPOINTS = ("/chat/completions", "/completions", "/embeddings", "/rerank", "/models", "/tokenize", "/detokenize")
 _HOST = re.compile(r"[a-z0-9._~:-]*", re.IGNORECASE)  # a name, or an address of either kind without its brackets
@@ -120,11 +119,12 @@ def _count(max_retries: int) -> int:
     return max_retries
 
 
-def check_http_client(given: Any, takes: str, name: str) -> None:
-    """Raise `ConfigurationError` unless it is None or of httpx's class `takes`."""
-    if given is None:
+def check_http_client(client: Any, class_name: str, argument: str) -> None:
+    """Raise `ConfigurationError` unless `client` is None or of the class of that name in httpx or httpx2."""
+    if client is None:
         return
-    import httpx  # loaded by who made one; by nobody else until the first call
-
-    if not isinstance(given, getattr(httpx, takes)):
-        raise ConfigurationError(f"{name}: give an httpx.{takes}, not a {type(given).__name__}")
+    # Without importing them: who has a client of a module has imported it.
+    modules = [module for name in ("httpx", "httpx2") if (module := sys.modules.get(name)) is not None]
+    if not any(isinstance(client, getattr(module, class_name)) for module in modules):
+        got = f"{type(client).__module__}.{type(client).__qualname__}"
+        raise ConfigurationError(f"{argument} must be an httpx.{class_name} or httpx2.{class_name}, got {got}")

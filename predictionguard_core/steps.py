@@ -46,20 +46,6 @@ class Send:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Request:
-    """A `Send` with its URL and headers, as it goes to the network.
-
-    `timeout` and `connect_timeout` are seconds, for one wait each.
-    """
-
-    method: str
-    url: str
-    headers: dict[str, str] = dataclasses.field(repr=False)  # the API key is among them
-    timeout: float
-    connect_timeout: float
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
 class Response:
     """A response. `headers` has case-insensitive keys."""
 

@@ -16,17 +16,17 @@ def public_photo(monkeypatch: pytest.MonkeyPatch, body: bytes) -> None:
     All that judges addresses is still in force; only the network behind it is not there.
     """
 
-    def resolved(step: url_guard.Resolve) -> list[tuple[int, int, int, str, tuple[str, int]]]:
-        return [(0, 0, 0, "", ("93.184.215.14", step.port))]
+    def resolved(step: url_guard.Resolve) -> list[str]:
+        return ["93.184.215.14"]
 
-    def got(step: url_guard.Get, seconds: float) -> url_guard.Got:
+    def got(step: url_guard.Get) -> url_guard.Got:
         return url_guard.Got(200, body=body)
 
-    async def async_resolved(step: url_guard.Resolve) -> list[tuple[int, int, int, str, tuple[str, int]]]:
+    async def async_resolved(step: url_guard.Resolve) -> list[str]:
         return resolved(step)
 
-    async def async_got(step: url_guard.Get, seconds: float) -> url_guard.Got:
-        return got(step, seconds)
+    async def async_got(step: url_guard.Get) -> url_guard.Got:
+        return got(step)
 
     monkeypatch.setattr(download, "_resolve", resolved)
     monkeypatch.setattr(download, "_get", got)

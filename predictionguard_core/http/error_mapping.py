@@ -1,116 +1,48 @@
-"""What surrounds the steps of a call, in both colours: bounds on their time, httpx's errors as ours, a stream's end."""
+"""Errors of httpx and httpx2 as ours."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import time
-from collections.abc import AsyncIterator, Iterator
-
-import httpx
+import os
+import ssl
+import urllib.parse
+from collections.abc import Iterator
 
 from predictionguard_core.errors import (
     APIConnectionError,
     APITimeoutError,
     InvalidResponseError,
+    PredictionGuardError,
     StreamInterruptedError,
 )
-from predictionguard_core.http import timeouts, transport
-from predictionguard_core.streaming import ChunkReader
+from predictionguard_core.http import proxies
 
-_PATIENCE = 0.25
-"""Seconds that the end of a stream behind `[DONE]` is waited for."""
-
-
-class Limit:
-    """A bound on a piece of work as a whole, in seconds. `check` between its parts."""
-
-    def __init__(self, seconds: float | None) -> None:
-        self._end = None if seconds is None else time.monotonic() + seconds
-
-    def check(self) -> None:
-        if self._end is not None and time.monotonic() > self._end:
-            raise TimeoutError
+# Statuses with which a proxy refuses for a reason that a second attempt does not change.
+_REFUSALS = ("401", "403", "407")
 
 
 @contextlib.contextmanager
-def limit(seconds: float) -> Iterator[Limit]:
-    """Bound a block. Waits on our own transport end with it; on a user's own client it ends at the next `check`."""
-    with timeouts.deadline(seconds):
-        yield Limit(seconds)
+def map_errors(base_url: str, timeout: float, *, answered: bool = False) -> Iterator[None]:
+    """Raise errors of httpx, httpx2 and `timeouts` in the block as ours.
 
-
-@contextlib.asynccontextmanager
-async def async_limit(seconds: float) -> AsyncIterator[Limit]:
-    async with asyncio.timeout(seconds):
-        yield Limit(None)
-
-
-def drain(pieces: Iterator[bytes]) -> None:
-    """Read what a finished answer still has, so that its connection can be used again; but only if that comes now."""
-    with contextlib.suppress(httpx.HTTPError), timeouts.deadline(_PATIENCE):
-        for _ in pieces:
-            pass
-
-
-async def async_drain(pieces: AsyncIterator[bytes]) -> None:
-    """`drain`, asynchronous."""
-    with contextlib.suppress(httpx.HTTPError, TimeoutError):
-        async with asyncio.timeout(_PATIENCE):
-            async for _ in pieces:
-                pass
-
-
-def until_finished(pieces: Iterator[bytes], reader: ChunkReader) -> Iterator[bytes]:
-    """The same pieces; once the answer has its finish reason, a connection that breaks is merely its end."""
-    try:
-        for piece in pieces:
-            yield piece
-    except httpx.TransportError:
-        if not reader.has_finished:
-            raise
-
-
-async def async_until_finished(pieces: AsyncIterator[bytes], reader: ChunkReader) -> AsyncIterator[bytes]:
-    """`until_finished`, asynchronous."""
-    try:
-        async for piece in pieces:
-            yield piece
-    except httpx.TransportError:
-        if not reader.has_finished:
-            raise
-
-
-@contextlib.contextmanager
-def mapped(base_url: str, timeout: float, *, answered: bool = False) -> Iterator[None]:
-    """Httpx's errors become ours. `answered`: the answer had begun, so that it is not asked for again."""
+    `answered` says that the response had begun, so that the request is not sent again.
+    """
     try:
         yield
-    except (httpx.ConnectTimeout, httpx.PoolTimeout) as error:
-        raise APITimeoutError(f"no connection to {base_url} in time", may_retry=True) from error
-    except (httpx.TimeoutException, TimeoutError) as error:
-        raise APITimeoutError(f"no answer from {base_url} within {timeout:g} s; allow more with timeout=...") from error
-    except httpx.ConnectError as error:
-        raise APIConnectionError(
-            f"can't reach {base_url} ({_reason(error)}); check the address (PREDICTIONGUARD_URL or base_url=...)"
-            + (", and the proxy that the environment names" if transport.names_proxy() else ""),
-            may_retry=True,
-        ) from error
-    except httpx.TransportError as error:
-        text = f"the connection to {base_url} was lost ({_reason(error)})"
-        raise APIConnectionError(text, may_retry=not answered) from error
-    except (httpx.TooManyRedirects, httpx.InvalidURL, UnicodeError) as error:
-        # httpx looks at a redirect's target, even where it is not to follow it.
-        raise InvalidResponseError(f"{base_url} redirects to nowhere; check the address") from error
-    except httpx.DecodingError as error:
-        raise InvalidResponseError(f"the answer of {base_url} is not encoded as it says") from error
+    except TimeoutError as error:
+        raise _timeout_error(base_url, timeout) from error
+    except Exception as error:
+        mapped = _mapped(error, base_url, timeout, answered)
+        if mapped is None:
+            raise
+        raise mapped from error
 
 
 @contextlib.contextmanager
-def mapped_stream(base_url: str, timeout: float) -> Iterator[None]:
-    """The same for a stream that has begun: when it breaks off, a part of the answer is already delivered."""
+def map_stream_errors(base_url: str, timeout: float) -> Iterator[None]:
+    """`map_errors` for a stream of which a part is already delivered."""
     try:
-        with mapped(base_url, timeout, answered=True):
+        with map_errors(base_url, timeout, answered=True):
             yield
     except APITimeoutError:
         raise
@@ -118,5 +50,73 @@ def mapped_stream(base_url: str, timeout: float) -> Iterator[None]:
         raise StreamInterruptedError(f"{error.message}; what was delivered is only a part of the answer") from error
 
 
-def _reason(error: Exception) -> str:
-    return str(error) or type(error).__name__
+def is_transport_error(error: BaseException) -> bool:
+    """Return whether `error` is a `TransportError` of httpx or httpx2."""
+    return "TransportError" in error_names(error)
+
+
+def error_names(error: BaseException) -> set[str]:
+    """Return the names of the classes of httpx or httpx2 that `error` belongs to. Both use the same names."""
+    return {each.__name__ for each in type(error).__mro__ if each.__module__.partition(".")[0] in ("httpx", "httpx2")}
+
+
+def _mapped(error: Exception, base_url: str, timeout: float, answered: bool) -> PredictionGuardError | None:
+    names, reason = error_names(error), str(error) or type(error).__name__
+    if "PoolTimeout" in names:
+        return APITimeoutError(f"no free connection to {base_url}: every connection is in use", may_retry=True)
+    if "ConnectTimeout" in names:
+        return APITimeoutError(f"no connection to {base_url} in time", may_retry=True)
+    if "TimeoutException" in names:
+        return _timeout_error(base_url, timeout)
+    if "ProxyError" in names:
+        text = f"{_proxy(base_url)} refused to connect to {base_url} ({reason})"
+        if reason[:3] in ("401", "407"):
+            text += "; check the user name and password in the proxy's URL"
+        return APIConnectionError(text, may_retry=reason[:3] not in _REFUSALS)
+    if "ConnectError" in names:
+        if is_untrusted(error):
+            return APIConnectionError(_untrusted(base_url, reason))
+        text = f"can't reach {base_url} ({reason}); check the URL (PREDICTIONGUARD_URL or base_url=...)"
+        proxy = proxies.describe_proxy(*_scheme_and_host(base_url))
+        return APIConnectionError(
+            text + (f", and the proxy that the environment names ({proxy})" if proxy else ""), may_retry=True
+        )
+    if "TransportError" in names:
+        return APIConnectionError(f"the connection to {base_url} was lost ({reason})", may_retry=not answered)
+    if names & {"TooManyRedirects", "InvalidURL"} or isinstance(error, UnicodeError):
+        # httpx looks at a redirect's target even if it does not follow it.
+        return InvalidResponseError(f"{base_url} redirects to an invalid URL, or too often; check the URL")
+    if "DecodingError" in names:
+        return InvalidResponseError(f"the response of {base_url} is not compressed as its Content-Encoding says")
+    return None
+
+
+def _timeout_error(base_url: str, timeout: float) -> APITimeoutError:
+    return APITimeoutError(f"no answer from {base_url} within {timeout:g} s; allow more with timeout=...")
+
+
+def _proxy(base_url: str) -> str:
+    found = proxies.describe_proxy(*_scheme_and_host(base_url))
+    return f"the proxy {found}" if found else "the proxy"
+
+
+def _scheme_and_host(url: str) -> tuple[str, str]:
+    parts = urllib.parse.urlsplit(url)
+    return parts.scheme, parts.hostname or ""
+
+
+def is_untrusted(error: BaseException | None) -> bool:
+    """Return whether a certificate that failed verification is behind `error`."""
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _untrusted(base_url: str, reason: str) -> str:
+    text = (
+        f"the certificate of {base_url} is not trusted ({reason}); if your network or server has its own certificate "
+        "authority, let the environment variable SSL_CERT_FILE name a PEM file with its certificate"
+    )
+    return text + (" (REQUESTS_CA_BUNDLE is not read)" if os.environ.get("REQUESTS_CA_BUNDLE") else "")

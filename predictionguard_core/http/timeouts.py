@@ -1,63 +1,182 @@
-"""Streams of bytes whose waits end with their block: what httpcore connects with here.
+"""Deadlines: bounds on a piece of work as a whole.
 
-httpx bounds each wait by itself: a server that sends a byte now and then holds a caller for ever. In asynchronous code
-`asyncio.timeout` ends that; here the connection asks the running block's deadline before each wait.
+httpx bounds each read and each write by itself, so a server that sends a byte now and then holds a caller for ever.
+In async code `asyncio.timeout` ends that. In sync code the streams of our connections look at the deadline of the
+enclosing block before each wait. A user's own sync client does not; there, `check_deadline` between two chunks does it.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import contextvars
 import os
+import socket
 import ssl
 import time
 import weakref
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
 from types import TracebackType
 from typing import Any, Self
 
 import httpcore
 
-_deadline: contextvars.ContextVar[float | None] = contextvars.ContextVar("predictionguard_deadline", default=None)
+from predictionguard_core.errors import ConfigurationError
+
+CONNECT_TIMEOUT = 10.0
+"""Seconds that opening a connection may take."""
+
+POOL_TIMEOUT = 300.0
+"""Seconds that a call may wait for a free connection. They do not count towards the call's own timeout."""
+
+_DRAIN_TIMEOUT = 0.25
+
+_current: contextvars.ContextVar[deadline | async_deadline | None] = contextvars.ContextVar(
+    "predictionguard_deadline", default=None
+)
 
 
 class deadline:  # noqa: N801 - used as a block
-    """Within the block, waits of this thread on a `Backend`'s streams end after so many seconds altogether."""
+    """Bound the sync code in the block to this many seconds altogether."""
 
-    __slots__ = ("_end", "_token")
+    __slots__ = ("_is_aborted", "_token", "end", "seconds", "stream")
 
     def __init__(self, seconds: float) -> None:
-        self._end = time.monotonic() + seconds
+        self.seconds = seconds
+        self._is_aborted = False
+        self.stream: httpcore.NetworkStream | None = None
 
     def __enter__(self) -> Self:
-        self._token = _deadline.set(self._end)
+        self.end = time.monotonic() + (0 if self._is_aborted else self.seconds)
+        self._token = _current.set(self)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        _deadline.reset(self._token)
+        _current.reset(self._token)
+
+    def pause(self) -> None:
+        """Stop the clock."""
+
+    def resume(self, paused: float) -> None:
+        """Let the clock go on after a pause of so many seconds."""
+        self.end += paused
+
+    def abort(self) -> None:
+        """End the block from another thread: what it reads or writes at the moment fails, and so does what follows."""
+        self._is_aborted = True
+        self.end = 0.0
+        connected = self.stream and self.stream.get_extra_info("socket")
+        if connected:
+            with contextlib.suppress(OSError):
+                connected.shutdown(socket.SHUT_RDWR)
 
 
-# All that may have a connection open. Each is held by its connection.
+class async_deadline:  # noqa: N801 - used as a block
+    """Bound the async code in the block to this many seconds altogether. Raises `TimeoutError` at its end."""
+
+    __slots__ = ("_timeout", "_token", "end", "seconds")
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    async def __aenter__(self) -> Self:
+        running_loop()
+        self._timeout = asyncio.timeout(self.seconds)
+        await self._timeout.__aenter__()
+        self.end = time.monotonic() + self.seconds
+        self._token = _current.set(self)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        _current.reset(self._token)
+        await self._timeout.__aexit__(kind, error, at)
+
+    def pause(self) -> None:
+        """Stop the clock."""
+        self._timeout.reschedule(None)
+
+    def resume(self, paused: float) -> None:
+        """Let the clock go on after a pause of so many seconds."""
+        self.end += paused
+        self._timeout.reschedule(asyncio.get_running_loop().time() + self.end - time.monotonic())
+
+
+def check_deadline() -> None:
+    """Raise `TimeoutError` if the deadline of the enclosing block is over."""
+    current = _current.get()
+    if current is not None and time.monotonic() > current.end:
+        raise TimeoutError
+
+
+@contextlib.contextmanager
+def paused() -> Iterator[None]:
+    """Within the block, the clock of the enclosing deadline stands still."""
+    current, started = _current.get(), time.monotonic()
+    if current is not None:
+        current.pause()
+    try:
+        yield
+    finally:
+        if current is not None:
+            current.resume(time.monotonic() - started)
+
+
+def running_loop() -> asyncio.AbstractEventLoop:
+    """Return the running asyncio loop. Raises `ConfigurationError` under trio and without a loop."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        raise ConfigurationError(
+            "async calls need a running asyncio event loop; under trio or curio, call the sync methods in a thread "
+            "(trio.to_thread.run_sync)"
+        ) from None
+
+
+def drain(chunks: Iterator[bytes]) -> None:
+    """Read what a finished response still holds, so that its connection can be reused; but do not wait for it."""
+    with contextlib.suppress(Exception):
+        with deadline(_DRAIN_TIMEOUT):
+            for _ in chunks:
+                check_deadline()
+
+
+async def async_drain(chunks: AsyncIterator[bytes]) -> None:
+    """`drain`, async."""
+    with contextlib.suppress(Exception):
+        async with async_deadline(_DRAIN_TIMEOUT):
+            async for _ in chunks:
+                check_deadline()
+
+
+# Everything that may have a connection open. Each is referenced by its connection.
 _backends: weakref.WeakSet[Backend | AsyncBackend] = weakref.WeakSet()
 
 
-def let_go() -> None:
-    """In a child after a fork: put `/dev/null` in the place of the parent's connections.
+def release_inherited_sockets() -> None:
+    """In a child process after a fork, replace the parent's sockets by `/dev/null`.
 
-    Only this process's hold on them ends. What the child has inherited can neither read what is meant for the parent
-    nor keep open what the parent closes, and may itself be closed at any time.
+    Only this process's hold on them ends. Otherwise the child would keep open what the parent closes, and closing them
+    properly in the child would end the parent's TLS sessions.
     """
-    nothing = os.open(os.devnull, os.O_RDWR)
+    null = os.open(os.devnull, os.O_RDWR)
     for backend in list(_backends):
         connected: Any = backend.stream and backend.stream.get_extra_info("socket")
         if connected is not None and connected.fileno() >= 0:
-            os.dup2(nothing, connected.fileno(), inheritable=False)
-    os.close(nothing)
+            os.dup2(null, connected.fileno(), inheritable=False)
+    os.close(null)
 
 
 class Backend(httpcore.SyncBackend):
-    """Makes a connection that heeds `deadline`: `stream`."""
+    """httpcore network backend whose reads and writes obey the deadline of the enclosing block.
 
-    def __init__(self) -> None:
+    One backend opens one connection. `stream` is that connection's stream, even while httpcore still connects.
+    `address` is dialled instead of the URL's host.
+    """
+
+    def __init__(self, address: str | None = None) -> None:
+        self._address = address
         self.stream: httpcore.NetworkStream | None = None
         _backends.add(self)
 
@@ -70,38 +189,39 @@ class Backend(httpcore.SyncBackend):
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.NetworkStream:
         """Connect. Raises httpcore's errors."""
-        timeout = _left(timeout, httpcore.ConnectTimeout)
-        self.stream = _Timed(super().connect_tcp(host, port, timeout, local_address, socket_options))
+        timeout = _remaining(timeout, httpcore.ConnectTimeout)
+        self.stream = _Stream(super().connect_tcp(self._address or host, port, timeout, local_address, socket_options))
         return self.stream
 
 
 class AsyncBackend(httpcore.AnyIOBackend):
-    """Makes a connection of the running event loop: `stream`."""
+    """`Backend`, async. The deadline is `async_deadline`'s own."""
 
-    def __init__(self) -> None:
+    def __init__(self, address: str | None = None) -> None:
+        self._address = address
         self.stream: httpcore.AsyncNetworkStream | None = None
         _backends.add(self)
 
-    async def connect_tcp(self, *args: Any, **options: Any) -> httpcore.AsyncNetworkStream:
+    async def connect_tcp(self, host: str, *args: Any, **options: Any) -> httpcore.AsyncNetworkStream:
         """Connect. Raises httpcore's errors."""
-        self.stream = await super().connect_tcp(*args, **options)
+        self.stream = await super().connect_tcp(self._address or host, *args, **options)
         return self.stream
 
 
-class _Timed(httpcore.NetworkStream):
+class _Stream(httpcore.NetworkStream):
     def __init__(self, stream: httpcore.NetworkStream) -> None:
         self._stream = stream
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._stream.read(max_bytes, _left(timeout, httpcore.ReadTimeout))
+        return self._stream.read(max_bytes, _remaining(timeout, httpcore.ReadTimeout, self))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._stream.write(buffer, _left(timeout, httpcore.WriteTimeout))
+        self._stream.write(buffer, _remaining(timeout, httpcore.WriteTimeout, self))
 
     def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.NetworkStream:
-        timeout = _left(timeout, httpcore.ConnectTimeout)
+        timeout = _remaining(timeout, httpcore.ConnectTimeout, self)
         self._stream = self._stream.start_tls(ssl_context, server_hostname, timeout)
         return self
 
@@ -112,11 +232,15 @@ class _Timed(httpcore.NetworkStream):
         self._stream.close()
 
 
-def _left(timeout: float | None, late: type[Exception]) -> float | None:
-    end = _deadline.get()
-    if end is None:
+def _remaining(
+    timeout: float | None, late: type[Exception], stream: httpcore.NetworkStream | None = None
+) -> float | None:
+    current = _current.get()
+    if current is None:
         return timeout
-    left = end - time.monotonic()
+    if isinstance(current, deadline):
+        current.stream = stream
+    left = current.end - time.monotonic()
     if left <= 0:
-        raise late("the time for the whole is over")
+        raise late("the deadline is over")
     return left if timeout is None else min(timeout, left)

@@ -1,303 +1,347 @@
-"""The transports under every call: httpcore's connections, each used by one call at a time and kept for the next.
+"""httpx's own transports over a connection pool of ours.
 
-Not httpcore's own pools: those look at every connection they keep for every request, and in each colour have ways to
-lose one (a call cancelled between connecting and sending keeps its place for good; a connection that is being closed
-may be handed out). Here a call takes the connection that was used last, or opens one, and gives it back when its
-answer was read to the end. Nothing waits for a lock, so that a stream which only the garbage collector closes can't
-stop the call in whose midst that happens.
+Every request ends in `httpx.HTTPTransport.handle_request` or `httpx.AsyncHTTPTransport.handle_async_request`. These two
+methods are what pytest-httpx, vcrpy and OpenTelemetry's httpx instrumentation patch. Only the pool below is replaced,
+for what httpcore's does wrong:
 
-The two colours are one text; a test compares them.
+- A call that is cancelled while it connects keeps its place in the pool for good (encode/httpcore#1093).
+- Each request looks at every connection of the pool: a fan-out of n calls costs n squared.
+- Its locks deadlock if the garbage collector closes an abandoned stream while the same thread holds one.
+
+Here a call takes the connection that was used last, or opens one, and returns it when its response was read to the end.
+There are no locks. Sync and async are the same text; a test compares them.
 """
 
 from __future__ import annotations
 
 import asyncio
-import collections
 import contextlib
+import queue
 import ssl
 import time
-import urllib.request
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import httpcore
 import httpx
 
-from predictionguard_core.http.calls import AsyncReply, Reply, lowered, mapped, request
-from predictionguard_core.http.slots import async_slots, async_take, give, slots, take
+from predictionguard_core.http import timeouts
+from predictionguard_core.http.proxies import Proxies
 from predictionguard_core.http.timeouts import AsyncBackend, Backend
-from predictionguard_core.steps import Request
-
-Origin = tuple[bytes, bytes, int | None]
+from predictionguard_core.http.tls import async_tls_context, tls_context
 
 # Turns of an event loop in which a stream gets closed, and those that its last steps take. Each takes microseconds.
 _TURNS, _LAST_TURNS = 200, 20
 
 
-def transport(tls: ssl.SSLContext, limits: httpx.Limits, *, trust_env: bool = True) -> Transport | None:
-    """A transport; None where the environment names a proxy, which httpx itself has to be left to use."""
-    return Transport(tls, limits) if not (trust_env and names_proxy()) else None
+_DIRECT = Proxies()
 
 
-def async_transport(tls: ssl.SSLContext, limits: httpx.Limits) -> AsyncTransport | None:
-    """The same in the other colour."""
-    return None if names_proxy() else AsyncTransport(tls, limits)
+def is_supported() -> bool:
+    """Return whether this httpx keeps its pool where `Transport` and `AsyncTransport` replace it."""
+    return hasattr(httpx.HTTPTransport(verify=_unused_context()), "_pool")
 
 
-def names_proxy() -> bool:
-    """Whether the environment names a proxy."""
-    return bool(urllib.request.getproxies().keys() - {"no"})
+def new_transport(limits: httpx.Limits, address: str | None = None) -> httpx.HTTPTransport:
+    """Return a transport that uses no proxy and dials `address`, if given, for every host.
+
+    Where our pool can't be used it is httpx's own, which ignores `address`.
+    """
+    if is_supported():
+        return Transport(limits, _DIRECT, address)
+    return httpx.HTTPTransport(verify=tls_context(), limits=limits, trust_env=False)
 
 
-class Transport(httpx.BaseTransport):
-    """Connections that heed `deadlines.deadline`, kept by where they lead."""
+def new_async_transport(limits: httpx.Limits, address: str | None = None) -> httpx.AsyncHTTPTransport:
+    """`new_transport`, async."""
+    if is_supported():
+        return AsyncTransport(limits, _DIRECT, address)
+    return httpx.AsyncHTTPTransport(verify=tls_context(), limits=limits, trust_env=False)
 
-    def __init__(self, tls: ssl.SSLContext, limits: httpx.Limits) -> None:
+
+class Transport(httpx.HTTPTransport):
+    """httpx's transport with a pool that obeys `timeouts.deadline`."""
+
+    def __init__(self, limits: httpx.Limits, proxies: Proxies, address: str | None = None) -> None:
+        super().__init__(verify=_unused_context(), trust_env=False)
+        self._pool: Any = Pool(limits, proxies, address)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it was closed. A later call opens a connection of its own."""
+        return bool(self._pool.is_closed)
+
+
+class AsyncTransport(httpx.AsyncHTTPTransport):
+    """httpx's async transport with our pool. Belongs to one event loop."""
+
+    def __init__(self, limits: httpx.Limits, proxies: Proxies, address: str | None = None) -> None:
+        super().__init__(verify=_unused_context(), trust_env=False)
+        self._pool: Any = AsyncPool(limits, proxies, address)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it was closed. A later call opens a connection of its own."""
+        return bool(self._pool.is_closed)
+
+    async def finish(self) -> None:
+        """Close every stream because the event loop ends.
+
+        An ending loop cancels the tasks that were about to close a stream; CPython 3.11 interrupts them half-way.
+        """
+        for _ in range(_TURNS):
+            if not self._pool.in_use:
+                break
+            await asyncio.sleep(0)
+        left, self._pool.in_use = self._pool.in_use, set()
+        await _async_close(*left)
+        for _ in range(_LAST_TURNS):
+            await asyncio.sleep(0)
+
+
+class _Connections:
+    """What both pools share: the idle connections, last used last, and those in use."""
+
+    def __init__(self, limits: httpx.Limits, proxies: Proxies, address: str | None = None) -> None:
+        self._limits = limits
+        self._proxies = proxies
+        self._address = address
         self.is_closed = False
-        self._tls = tls
-        self._kept = _Kept(limits)
-        self._slots = slots(limits)
+        self._idle: dict[Any, float] = {}
+        # Referenced, because if a stream and its socket became garbage together, the socket might go first, and warn.
+        self.in_use: set[Any] = set()
 
-    def send(self, call: Request, body: bytes | Iterable[bytes] | None) -> Reply:
-        """Send a request, and wait for the head of its answer. Raises httpx's errors."""
-        got, stream = self._sent(request(call, body))
-        return Reply(got.status, got.headers, stream)
+    def _take(self, origin: httpcore.Origin) -> Any:
+        """Return the idle connection to `origin` that was used last, or None. Any thread may ask at any time."""
+        for connection in reversed(list(self._idle)):
+            if connection.can_handle_request(origin) and self._idle.pop(connection, None) is not None:
+                return connection
+        return None
 
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """The same for an httpx client."""
-        got, stream = self._sent(lowered(request))
-        return httpx.Response(got.status, headers=got.headers, stream=stream, extensions=got.extensions)
+    def _keep(self, connection: Any) -> list[Any]:
+        """Keep a connection for the next call. Return the connections to close instead."""
+        self.in_use.discard(connection)
+        if not connection.is_idle() or _has_leftover(connection):
+            return [connection]
+        now = time.monotonic()
+        self._idle[connection] = now
+        if self.is_closed:
+            return self._take_all()
+        most, seconds = self._limits.max_keepalive_connections, self._limits.keepalive_expiry
+        idle = list(self._idle.items())
+        surplus = len(idle) - most if most is not None else 0
+        old = [
+            each
+            for number, (each, since) in enumerate(idle)
+            if number < surplus or (seconds is not None and now - since > seconds)
+        ]
+        return [each for each in old if self._idle.pop(each, None) is not None]
+
+    def _take_all(self) -> list[Any]:
+        return [each for each in list(self._idle) if self._idle.pop(each, None) is not None]
+
+
+class Pool(_Connections):
+    """Connections of any thread."""
+
+    def __init__(self, limits: httpx.Limits, proxies: Proxies, address: str | None = None) -> None:
+        super().__init__(limits, proxies, address)
+        # A queue, because its `put` is safe even if the garbage collector interrupts another `put` or `get`.
+        self._slots: queue.SimpleQueue[None] = queue.SimpleQueue()
+        for _ in range(limits.max_connections or 1):
+            self._slots.put(None)
+
+    def handle_request(self, request: httpcore.Request) -> httpcore.Response:
+        """Send a request and return the response with its body still to be read. Raises httpcore's errors."""
+        self._take_slot(request)
+        connection, backend = None, None
+        try:
+            while (connection := self._take(request.url.origin)) is not None and connection.has_expired():
+                connection.close()
+            if connection is None:
+                backend = Backend(self._address)
+                tls = tls_context() if self._proxies.needs_tls(request.url.origin) else None
+                connection = self._proxies.connection(request.url.origin, tls, self._limits, backend)
+            response = connection.handle_request(request)
+        except BaseException:
+            # Whatever it was, this connection can't be used again.
+            try:
+                _close(connection, backend.stream if backend else None)
+            finally:
+                self._slots.put(None)
+            raise
+        self.in_use.add(connection)
+        return httpcore.Response(
+            response.status,
+            headers=response.headers,
+            content=_Stream(self, connection, response),
+            extensions=response.extensions,
+        )
 
     def close(self) -> None:
-        """Close every connection that is not in use; the others, and those of later calls, follow after their call."""
+        """Close every idle connection. Those in use, and those of later calls, are closed after their call."""
         self.is_closed = True
-        _shut(*self._kept.dropped())
+        _close(*self._take_all())
 
-    def _sent(self, request: httpcore.Request) -> tuple[httpcore.Response, _Stream]:
-        connect_timeout = request.extensions["timeout"]["connect"]
-        with mapped():
-            take(self._slots, connect_timeout)
-            backend, connection = None, None
-            try:
-                origin = _origin(request.url)
-                while (connection := self._kept.taken(origin)) is not None and connection.has_expired():
-                    connection.close()
-                if connection is None:
-                    backend = Backend()
-                    connection = httpcore.HTTPConnection(
-                        request.url.origin, self._tls, keepalive_expiry=self._kept.seconds, network_backend=backend
-                    )
-                got = connection.handle_request(request)
-            except BaseException:
-                # Whatever it was: this connection serves nobody any more.
-                try:
-                    _shut(connection, backend.stream if backend else None)
-                finally:
-                    give(self._slots)
-                raise
-            self._kept.lent.add(connection)
-            return got, _Stream(self, origin, connection, got)
-
-    def _given_back(self, origin: Origin, connection: httpcore.HTTPConnection) -> None:
+    def _take_slot(self, request: httpcore.Request) -> None:
         try:
-            old = self._kept.given_back(origin, connection)
-            old += self._kept.dropped() if self.is_closed else []  # closed perhaps since just now
-            _shut(*old)
+            self._slots.get_nowait()
+        except queue.Empty:
+            with timeouts.paused():
+                try:
+                    self._slots.get(timeout=request.extensions["timeout"]["pool"])
+                except queue.Empty:
+                    raise httpcore.PoolTimeout("every connection is in use") from None
+
+    def _give_back(self, connection: Any) -> None:
+        try:
+            _close(*self._keep(connection))
         finally:
-            give(self._slots)
+            self._slots.put(None)
 
 
-class AsyncTransport(httpx.AsyncBaseTransport):
-    """Connections of one event loop, kept by where they lead."""
+class AsyncPool(_Connections):
+    """Connections of one event loop."""
 
-    def __init__(self, tls: ssl.SSLContext, limits: httpx.Limits) -> None:
-        self.is_closed = False
-        self._tls = tls
-        self._kept = _Kept(limits)
-        self._slots = async_slots(limits)
+    def __init__(self, limits: httpx.Limits, proxies: Proxies, address: str | None = None) -> None:
+        super().__init__(limits, proxies, address)
+        self._slots: asyncio.Queue[None] = asyncio.Queue()
+        for _ in range(limits.max_connections or 1):
+            self._slots.put_nowait(None)
 
-    async def send(self, call: Request, body: bytes | AsyncIterable[bytes] | None) -> AsyncReply:
-        """Send a request, and wait for the head of its answer. Raises httpx's errors."""
-        got, stream = await self._sent(request(call, body))
-        return AsyncReply(got.status, got.headers, stream)
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """The same for an httpx client."""
-        got, stream = await self._sent(lowered(request))
-        return httpx.Response(got.status, headers=got.headers, stream=stream, extensions=got.extensions)
+    async def handle_async_request(self, request: httpcore.Request) -> httpcore.Response:
+        """Send a request and return the response with its body still to be read. Raises httpcore's errors."""
+        await self._take_slot(request)
+        connection, backend = None, None
+        try:
+            while (connection := self._take(request.url.origin)) is not None and connection.has_expired():
+                await connection.aclose()
+            if connection is None:
+                backend = AsyncBackend(self._address)
+                tls = await async_tls_context() if self._proxies.needs_tls(request.url.origin) else None
+                connection = self._proxies.async_connection(request.url.origin, tls, self._limits, backend)
+            response = await connection.handle_async_request(request)
+        except BaseException:
+            # Whatever it was, this connection can't be used again.
+            try:
+                await _async_close(connection, backend.stream if backend else None)
+            finally:
+                self._slots.put_nowait(None)
+            raise
+        self.in_use.add(connection)
+        return httpcore.Response(
+            response.status,
+            headers=response.headers,
+            content=_AsyncStream(self, connection, response),
+            extensions=response.extensions,
+        )
 
     async def aclose(self) -> None:
-        """Close every connection that is not in use; the others, and those of later calls, follow after their call."""
+        """Close every idle connection. Those in use, and those of later calls, are closed after their call."""
         self.is_closed = True
-        await _async_shut(*self._kept.dropped())
+        await _async_close(*self._take_all())
 
-    async def _sent(self, request: httpcore.Request) -> tuple[httpcore.Response, _AsyncStream]:
-        connect_timeout = request.extensions["timeout"]["connect"]
-        with mapped():
-            await async_take(self._slots, connect_timeout)
-            backend, connection = None, None
-            try:
-                origin = _origin(request.url)
-                while (connection := self._kept.taken(origin)) is not None and connection.has_expired():
-                    await connection.aclose()
-                if connection is None:
-                    backend = AsyncBackend()
-                    connection = httpcore.AsyncHTTPConnection(
-                        request.url.origin, self._tls, keepalive_expiry=self._kept.seconds, network_backend=backend
-                    )
-                got = await connection.handle_async_request(request)
-            except BaseException:
-                # Whatever it was: this connection serves nobody any more.
-                try:
-                    await _async_shut(connection, backend.stream if backend else None)
-                finally:
-                    give(self._slots)
-                raise
-            self._kept.lent.add(connection)
-            return got, _AsyncStream(self, origin, connection, got)
-
-    async def _given_back(self, origin: Origin, connection: httpcore.AsyncHTTPConnection) -> None:
+    async def _take_slot(self, request: httpcore.Request) -> None:
         try:
-            old = self._kept.given_back(origin, connection)
-            old += self._kept.dropped() if self.is_closed else []  # closed perhaps since just now
-            await _async_shut(*old)
+            self._slots.get_nowait()
+        except asyncio.QueueEmpty:
+            with timeouts.paused():
+                try:
+                    async with asyncio.timeout(request.extensions["timeout"]["pool"]):
+                        await self._slots.get()
+                except TimeoutError:
+                    raise httpcore.PoolTimeout("every connection is in use") from None
+
+    async def _give_back(self, connection: Any) -> None:
+        try:
+            await _async_close(*self._keep(connection))
         finally:
-            give(self._slots)
+            self._slots.put_nowait(None)
 
 
-class _Stream(httpx.SyncByteStream):
-    """The body of an answer, as it comes. Closing it gives the connection back."""
+class _Stream:
+    """The body of a response. Closing it returns the connection."""
 
-    def __init__(
-        self, transport: Transport, origin: Origin, connection: httpcore.HTTPConnection, got: httpcore.Response
-    ) -> None:
-        self._transport, self._origin, self._connection, self._got = transport, origin, connection, got
+    def __init__(self, pool: Pool, connection: Any, response: httpcore.Response) -> None:
+        self._pool, self._connection, self._response = pool, connection, response
         self._is_open = True
 
     def __iter__(self) -> Iterator[bytes]:
-        with mapped():
-            for piece in self._got.stream:  # type: ignore[union-attr] # of this colour
-                yield piece
+        try:
+            for chunk in self._response.stream:  # type: ignore[union-attr] # a sync one
+                yield chunk
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
+        """Return the connection, or close it if the body was not read to its end."""
         if self._is_open:
             self._is_open = False
             try:
-                self._got.close()
-            except GeneratorExit:  # nothing may be waited for any more: `settle` closes it
-                give(self._transport._slots)
+                self._response.close()
+            except GeneratorExit:  # nothing can be awaited any more: `finish` closes it
+                self._pool._slots.put(None)
                 raise
             except BaseException:
-                self._transport._given_back(self._origin, self._connection)
+                self._pool._give_back(self._connection)
                 raise
-            self._transport._given_back(self._origin, self._connection)
+            self._pool._give_back(self._connection)
 
 
-class _AsyncStream(httpx.AsyncByteStream):
-    """`_Stream`, asynchronous."""
+class _AsyncStream:
+    """`_Stream`, async."""
 
-    def __init__(
-        self,
-        transport: AsyncTransport,
-        origin: Origin,
-        connection: httpcore.AsyncHTTPConnection,
-        got: httpcore.Response,
-    ) -> None:
-        self._transport, self._origin, self._connection, self._got = transport, origin, connection, got
+    def __init__(self, pool: AsyncPool, connection: Any, response: httpcore.Response) -> None:
+        self._pool, self._connection, self._response = pool, connection, response
         self._is_open = True
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        with mapped():
-            async for piece in self._got.stream:  # type: ignore[union-attr] # of this colour
-                yield piece
+        try:
+            async for chunk in self._response.stream:  # type: ignore[union-attr] # an async one
+                yield chunk
+        except BaseException:
+            await self.aclose()
+            raise
 
     async def aclose(self) -> None:
+        """Return the connection, or close it if the body was not read to its end."""
         if self._is_open:
             self._is_open = False
             try:
-                await self._got.aclose()
-            except GeneratorExit:  # nothing may be waited for any more: `settle` closes it
-                give(self._transport._slots)
+                await self._response.aclose()
+            except GeneratorExit:  # nothing can be awaited any more: `finish` closes it
+                self._pool._slots.put_nowait(None)
                 raise
             except BaseException:
-                await self._transport._given_back(self._origin, self._connection)
+                await self._pool._give_back(self._connection)
                 raise
-            await self._transport._given_back(self._origin, self._connection)
+            await self._pool._give_back(self._connection)
 
 
-async def settle(transport: AsyncTransport) -> None:
-    """Wait until the streams that are being closed are closed, and close the others: the event loop ends.
+def _has_leftover(connection: Any) -> bool:
+    """Return whether bytes followed the response: the next request would take them for its own response.
 
-    An ending loop cancels what was about to close a stream; CPython 3.11 then breaks that off in the midst of it.
+    httpcore has no public way to ask (its own pool reuses such connections). Without the private names, nothing is
+    reused.
     """
-    for _ in range(_TURNS):
-        if not transport._kept.lent:
-            break
-        await asyncio.sleep(0)
-    left, transport._kept.lent = transport._kept.lent, set()
-    await _async_shut(*left)
-    for _ in range(_LAST_TURNS):
-        await asyncio.sleep(0)
+    while (inner := getattr(connection, "_connection", None)) is not None:
+        connection = inner
+    try:
+        return bool(connection._h11_state.trailing_data[0] != b"")
+    except (AttributeError, TypeError, LookupError):
+        return True
 
 
-class _Kept:
-    """The connections that wait for their next call, those used last at the end of each row."""
-
-    def __init__(self, limits: httpx.Limits) -> None:
-        self.seconds = limits.keepalive_expiry
-        self._most = limits.max_keepalive_connections
-        self._rows: dict[Origin, collections.deque[tuple[float, Any]]] = {}
-        # Those in use: if a stream and its socket were garbage together, the socket might be finalised first, and warn.
-        self.lent: set[Any] = set()
-
-    def taken(self, origin: Origin) -> Any:
-        """The connection that was used last; None if there is none. Any thread may ask at any moment."""
-        try:
-            return self._rows[origin].pop()[1]
-        except (KeyError, IndexError):
-            return None
-
-    def given_back(self, origin: Origin, connection: Any) -> list[Any]:
-        """Keep a connection that can be used again. Those that have to be closed instead come back."""
-        self.lent.discard(connection)
-        if not connection.is_idle() or _holds_more(connection):
-            return [connection]
-        row, now = self._rows.setdefault(origin, collections.deque()), time.monotonic()
-        row.append((now, connection))
-        old: list[Any] = []
-        with contextlib.suppress(IndexError):  # another thread was faster
-            while (self._most is not None and len(row) > self._most) or (
-                self.seconds is not None and now - row[0][0] > self.seconds
-            ):
-                old.append(row.popleft()[1])
-        return old
-
-    def dropped(self) -> list[Any]:
-        """All of them, which are kept no more."""
-        dropped: list[Any] = []
-        for row in list(self._rows.values()):
-            with contextlib.suppress(IndexError):
-                while True:
-                    dropped.append(row.popleft()[1])
-        return dropped
-
-
-def _holds_more(connection: Any) -> bool:
-    """Whether something came behind the answer: the next call would take it for its own."""
-    # httpcore has no name for it.
-    http = getattr(getattr(connection, "_connection", None), "_h11_state", None)
-    return http is not None and http.trailing_data[0] != b""
-
-
-def _shut(*streams: Any) -> None:
-    """Close connections, and the streams of those that have not got hold of them yet."""
+def _close(*streams: Any) -> None:
+    """Close connections, and the streams of those that httpcore was still opening."""
     with contextlib.ExitStack() as stack:
         for each in filter(None, streams):
             stack.callback(each.close)
 
 
-async def _async_shut(*streams: Any) -> None:
-    """The same; a call that is cancelled does not cancel this, too."""
+async def _async_close(*streams: Any) -> None:
+    """`_close`, async. Cancelling the call does not cancel the closing."""
 
     async def close() -> None:
         async with contextlib.AsyncExitStack() as stack:
@@ -308,5 +352,6 @@ async def _async_shut(*streams: Any) -> None:
         await asyncio.shield(close())
 
 
-def _origin(url: httpcore.URL) -> Origin:
-    return url.scheme, url.host, url.port
+def _unused_context() -> ssl.SSLContext:
+    # For the pool that httpx makes and we replace. Without a context of ours, httpx would load all root certificates.
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

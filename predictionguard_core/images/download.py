@@ -1,172 +1,228 @@
-"""Downloads of pictures, performed: what `fetch` decides, in both colours, several side by side."""
+"""Download images, several side by side. `url_guard` decides which URLs may be asked."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
+import math
+import queue
 import socket
-import ssl
-from collections.abc import AsyncIterator, Iterator
-from concurrent.futures import ThreadPoolExecutor
+import threading
+import time
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
 
-from predictionguard_core.errors import ImageBlockedError, ImageFetchError
-from predictionguard_core.http import error_mapping, shared_clients, transport
+from predictionguard_core.errors import ImageFetchError, ImageTooLargeError
+from predictionguard_core.http.error_mapping import is_untrusted
+from predictionguard_core.http.size_limits import BodyCollector, BodyTooLargeError, check_encoding
+from predictionguard_core.http.timeouts import CONNECT_TIMEOUT, async_deadline, deadline
+from predictionguard_core.http.transport import AsyncTransport, Transport, new_async_transport, new_transport
 from predictionguard_core.images import url_guard
 from predictionguard_core.images.policy import ImagePolicy
 
 _DOWNLOADS_AT_ONCE = 8
+# Seconds that a result may come late, so that it is the download's own error that is reported.
+_GRACE = 0.5
+_LIMITS = httpx.Limits(max_connections=1, max_keepalive_connections=0)
+_HEADERS = {
+    # Images are compressed as they are. A host that compresses all the same is decompressed, within the limits.
+    "Accept-Encoding": "identity",
+    "Accept": "image/*",
+    "User-Agent": "predictionguard-integrations",
+}
 
 
-def fetch_all(
-    urls: list[str], policy: ImagePolicy, seconds: float = url_guard.TOTAL_TIMEOUT
+def download_all(urls: list[str], policy: ImagePolicy, seconds: float | None = None) -> list[bytes | BaseException]:
+    """Download URLs side by side and return the bytes or the error of each.
+
+    Each ends, redirects included, within `seconds` or 30 seconds, whichever is shorter. Threads do it, so that an
+    exception that a signal handler raises here (Ctrl-C, Celery's soft time limit) comes out at once.
+    """
+    seconds = _bound(seconds)
+    jobs: queue.SimpleQueue[tuple[int, deadline]] = queue.SimpleQueue()
+    done: queue.SimpleQueue[tuple[int, bytes | BaseException]] = queue.SimpleQueue()
+    deadlines = [deadline(seconds) for _ in urls]
+    for job in enumerate(deadlines):
+        jobs.put(job)
+
+    def work() -> None:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                index, bound = jobs.get_nowait()
+                try:
+                    done.put((index, download(urls[index], policy, bound)))
+                except BaseException as error:
+                    done.put((index, error))
+
+    results: list[bytes | BaseException] = [_late(url, seconds) for url in urls]
+    end = time.monotonic() + seconds * math.ceil(len(urls) / _DOWNLOADS_AT_ONCE)
+    try:
+        for _ in range(min(len(urls), _DOWNLOADS_AT_ONCE)):
+            run = contextvars.copy_context().run  # a tracer's span is the parent of the downloads' spans
+            threading.Thread(target=run, args=(work,), name="predictionguard-images", daemon=True).start()
+        with contextlib.suppress(queue.Empty):  # a lookup of a name that takes too long can only be left alone
+            for _ in urls:
+                index, result = done.get(timeout=max(0.0, end - time.monotonic()) + _GRACE)
+                results[index] = result
+    finally:
+        for bound in deadlines:
+            bound.abort()
+    return results
+
+
+async def async_download_all(
+    urls: list[str], policy: ImagePolicy, seconds: float | None = None
 ) -> list[bytes | BaseException]:
-    """Download side by side: the bytes, or the error, of each. `seconds` bounds each hop, as `TOTAL_TIMEOUT` does."""
-    if len(urls) == 1:
-        return [shared_clients.settled(lambda: download(urls[0], policy, seconds))]
-    with ThreadPoolExecutor(min(len(urls), _DOWNLOADS_AT_ONCE), "predictionguard-images") as threads:
-        return list(threads.map(lambda url: shared_clients.settled(lambda: download(url, policy, seconds)), urls))
-
-
-async def async_fetch_all(
-    urls: list[str], policy: ImagePolicy, seconds: float = url_guard.TOTAL_TIMEOUT
-) -> list[bytes | BaseException]:
+    """`download_all`, async."""
     slots = asyncio.Semaphore(_DOWNLOADS_AT_ONCE)
 
     async def one(url: str) -> bytes:
         async with slots:
-            return await async_download(url, policy, seconds)
+            return await async_download(url, policy, async_deadline(_bound(seconds)))
 
     return await asyncio.gather(*map(one, urls), return_exceptions=True)
 
 
-def download(url: str, policy: ImagePolicy, seconds: float = url_guard.TOTAL_TIMEOUT) -> bytes:
-    flow = url_guard.download(url, policy)
-    try:
-        step = next(flow)
-        while True:
-            if isinstance(step, url_guard.Resolve):
-                step = flow.send(_addresses(_resolve(step)))
-            else:
-                step = flow.send(_get(step, min(seconds, url_guard.TOTAL_TIMEOUT)))
-    except StopIteration as end:
-        body: bytes = end.value
-        return body
+def download(url: str, policy: ImagePolicy, bound: deadline | None = None) -> bytes:
+    """Download an image. Raises `ImageBlockedError`, `ImageFetchError` or `ImageTooLargeError`."""
+    steps, bound = url_guard.download(url, policy), bound or deadline(_bound())
+    with _map_errors(url, bound.seconds):
+        with bound:
+            try:
+                step = next(steps)
+                while True:
+                    step = steps.send(_resolve(step) if isinstance(step, url_guard.Resolve) else _get(step))
+            except StopIteration as end:
+                body: bytes = end.value
+                return body
 
 
-async def async_download(url: str, policy: ImagePolicy, seconds: float = url_guard.TOTAL_TIMEOUT) -> bytes:
-    flow = url_guard.download(url, policy)
-    try:
-        step = next(flow)
-        while True:
-            if isinstance(step, url_guard.Resolve):
-                step = flow.send(_addresses(await _async_resolve(step)))
-            else:
-                step = flow.send(await _async_get(step, min(seconds, url_guard.TOTAL_TIMEOUT)))
-    except StopIteration as end:
-        body: bytes = end.value
-        return body
+async def async_download(url: str, policy: ImagePolicy, bound: async_deadline | None = None) -> bytes:
+    """`download`, async."""
+    steps, bound = url_guard.download(url, policy), bound or async_deadline(_bound())
+    with _map_errors(url, bound.seconds):
+        async with bound:
+            try:
+                step = next(steps)
+                while True:
+                    step = steps.send(
+                        await _async_resolve(step) if isinstance(step, url_guard.Resolve) else await _async_get(step)
+                    )
+            except StopIteration as end:
+                body: bytes = end.value
+                return body
 
 
-def _get(step: url_guard.Get, seconds: float) -> url_guard.Got:
-    url, headers, extensions = step.request
-    tls = shared_clients.tls_context()
-    with (
-        _mapped_download(step.url, seconds),
-        error_mapping.limit(seconds) as bound,
-        _client(tls) as client,
-        client.stream("GET", url, headers=headers, extensions=extensions) as response,
-    ):
+def _resolve(step: url_guard.Resolve) -> list[str]:
+    with _map_lookup_errors(step.host):
+        return _addresses(socket.getaddrinfo(step.host, step.port, type=socket.SOCK_STREAM))
+
+
+async def _async_resolve(step: url_guard.Resolve) -> list[str]:
+    with _map_lookup_errors(step.host):
+        loop = asyncio.get_running_loop()
+        return _addresses(await loop.getaddrinfo(step.host, step.port, type=socket.SOCK_STREAM))
+
+
+def _get(step: url_guard.Get) -> url_guard.Got:
+    # One transport for each request, so that nothing is carried from host to host.
+    client = new_transport(_LIMITS, address=step.address)
+    with contextlib.closing(client), contextlib.closing(client.handle_request(_request(client, step))) as response:
         if response.has_redirect_location:
             return url_guard.Got(response.status_code, location=response.headers["location"])
-        counter = url_guard.BodyCounter(step.max_bytes, response.headers)
-        for piece in response.iter_raw():
-            counter.add(piece)
-            bound.check()
-        return url_guard.Got(response.status_code, body=counter.body)
+        check_encoding(response.headers, ImageFetchError)
+        with _map_size_errors(step.max_bytes):
+            body = BodyCollector(response.headers, step.max_bytes)
+            for chunk in response.iter_bytes():
+                body.add(chunk)
+        return url_guard.Got(response.status_code, body=body.joined())
 
 
-async def _async_get(step: url_guard.Get, seconds: float) -> url_guard.Got:
-    url, headers, extensions = step.request
-    tls = await shared_clients.async_tls_context()
+async def _async_get(step: url_guard.Get) -> url_guard.Got:
+    # One transport for each request, so that nothing is carried from host to host.
+    client = new_async_transport(_LIMITS, address=step.address)
     async with (
-        _async_mapped_download(step.url, seconds),
-        error_mapping.async_limit(seconds) as bound,
-        _async_client(tls) as client,
-        client.stream("GET", url, headers=headers, extensions=extensions) as response,
+        contextlib.aclosing(client),
+        contextlib.aclosing(await client.handle_async_request(_request(client, step))) as response,
     ):
         if response.has_redirect_location:
             return url_guard.Got(response.status_code, location=response.headers["location"])
-        counter = url_guard.BodyCounter(step.max_bytes, response.headers)
-        async for piece in response.aiter_raw():
-            counter.add(piece)
-            bound.check()
-        return url_guard.Got(response.status_code, body=counter.body)
+        check_encoding(response.headers, ImageFetchError)
+        with _map_size_errors(step.max_bytes):
+            body = BodyCollector(response.headers, step.max_bytes)
+            async for chunk in response.aiter_bytes():
+                body.add(chunk)
+        return url_guard.Got(response.status_code, body=body.joined())
 
 
-def _client(tls: ssl.SSLContext) -> httpx.Client:
-    # One for each download, so that nothing is carried from host to host.
-    own = transport.transport(tls, httpx.Limits(), trust_env=False)
-    return httpx.Client(verify=tls, trust_env=False, timeout=_timeout(), transport=own)
+def _request(client: object, step: url_guard.Get) -> httpx.Request:
+    url, headers = step.url, dict(_HEADERS)
+    timeouts = httpx.Timeout(url_guard.TOTAL_TIMEOUT, connect=CONNECT_TIMEOUT).as_dict()
+    extensions: dict[str, Any] = {"timeout": timeouts}
+    if not isinstance(client, Transport | AsyncTransport):
+        # httpx's own pool would look the host up again: give it the address, and the host for Host and TLS.
+        headers["Host"] = url.netloc.decode("ascii")
+        extensions["sni_hostname"] = url.raw_host.decode("ascii")
+        url = url.copy_with(host=step.address)
+    return httpx.Request("GET", url, headers=headers, extensions=extensions)
 
 
-def _async_client(tls: ssl.SSLContext) -> httpx.AsyncClient:
-    return httpx.AsyncClient(verify=tls, trust_env=False, timeout=_timeout())
+def _bound(seconds: float | None = None) -> float:
+    return url_guard.TOTAL_TIMEOUT if seconds is None else min(seconds, url_guard.TOTAL_TIMEOUT)
 
 
-def _timeout() -> httpx.Timeout:
-    return httpx.Timeout(url_guard.TOTAL_TIMEOUT, connect=url_guard.CONNECT_TIMEOUT)
+def _late(url: str, seconds: float) -> ImageFetchError:
+    return ImageFetchError(
+        f"the host {_host(url)} did not deliver the image within {seconds:g} s; download it in your own code and pass "
+        "its bytes"
+    )
+
+
+def _host(url: str) -> str:
+    try:
+        return url_guard.name(httpx.URL(url))
+    except (httpx.InvalidURL, ValueError, TypeError):
+        return "of the image"
 
 
 @contextlib.contextmanager
-def _mapped_download(url: httpx.URL, seconds: float) -> Iterator[None]:
+def _map_errors(url: str, seconds: float) -> Iterator[None]:
     try:
         yield
     except (httpx.TimeoutException, TimeoutError):
-        text = (
-            f"the host {url_guard.name(url)} did not deliver the picture within {seconds:g} s: "
-            "get it in your own code and give its bytes"
-        )
-        raise ImageFetchError(text) from None
-    except (httpx.InvalidURL, UnicodeError):
-        # httpx looks at a redirect's target, even where it is not to follow it.
-        text = f"the host {url_guard.name(url)} redirects to an address that is no valid URL"
-        raise ImageBlockedError(text) from None
+        raise _late(url, seconds) from None
     except httpx.HTTPError as error:
-        # Without the error's own text and chain: they tell the address that was dialled.
-        raise ImageFetchError(
-            f"the picture can't be had from the host {url_guard.name(url)} ({type(error).__name__})"
-        ) from None
-
-
-@contextlib.asynccontextmanager
-async def _async_mapped_download(url: httpx.URL, seconds: float) -> AsyncIterator[None]:
-    with _mapped_download(url, seconds):
-        yield
-
-
-def _resolve(step: url_guard.Resolve) -> Any:
-    with _mapped_lookup(step.host):
-        return socket.getaddrinfo(step.host, step.port, type=socket.SOCK_STREAM)
-
-
-async def _async_resolve(step: url_guard.Resolve) -> Any:
-    with _mapped_lookup(step.host):
-        async with asyncio.timeout(url_guard.TOTAL_TIMEOUT):
-            loop = asyncio.get_running_loop()
-            return await loop.getaddrinfo(step.host, step.port, type=socket.SOCK_STREAM)
+        # Without the error's own text and chain: they tell the address behind the host.
+        reason = type(error).__name__
+        if is_untrusted(error):
+            reason = "its certificate is not trusted; the environment variable SSL_CERT_FILE may name your own"
+        raise ImageFetchError(f"could not download the image from the host {_host(url)} ({reason})") from None
 
 
 @contextlib.contextmanager
-def _mapped_lookup(host: str) -> Iterator[None]:
+def _map_lookup_errors(host: str) -> Iterator[None]:
     try:
         yield
-    except (OSError, UnicodeError, TimeoutError):
+    except TimeoutError:
+        raise
+    except (OSError, UnicodeError):
         raise ImageFetchError(
-            f"the host {host} has no address that can be looked up: check its spelling and this machine's network (the "
-            "environment's proxies are not used for pictures), or get the picture in your own code and give its bytes"
+            f"could not resolve host {host}: check its spelling and this machine's network (the environment's proxies "
+            "are not used for images), or download the image in your own code and pass its bytes"
+        ) from None
+
+
+@contextlib.contextmanager
+def _map_size_errors(max_bytes: int) -> Iterator[None]:
+    try:
+        yield
+    except BodyTooLargeError as error:
+        raise ImageTooLargeError(
+            f"the image at the URL has {error.size:,} bytes or more, the policy allows {max_bytes:,} "
+            "(ImagePolicy.max_bytes)"
         ) from None
 
 

@@ -17,13 +17,12 @@ from collections.abc import Generator
 
 import httpx
 
-from predictionguard_core.errors import ImageBlockedError, ImageFetchError, ImageTooLargeError
+from predictionguard_core.errors import ImageBlockedError, ImageFetchError
 from predictionguard_core.images.policy import ImagePolicy
 
 MAX_REDIRECTS = 5
-CONNECT_TIMEOUT = 10.0
 TOTAL_TIMEOUT = 30.0
-"""Seconds for one hop of one download, as a whole."""
+"""Seconds for one download, redirects included."""
 
 _LONGEST_URL = 8192
 _PORTS = {"http": 80, "https": 443}
@@ -46,18 +45,6 @@ class Get:
     address: str
     max_bytes: int
 
-    @property
-    def request(self) -> tuple[httpx.URL, dict[str, str], dict[str, str]]:
-        """The address to dial as a URL, the headers, and httpx's extensions: the right Host and TLS name."""
-        headers = {
-            "Host": self.url.netloc.decode("ascii"),
-            # A compressed answer could unfold to any size, and pictures are compressed as they are.
-            "Accept-Encoding": "identity",
-            "Accept": "image/*",
-            "User-Agent": "predictionguard-integrations",
-        }
-        return self.url.copy_with(host=self.address), headers, {"sni_hostname": self.url.raw_host.decode("ascii")}
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Got:
@@ -66,36 +53,6 @@ class Got:
     status_code: int
     location: str | None = None
     body: bytes = b""
-
-
-class BodyCounter:
-    """Collects a body as it arrives and refuses it as soon as it is too long."""
-
-    def __init__(self, max_bytes: int, headers: httpx.Headers) -> None:
-        self._max_bytes = max_bytes
-        self._pieces: list[bytes] = []
-        self._count = 0
-        if headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
-            raise ImageFetchError("the host compresses the picture though it was asked not to")
-        declared = headers.get("content-length", "")
-        if declared.isdecimal() and len(declared) < 20 and int(declared) > max_bytes:
-            raise self._too_large(int(declared))
-
-    def add(self, piece: bytes) -> None:
-        self._count += len(piece)
-        if self._count > self._max_bytes:
-            raise self._too_large(self._count)
-        self._pieces.append(piece)
-
-    @property
-    def body(self) -> bytes:
-        return b"".join(self._pieces)
-
-    def _too_large(self, count: int) -> ImageTooLargeError:
-        return ImageTooLargeError(
-            f"the picture at the address has {count:,} bytes or more, the policy allows {self._max_bytes:,} "
-            "(ImagePolicy.max_bytes)"
-        )
 
 
 Step = Resolve | Get

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from predictionguard_core import APITimeoutError, AsyncClient, ChatRequest, Client, InvalidResponseError, ServerError
-from predictionguard_core.http.size_limits import LONGEST_ANSWER
+from predictionguard_core.http.size_limits import MAX_RESPONSE_BYTES
 from tests.faults.server import Drip, FaultServer, Flood, answer, chunked
 
 HELLO = ChatRequest(model="m", messages="Hello")
@@ -53,7 +53,7 @@ def spaces(mebibytes: int) -> bytes:
 
 @pytest.fixture(scope="module")
 def bomb() -> bytes:
-    return spaces(LONGEST_ANSWER // (1 << 20) + 1)
+    return spaces(MAX_RESPONSE_BYTES // (1 << 20) + 1)
 
 
 @ALL_WAYS
@@ -61,7 +61,7 @@ def bomb() -> bytes:
 def test_gzip_that_unfolds_without_end(ask: Any, status: int, bomb: bytes) -> None:
     assert len(bomb) < 1 << 20
     with FaultServer(answer(status, bomb, content_encoding="gzip", content_type="application/json")) as server:
-        with pytest.raises(InvalidResponseError, match=f"more than {LONGEST_ANSWER:,} bytes"):
+        with pytest.raises(InvalidResponseError, match=f"more than {MAX_RESPONSE_BYTES:,} bytes"):
             ask(server.url)
         assert len(server.requests) == 1
 
@@ -76,7 +76,7 @@ def test_a_body_without_end(ask: Any) -> None:
 
 
 @ALL_WAYS
-@pytest.mark.parametrize("length", [str(LONGEST_ANSWER + 1), "9" * 19])
+@pytest.mark.parametrize("length", [str(MAX_RESPONSE_BYTES + 1), "9" * 19])
 def test_a_length_that_is_too_long_is_not_read(ask: Any, length: str) -> None:
     with FaultServer(
         [answer(200, content_type="application/json", content_length=length), Drip(b" " * 99, 1.0)]

@@ -44,7 +44,7 @@ from predictionguard_core.errors import (
     StreamInterruptedError,
     ToxicityError,
 )
-from predictionguard_core.http import shared_clients
+from predictionguard_core.http import shared_clients, tls
 from predictionguard_core.images.policy import ImagePolicy
 from predictionguard_core.sandbox import Sandbox
 from tests.core.pictures import data_uri, png, question
@@ -512,7 +512,7 @@ class TestObject:
 
         monkeypatch.setattr(socket, "socket", refuse)
         monkeypatch.setattr(socket, "getaddrinfo", refuse)
-        monkeypatch.setattr(shared_clients, "tls_context", refuse)
+        monkeypatch.setattr(tls, "tls_context", refuse)
         client = kind(KEY, "https://nowhere.example/v1/")
         assert client.base_url == "https://nowhere.example/v1"
 

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
-import ssl
 import subprocess
 import sys
 import threading
 from typing import Any
 
-import httpx
 import pytest
 
 from predictionguard_core import APIStatusError, APITimeoutError, AsyncClient, AuthenticationError, ChatRequest, Client
-from predictionguard_core.http import shared_clients, transport
+from predictionguard_core.http import shared_clients
 from tests.faults.server import RESET, STALL, Drip, FaultServer, answer, event_stream, unused_port
 
 HELLO = ChatRequest(model="m", messages="Hello")
@@ -48,18 +46,6 @@ def test_the_deadline_holds_where_only_exceptions_from_proxies_are_named(
         with pytest.raises(APITimeoutError), Client("key", server.url, timeout=0.5, max_retries=0) as client:
             client.chat(HELLO)
         assert not delivered.is_set()
-
-
-@pytest.mark.parametrize(
-    ("variable", "own"), [("HTTPS_PROXY", False), ("all_proxy", False), ("NO_PROXY", True), (None, True)]
-)
-def test_a_proxy_is_left_to_httpx(variable: str | None, own: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    if variable:
-        monkeypatch.setenv(variable, "http://127.0.0.1:9")
-    tls = ssl.create_default_context()
-    made = transport.transport(tls, httpx.Limits())
-    assert (made is not None) == own
-    assert transport.transport(tls, httpx.Limits(), trust_env=False) is not None
 
 
 BEHIND_PROXY = """

@@ -20,7 +20,7 @@ import pytest
 from llama_index.core.llms import ImageBlock
 from PIL import Image
 
-from predictionguard_core.http import shared_clients
+from predictionguard_core.http import shared_clients, tls
 from predictionguard_core.sandbox import Sandbox
 from tests.door import loop_watch
 from tests.door.asynchronous import ASKS, KINDS, PICTURES, Host, given, policy
@@ -50,7 +50,7 @@ def test_nothing_holds_up_the_loop(
 ) -> None:
     wing, knock = ASKS[ask]
     picture = given(wing, kind, PICTURES[name], tmp_path.resolve(), host)
-    shared_clients.tls_context()  # made once a process: the test of the first call has an eye on it
+    tls.tls_context()  # made once a process: the test of the first call has an eye on it
     found = loop_watch.watch(monkeypatch)
     asyncio.run(knock(box, policy(tmp_path.resolve(), max_edge=100, strip_metadata=True), picture))
     assert found == []
@@ -61,7 +61,7 @@ def test_nothing_holds_up_the_loop(
 def test_nor_where_it_fails(ask: str, box: Sandbox, host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wing, knock = ASKS[ask]
     picture = given(wing, "path", PNG[:30], tmp_path.resolve(), host)
-    shared_clients.tls_context()
+    tls.tls_context()
     found = loop_watch.watch(monkeypatch)
     with pytest.raises(Exception, match="corrupt or not fully there"):
         asyncio.run(knock(box, policy(tmp_path.resolve()), picture))
@@ -74,6 +74,7 @@ def test_the_first_call_of_a_process(
 ) -> None:
     """What is made once, such as the reading of all root certificates, is made off the loop, too."""
     monkeypatch.setattr(shared_clients, "_registry", shared_clients._Registry())
+    monkeypatch.setattr(tls, "_cache", tls._Cache())
     wing, knock = ASKS[ask]
     picture = given(wing, "data URI", PNG, tmp_path.resolve(), host)
     found = loop_watch.watch(monkeypatch)

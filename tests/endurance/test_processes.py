@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from predictionguard_core import ChatRequest, Client
-from predictionguard_core.http import shared_clients
+from predictionguard_core.http import shared_clients, tls
 from tests.endurance.conftest import Echo, eventually
 from tests.endurance.kinds import ASYNC_STREAMS, KEY, KINDS, STREAMS, SYNC, Kind
 
@@ -212,9 +212,9 @@ def _held_elsewhere(lock: Any) -> Iterator[None]:
         thread.join()
 
 
-@pytest.mark.parametrize("lock", ["lock", "tls_lock"])
-def test_fork_while_a_lock_is_held(lock: str, echo: Echo) -> None:
-    with _held_elsewhere(getattr(shared_clients._registry, lock)):
+@pytest.mark.parametrize("owner", [shared_clients._registry, tls._cache], ids=["clients", "tls"])
+def test_fork_while_a_lock_is_held(owner: Any, echo: Echo) -> None:
+    with _held_elsewhere(owner.lock):
         child = Child(lambda: Client(KEY, echo.url).chat(HELLO).message.content)
         assert child.told() == "7"
 

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from predictionguard_core.errors import InvalidResponseError
-from predictionguard_core.http.size_limits import LONGEST_ANSWER
+from predictionguard_core.http.size_limits import MAX_RESPONSE_BYTES
 from tests.faults.meeting import meet
 from tests.faults.server import FaultServer, Flood, answer, chunked
 from tests.faults.ways import CHAT, Way, chunk
@@ -55,7 +55,7 @@ def test_a_plain_answer_without_end(way: Way) -> None:
     with FaultServer([chunked([], kind="application/json", last=b""), flood]) as server:
         met = meet(way, server.url, server)
         assert isinstance(met.error, InvalidResponseError)
-        assert f"{LONGEST_ANSWER:,} bytes" in str(met.error)
+        assert f"{MAX_RESPONSE_BYTES:,} bytes" in str(met.error)
         assert (met.sockets, met.tasks, len(server.requests)) == (0, 0, 1)
 
 
