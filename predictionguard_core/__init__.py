@@ -11,9 +11,18 @@ if TYPE_CHECKING:
     from predictionguard_core.api.chat import ChatRequest
     from predictionguard_core.api.checks import InputChecks, OutputChecks
     from predictionguard_core.api.completions import CompletionRequest
+    from predictionguard_core.api.documents import ExtractedDocument
     from predictionguard_core.api.embeddings import EmbeddingInput, EmbeddingRequest
     from predictionguard_core.api.rerank import RerankRequest
     from predictionguard_core.api.responses import ChatChunk, ChatCompletion
+    from predictionguard_core.api.safety import (
+        CheckedText,
+        FactualityCheck,
+        InjectionCheck,
+        PIICheck,
+        TextChecks,
+        ToxicityCheck,
+    )
     from predictionguard_core.client import AsyncClient, Client
     from predictionguard_core.images.policy import ImagePolicy
     from predictionguard_core.images.sources import Image
@@ -26,15 +35,22 @@ __all__ = [
     "ChatChunk",
     "ChatCompletion",
     "ChatRequest",
+    "CheckedText",
     "Client",
     "CompletionRequest",
     "EmbeddingInput",
     "EmbeddingRequest",
+    "ExtractedDocument",
+    "FactualityCheck",
     "Image",
     "ImagePolicy",
+    "InjectionCheck",
     "InputChecks",
     "OutputChecks",
+    "PIICheck",
     "RerankRequest",
+    "TextChecks",
+    "ToxicityCheck",
     "__version__",
 ]
 __all__ += errors.__all__  # a form that type checkers read
@@ -49,6 +65,13 @@ _LATER = {
     "ChatCompletion": "api.responses",
     "ChatRequest": "api.chat",
     "CompletionRequest": "api.completions",
+    "ExtractedDocument": "api.documents",
+    "CheckedText": "api.safety",
+    "FactualityCheck": "api.safety",
+    "InjectionCheck": "api.safety",
+    "PIICheck": "api.safety",
+    "TextChecks": "api.safety",
+    "ToxicityCheck": "api.safety",
     "EmbeddingInput": "api.embeddings",
     "EmbeddingRequest": "api.embeddings",
     "InputChecks": "api.checks",

@@ -116,8 +116,9 @@ class Connection:
             "Accept": "text/event-stream" if send.stream else "application/json",
             "Accept-Encoding": "gzip, deflate",
             "User-Agent": _USER_AGENT,
+            **send.headers,
         }
         if send.body is not None:
-            headers["Content-Type"] = "application/json"
+            headers["Content-Type"] = send.body.content_type
             headers["Content-Length"] = str(send.body.length)
         return RequestHead(send.method, self.base_url + send.path, headers, self._settings.timeout)

@@ -8,17 +8,37 @@ from __future__ import annotations
 import logging
 import random
 import time
-from typing import TypeVar
+from collections.abc import Sequence
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from predictionguard_core.api.base import ResponseModel
-from predictionguard_core.api.body import Body, chat_body, completion_body, embedding_body, rerank_body
+from predictionguard_core.api.body import Body, chat_body, completion_body, embedding_body, json_body
 from predictionguard_core.api.chat import ChatRequest
 from predictionguard_core.api.completions import CompletionRequest
+from predictionguard_core.api.documents import DocumentFile, ExtractedDocument, ExtractRequest, Form
 from predictionguard_core.api.embeddings import MAX_INPUTS, EmbeddingList, EmbeddingRequest, has_image
 from predictionguard_core.api.models import CAPABILITIES, Model, ModelList
 from predictionguard_core.api.rerank import Ranked, Ranking, RerankRequest
 from predictionguard_core.api.responses import ChatCompletion, raise_for_choice_status
+from predictionguard_core.api.safety import (
+    CheckedText,
+    CheckName,
+    FactualityCheck,
+    FactualityRequest,
+    InjectionCheck,
+    InjectionRequest,
+    InjectionResponse,
+    PIICheck,
+    PIICheckItem,
+    PIIRequest,
+    PIIResponse,
+    ResponseItem,
+    ScoreResponse,
+    TextChecks,
+    ToxicityCheck,
+    ToxicityRequest,
+)
 from predictionguard_core.error_responses import error_from_payload, error_from_response, error_within
 from predictionguard_core.errors import (
     APIConnectionError,
@@ -29,9 +49,10 @@ from predictionguard_core.errors import (
 )
 from predictionguard_core.images.policy import ImagePolicy
 from predictionguard_core.images.prepare import inputs_ready, with_images_ready
-from predictionguard_core.steps import Operation, Response, Send, Wait
+from predictionguard_core.steps import Compute, Operation, Response, Send, Wait
 
 R = TypeVar("R", bound=ResponseModel)
+C = TypeVar("C", bound=ResponseItem)
 
 _log = logging.getLogger("predictionguard_core")
 
@@ -91,7 +112,7 @@ def rerank(request: RerankRequest, max_retries: int) -> Operation[list[Ranked]]:
     """The judgement of each document, the best first."""
     if not request.documents:
         return []
-    answer = yield from _sent(Send("POST", "/rerank", rerank_body(request), request.model), max_retries)
+    answer = yield from _sent(Send("POST", "/rerank", json_body(request), request.model), max_retries)
     results = _read(Ranking, answer).results
     _check_indices(sorted(each.index for each in results), len(request.documents), "judgements")
     return sorted(results, key=lambda each: -each.relevance_score)
@@ -104,6 +125,120 @@ def models(capability: str | None, max_retries: int) -> Operation[list[Model]]:
     path = "/models" if capability is None else f"/models/{quote(capability)}"
     answer = yield from _sent(Send("GET", path), max_retries)
     return _read(ModelList, answer).data
+
+
+def check_pii(request: PIIRequest, max_retries: int) -> Operation[list[PIICheck]]:
+    """Find or replace personal data in texts. Return one result per text, in their order."""
+    prompts = _as_list(request.prompt)
+    if not prompts:
+        return []
+    answer = yield from _sent(Send("POST", "/PII", json_body(request)), max_retries)
+    items = _in_order(_read(PIIResponse, answer).checks, len(prompts), answer)
+    return [
+        PIICheck(
+            prompt=prompt, new_prompt=_new_prompt(item, prompt) if request.replace else None, entities=item.entities
+        )
+        for prompt, item in zip(prompts, items, strict=True)
+    ]
+
+
+def check_injection(request: InjectionRequest, max_retries: int) -> Operation[list[InjectionCheck]]:
+    """Return how probable it is that each text is a prompt injection, in the order of the texts."""
+    prompts = _as_list(request.prompt)
+    if not prompts:
+        return []
+    answer = yield from _sent(Send("POST", "/injection", json_body(request)), max_retries)
+    items = _in_order(_read(InjectionResponse, answer).checks, len(prompts), answer)
+    return [
+        InjectionCheck(prompt=prompt, probability=item.probability) for prompt, item in zip(prompts, items, strict=True)
+    ]
+
+
+def check_toxicity(request: ToxicityRequest, max_retries: int) -> Operation[ToxicityCheck]:
+    """Return how toxic a text is."""
+    answer = yield from _sent(Send("POST", "/toxicity", json_body(request)), max_retries)
+    (item,) = _in_order(_read(ScoreResponse, answer).checks, 1, answer)
+    return ToxicityCheck(text=request.text, score=item.score)
+
+
+def check_factuality(request: FactualityRequest, max_retries: int) -> Operation[FactualityCheck]:
+    """Return how well a reference supports a text."""
+    answer = yield from _sent(Send("POST", "/factuality", json_body(request)), max_retries)
+    (item,) = _in_order(_read(ScoreResponse, answer).checks, 1, answer)
+    return FactualityCheck(reference=request.reference, text=request.text, score=item.score)
+
+
+def check_texts(texts: Sequence[str], checks: TextChecks, max_retries: int) -> Operation[list[CheckedText]]:
+    """Run several checks on texts. Blank texts pass unchecked: the service refuses them."""
+    places = [place for place, text in enumerate(texts) if text.strip()]
+    prompts = [texts[place] for place in places]
+    results: list[dict[str, Any]] = [{"original": text, "text": text} for text in texts]
+    failed: list[list[CheckName]] = [[] for _ in texts]
+    if checks.injection:
+        for place, found in zip(
+            places, (yield from check_injection(InjectionRequest(prompt=prompts), max_retries)), strict=True
+        ):
+            results[place]["injection"] = found.probability
+            if found.probability >= checks.injection_threshold:
+                failed[place].append("injection")
+    if checks.pii is not None:
+        request = PIIRequest(
+            prompt=prompts,
+            replace=checks.pii == "replace",
+            replace_method=checks.pii_replace_method if checks.pii == "replace" else None,
+            entity_list=checks.entity_list,
+        )
+        for place, pii in zip(places, (yield from check_pii(request, max_retries)), strict=True):
+            results[place]["pii_entities"] = pii.entities
+            if pii.new_prompt is not None:
+                results[place]["text"] = pii.new_prompt
+            elif pii.has_pii:
+                failed[place].append("pii")
+    if checks.toxicity:
+        for place, prompt in zip(places, prompts, strict=True):
+            score = (yield from check_toxicity(ToxicityRequest(text=prompt), max_retries)).score
+            results[place]["toxicity"] = score
+            if score >= checks.toxicity_threshold:
+                failed[place].append("toxicity")
+    return [CheckedText(**result, failed=tuple(names)) for result, names in zip(results, failed, strict=True)]
+
+
+def extract(file: Any, request: ExtractRequest, max_retries: int) -> Operation[ExtractedDocument]:
+    """Extract the text of a document, which is read from the disk while it is sent."""
+    headers = request.headers
+    (document,) = yield Compute([lambda: DocumentFile.open(file, request.max_bytes, request.filename)])
+    if isinstance(document, Exception):
+        raise document
+    form = Form(document, request.fields)
+    body = Body(form.parts, form.content_type)
+    answer = yield from _sent(Send("POST", "/documents/extract", body, headers=headers), max_retries)
+    return _read(ExtractedDocument, answer)
+
+
+def _new_prompt(item: PIICheckItem, prompt: str) -> str:
+    if item.new_prompt is not None:
+        return item.new_prompt
+    if item.prompt is None or item.entities:  # `prompt` comes in its place if there is nothing to replace
+        raise InvalidResponseError("the response of /PII lacks new_prompt, though replace is true")
+    return prompt
+
+
+def _as_list(value: str | list[str]) -> list[str]:
+    return [value] if isinstance(value, str) else value
+
+
+def _in_order(items: list[C], count: int, answer: Response) -> list[C]:
+    """Sort the results of a check by the texts they are about. Raise the error of a result whose status is one."""
+    for item in items:
+        if item.status is not None and item.status.lower().startswith("error"):
+            raise error_from_payload(item.status, request_id(answer))
+    if any(item.index is None for item in items):
+        indices = list(range(len(items)))
+    else:
+        items = sorted(items, key=lambda item: item.index or 0)
+        indices = [item.index or 0 for item in items]
+    _check_indices(indices, count, "results")
+    return items
 
 
 def read_completion(answer: Response) -> ChatCompletion:

@@ -43,6 +43,7 @@ class Send:
     body: Body | None = None
     model: str | None = None
     stream: bool = False
+    headers: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ MODULES = (
 OURS = ("predictionguard_core", "langchain_predictionguard", "llama_index_predictionguard")
 ENTRY = re.compile(r"^(\*{0,2}\w+(?:, \*{0,2}\w+)*): \S")
 # Sections as Google's style has them, which editors and documentation tools read.
-SECTIONS = ("Args", "Example", "Raises", "Returns")
+SECTIONS = ("Args", "Attributes", "Example", "Raises", "Returns")
 
 
 def public() -> Iterator[tuple[str, Any]]:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 from pydantic import TypeAdapter
 from pydantic_core import PydanticSerializationError, to_json
 
+from predictionguard_core.api.base import RequestModel
 from predictionguard_core.api.chat import SPLICE, ChatRequest, Message, StreamOptions
 from predictionguard_core.api.completions import CompletionRequest
 from predictionguard_core.api.embeddings import EmbeddingInput, EmbeddingRequest, has_image
-from predictionguard_core.api.rerank import RerankRequest
 from predictionguard_core.errors import ConfigurationError, ContentError
 
 _MESSAGES = TypeAdapter(list[Message])
@@ -34,10 +34,11 @@ class Spliced(Protocol):
 class Body:
     """A request body that can be sent, and sent again: iterate over it for its bytes; `length` is their sum."""
 
-    __slots__ = ("_parts", "length")
+    __slots__ = ("_parts", "content_type", "length")
 
-    def __init__(self, parts: list[bytes | Spliced]) -> None:
+    def __init__(self, parts: Sequence[bytes | Spliced], content_type: str = "application/json") -> None:
         self._parts = parts
+        self.content_type = content_type
         self.length = sum(len(part) if isinstance(part, bytes) else part.length for part in parts)
 
     def __iter__(self) -> Iterator[bytes]:
@@ -50,6 +51,11 @@ class Body:
                 yield part
             else:
                 yield from part.pieces(size)
+
+    @property
+    def reads_files(self) -> bool:
+        """Whether a part is read from the disk while the body is sent."""
+        return any(getattr(part, "is_file", False) for part in self._parts)
 
     @property
     def pictures(self) -> list[str]:
@@ -97,8 +103,8 @@ def embedding_body(request: EmbeddingRequest) -> Body:
     return _spliced(head, inputs, _IMAGE, images)
 
 
-def rerank_body(request: RerankRequest) -> Body:
-    """The body of a request for a ranking."""
+def json_body(request: RequestModel) -> Body:
+    """Return the body of a request that has no images."""
     return Body([_text(request, None)])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import functools
 import importlib
@@ -55,7 +56,7 @@ def send_request(client: AnyClient, request: RequestHead, body: Body | None) -> 
 
 async def async_send_request(client: AnyAsyncClient, request: RequestHead, body: Body | None) -> httpx.Response:
     """`send_request`, async."""
-    content: Any = _async_in_one_piece(body)
+    content: Any = await _async_in_one_piece(body)
     if isinstance(client, httpx.AsyncBaseTransport):
         response = await client.handle_async_request(_request(request, content))
     else:
@@ -89,8 +90,10 @@ def _in_one_piece(body: Body | None) -> bytes | Body | None:
     return body if body is None or body.length > _ONE_PIECE else b"".join(body)
 
 
-def _async_in_one_piece(body: Body | None) -> bytes | _AsyncBody | None:
-    return None if body is None else b"".join(body) if body.length <= _ONE_PIECE else _AsyncBody(body)
+async def _async_in_one_piece(body: Body | None) -> bytes | _AsyncBody | None:
+    if body is None or body.length > _ONE_PIECE:
+        return None if body is None else _AsyncBody(body)
+    return await asyncio.to_thread(b"".join, body) if body.reads_files else b"".join(body)
 
 
 class _AsyncBody:
@@ -100,7 +103,12 @@ class _AsyncBody:
         self._body = body
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        for chunk in self._body.pieces(_ASYNC_CHUNK):
+        chunks = self._body.pieces(_ASYNC_CHUNK)
+        if not self._body.reads_files:
+            for chunk in chunks:
+                yield chunk
+            return
+        while (chunk := await asyncio.to_thread(next, chunks, b"")) != b"":
             yield chunk
 
 
