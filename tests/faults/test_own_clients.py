@@ -1,4 +1,7 @@
-"""A user's own httpx client meets the same faults: the same classes, the same number of requests; it stays open."""
+"""A user's own client of httpx or httpx2 meets the same faults: the same error classes and number of requests.
+
+It stays open.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
+import httpx2
 import pytest
 
 from tests.faults import table
@@ -25,30 +29,31 @@ NAMES = {
 }
 
 
-def with_own_client(way: Way) -> Way:
-    """The same way, over a client of its own that is closed here, and only here."""
-    name, async_name = NAMES[way.wing]
+def with_own_client(way: Way, module: Any) -> Way:
+    """The same way, over a client of `module` that is closed here, and only here."""
+    argument, async_argument = NAMES[way.wing]
 
     def ask(url: str, **options: Any) -> Iterator[str]:
-        with httpx.Client(verify=False) as own:
+        with module.Client(verify=False) as own:
             try:
-                for text in way.ask(url, **options, **{name: own}):
+                for text in way.ask(url, **options, **{argument: own}):
                     yield text
             finally:
                 assert not own.is_closed
 
     async def async_ask(url: str, **options: Any) -> AsyncIterator[str]:
-        async with httpx.AsyncClient(verify=False) as own:
+        async with module.AsyncClient(verify=False) as own:
             try:
-                async for text in way.ask(url, **options, **{async_name: own}):
+                async for text in way.ask(url, **options, **{async_argument: own}):
                     yield text
             finally:
                 assert not own.is_closed
 
-    return dataclasses.replace(way, ask=async_ask if way.is_async else ask)
+    name = f"{way.wing} {module.__name__} {way.name.partition(' ')[2]}"
+    return dataclasses.replace(way, name=name, ask=async_ask if way.is_async else ask)
 
 
-WAYS = [with_own_client(way) for way in CHAT]
+WAYS = [with_own_client(way, module) for way in CHAT for module in (httpx, httpx2)]
 _NAMES = (
     ("nobody listens", "reset before the headers", "closed within the headers", "closed, closed, then good"),
     ("302", "404", "429", "503, then good", "103, then good", "502, HTML"),
