@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import functools
 import importlib
@@ -50,7 +51,9 @@ def send_request(client: AnyClient, request: RequestHead, body: Body | None) -> 
     else:
         response = client.send(_build_request(client, request, content), stream=True)
         response.stream = _wrapper_class(_module(client))(response.stream)
-    _check_proxy(response)
+    if _is_from_proxy(response):
+        with contextlib.closing(response):
+            raise httpx.ProxyError(f"{response.status_code} {response.reason_phrase}")
     return response
 
 
@@ -61,7 +64,9 @@ async def async_send_request(client: AnyAsyncClient, request: RequestHead, body:
         response = await client.handle_async_request(_request(request, content))
     else:
         response = await client.send(_build_request(client, request, content), stream=True)
-    _check_proxy(response)
+    if _is_from_proxy(response):
+        async with contextlib.aclosing(response):
+            raise httpx.ProxyError(f"{response.status_code} {response.reason_phrase}")
     return response
 
 
@@ -80,10 +85,9 @@ def _build_request(client: Any, request: RequestHead, content: Any) -> Any:
     )
 
 
-def _check_proxy(response: Any) -> None:
+def _is_from_proxy(response: Any) -> bool:
     # A proxy that forwards http:// requests refuses them as if it was the service.
-    if response.status_code == 407 or (response.status_code == 401 and "proxy-authenticate" in response.headers):
-        raise httpx.ProxyError(f"{response.status_code} {response.reason_phrase}")
+    return response.status_code == 407 or (response.status_code == 401 and "proxy-authenticate" in response.headers)
 
 
 def _in_one_piece(body: Body | None) -> bytes | Body | None:
