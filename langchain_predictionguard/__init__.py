@@ -15,6 +15,8 @@ from predictionguard_core.version import __version__
 
 if TYPE_CHECKING:
     from langchain_predictionguard.chat_models import ChatPredictionGuard
+    from langchain_predictionguard.checks import PredictionGuardCheck
+    from langchain_predictionguard.document_loaders import PredictionGuardBlobParser, PredictionGuardLoader
     from langchain_predictionguard.embeddings import PredictionGuardEmbeddings
     from langchain_predictionguard.llms import PredictionGuard
     from langchain_predictionguard.rerank import PredictionGuardRerank
@@ -27,7 +29,10 @@ __all__ = [
     "InputChecks",
     "OutputChecks",
     "PredictionGuard",
+    "PredictionGuardBlobParser",
+    "PredictionGuardCheck",
     "PredictionGuardEmbeddings",
+    "PredictionGuardLoader",
     "PredictionGuardRerank",
     "__version__",
 ]
@@ -37,7 +42,10 @@ __all__ += errors.__all__  # a form that type checkers read
 _LATER = {
     "ChatPredictionGuard": "langchain_predictionguard.chat_models",
     "PredictionGuard": "langchain_predictionguard.llms",
+    "PredictionGuardBlobParser": "langchain_predictionguard.document_loaders",
+    "PredictionGuardCheck": "langchain_predictionguard.checks",
     "PredictionGuardEmbeddings": "langchain_predictionguard.embeddings",
+    "PredictionGuardLoader": "langchain_predictionguard.document_loaders",
     "PredictionGuardRerank": "langchain_predictionguard.rerank",
     "ImagePolicy": "predictionguard_core.images.policy",
     "InputChecks": "predictionguard_core.api.checks",

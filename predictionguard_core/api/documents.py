@@ -42,6 +42,17 @@ class ExtractRequest(RequestModel):
     max_bytes: int = Field(default=DEFAULT_MAX_BYTES, ge=1)
     filename: str | None = None
 
+    def model_post_init(self, context: Any, /) -> None:
+        if self.output_checks is not None and self.output_checks.factuality:
+            raise ConfigurationError(
+                "output_checks: factuality can't be checked for documents; use check_factuality(reference, text)"
+            )
+        for name in (self.input_checks.entity_list or []) if self.input_checks is not None else []:
+            if not name.isascii() or not name.isprintable() or "," in name:  # they are sent in one header
+                raise ConfigurationError(
+                    f'input_checks: entity_list holds {name[:60]!r}, expected names like "PHONE_NUMBER"'
+                )
+
     @property
     def fields(self) -> dict[str, str]:
         """The text fields of the form, without options that are not set."""
@@ -64,16 +75,11 @@ class ExtractRequest(RequestModel):
             if checks.pii_replace_method is not None:
                 headers["Replace-Method"] = checks.pii_replace_method
             if checks.entity_list:
-                headers["Entity-List"] = ",".join(map(_header_item, checks.entity_list))
+                headers["Entity-List"] = ",".join(checks.entity_list)
             if checks.block_prompt_injection is not None:
                 headers["Injection"] = "true" if checks.block_prompt_injection else "false"
-        if self.output_checks is not None:
-            if self.output_checks.factuality:
-                raise ConfigurationError(
-                    "output_checks: factuality can't be checked for documents; use check_factuality(reference, text)"
-                )
-            if self.output_checks.toxicity is not None:
-                headers["Toxicity"] = "true" if self.output_checks.toxicity else "false"
+        if self.output_checks is not None and self.output_checks.toxicity is not None:
+            headers["Toxicity"] = "true" if self.output_checks.toxicity else "false"
         return headers
 
 
@@ -211,12 +217,6 @@ class Form:
             document,
             f"\r\n--{boundary}--\r\n".encode(),
         ]
-
-
-def _header_item(name: str) -> str:
-    if not name.isascii() or not name.isprintable() or "," in name:
-        raise ConfigurationError(f'input_checks: entity_list holds {name[:60]!r}, expected names like "PHONE_NUMBER"')
-    return name
 
 
 def _check_size(name: str, size: int, max_bytes: int) -> None:

@@ -33,6 +33,26 @@ def report(tmp_path: Path) -> Path:
     return path
 
 
+def pdf(*lines: str) -> bytes:
+    """Return a PDF of one page with these lines as its text layer."""
+    text = "BT /F1 12 Tf 72 720 Td 14 TL " + " ".join(f"({line}) Tj T*" for line in lines) + " ET"
+    objects = [
+        "<< /Type /Catalog /Pages 2 0 R >>",
+        "<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
+        "<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents 4 0 R"
+        " /Resources << /Font << /F1 5 0 R >> >> >>",
+        f"<< /Length {len(text)} >>\nstream\n{text}\nendstream",
+        "<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
+    ]
+    body, places = "%PDF-1.4\n", []
+    for number, each in enumerate(objects, 1):
+        places.append(len(body))
+        body += f"{number} 0 obj\n{each}\nendobj\n"
+    table = "".join(f"{place:010} 00000 n \n" for place in places)
+    end = f"trailer\n<< /Size 6 /Root 1 0 R >>\nstartxref\n{len(body)}\n%%EOF\n"
+    return f"{body}xref\n0 6\n0000000000 65535 f \n{table}{end}".encode()
+
+
 def sent(sandbox: Sandbox) -> dict[str, Any]:
     return sandbox.requests[-1]["file"]
 
@@ -192,6 +212,11 @@ def test_a_file_that_changes_while_it_is_sent_is_an_error(tmp_path: Path) -> Non
         path.write_bytes(change)
         with pytest.raises(ContentError, match="changed while it was sent"):
             list(document.pieces())
+
+
+def test_the_text_of_a_pdf_is_extracted(client: Client) -> None:
+    document = client.extract(pdf("The pump weighs 12 kg."), filename="pump.pdf")
+    assert (document.title, document.contents.strip(), document.count) == ("pump.pdf", "The pump weighs 12 kg.", 5)
 
 
 async def test_the_async_client_does_the_same(sandbox: Sandbox, report: Path, tmp_path: Path) -> None:

@@ -1,0 +1,323 @@
+"""Prediction Guard's checks as middleware of LangChain agents (`langchain.agents.create_agent`)."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Annotated, Any, Literal, NotRequired, TypedDict, Unpack
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, HumanMessage, ToolMessage
+
+from langchain_predictionguard.checks import check_actions, message_texts, unchecked_types, with_texts
+from langchain_predictionguard.clients import ConnectionOptions, new_clients
+from langchain_predictionguard.errors import mapped as langchain_errors
+from predictionguard_core.api.safety import CheckedText, FactualityCheck, PIIReplaceMethod, TextChecks
+from predictionguard_core.errors import CheckFailedError, ConfigurationError, FactualityError
+
+try:
+    from langchain.agents.middleware import AgentMiddleware, AgentState, ModelRequest, ModelResponse, hook_config
+    from langchain.agents.middleware.types import ExtendedModelResponse
+    from langgraph.constants import TAG_NOSTREAM
+    from langgraph.runtime import Runtime
+    from langgraph.types import Command
+except ImportError as error:
+    raise ImportError(
+        'the middleware needs langchain 1.5 or newer: pip install "predictionguard-integrations[agents]"'
+    ) from error
+
+Action = Literal["block", "end"]
+DEFAULT_END_MESSAGE = "This request was stopped by a safety check."
+
+_REMOVED = "[removed by a safety check: {check}]"
+
+
+class CheckRecord(TypedDict):
+    """One checked message, in the agent's state under `predictionguard_checks`.
+
+    `stage` is "input", "tool" or "output". `unchecked` names the types of content that no check looked at, such as
+    "image_url" or "tool_calls".
+    """
+
+    stage: str
+    message_id: str | None
+    replaced: bool
+    failed: list[str]
+    unchecked: list[str]
+
+
+class CheckedState(AgentState[Any]):
+    """The agent's state, with a record of each checked message."""
+
+    predictionguard_checks: NotRequired[Annotated[list[CheckRecord], operator.add]]
+
+
+class PredictionGuardMiddleware(AgentMiddleware[CheckedState, Any, Any]):
+    """Check an agent's input, the results of its tools and its answers.
+
+    Each check has an action: "block" raises a `CheckFailedError`; "end" ends the run with `end_message` as the answer;
+    "replace", for personal data, replaces it; None turns the check off.
+
+    Args:
+        pii: What to do about personal data in the input, tool results and answers.
+        injection: What to do about prompt injections in the input and tool results.
+        toxicity: What to do about toxic answers.
+        factuality: What to do about an answer that the tool results of the same turn contradict. Not checked in a turn
+            without tool results.
+        check_input: Whether the user's messages are checked.
+        check_tool_results: Whether the results of tools are checked.
+        check_output: Whether the model's answers are checked.
+        history: "new" checks the messages since the last answer of the model; "all" checks the whole history before
+            each call of the model, also its earlier answers. System messages are never checked.
+        pii_replace_method: What replaces personal data: "random" characters, "fake" values, the "category", or a
+            "mask" (`*`).
+        entity_list: Kinds of personal data that are ignored, such as "PHONE_NUMBER".
+        injection_threshold: Probability from which a text counts as a prompt injection.
+        toxicity_threshold: Score from which an answer counts as toxic.
+        factuality_threshold: Score below which an answer counts as contradicted.
+        end_message: The agent's answer where an action is "end".
+        connection: `api_key`, `base_url`, `timeout`, `max_retries`, `default_headers`, `http_client` and
+            `http_async_client`, as in `ChatPredictionGuard`.
+
+    The run's result has one `CheckRecord` for each checked message under `predictionguard_checks`. No check looks at
+    images, at the arguments of tool calls or at a structured response.
+
+    While answers are checked, `stream_mode="messages"` delivers each answer in one piece after its check. Callbacks,
+    tracers and `astream_events` see the model's own output.
+
+    Raises:
+        PIIDetectedError, PromptInjectionError, ToxicityError, FactualityError: a check failed whose action is "block".
+        ConfigurationError: an option is wrong.
+
+    Example:
+        >>> from langchain.agents import create_agent
+        >>> from langchain_predictionguard.middleware import PredictionGuardMiddleware
+        >>> guard = PredictionGuardMiddleware(pii="replace", pii_replace_method="mask", injection="end")
+        >>> agent = create_agent(chat, tools=[search], middleware=[guard])
+    """
+
+    state_schema = CheckedState
+
+    def __init__(
+        self,
+        *,
+        pii: Literal["block", "replace", "end"] | None = "replace",
+        injection: Action | None = "block",
+        toxicity: Action | None = "block",
+        factuality: Action | None = None,
+        check_input: bool = True,
+        check_tool_results: bool = True,
+        check_output: bool = True,
+        history: Literal["new", "all"] = "new",
+        pii_replace_method: PIIReplaceMethod | None = None,
+        entity_list: list[str] | None = None,
+        injection_threshold: float = 0.5,
+        toxicity_threshold: float = 0.5,
+        factuality_threshold: float = 0.5,
+        end_message: str = DEFAULT_END_MESSAGE,
+        **connection: Unpack[ConnectionOptions],
+    ) -> None:
+        super().__init__()
+        self._actions = {"pii": pii, "injection": injection, "toxicity": toxicity, "factuality": factuality}
+        with langchain_errors():
+            check_actions({"pii": pii}, ("block", "replace", "end"))
+            check_actions({"injection": injection, "toxicity": toxicity, "factuality": factuality}, ("block", "end"))
+            if history not in ("new", "all"):
+                raise ConfigurationError(f'history must be "new" or "all", got {history!r}')
+            if not 0 <= factuality_threshold <= 1:
+                raise ConfigurationError(f"factuality_threshold must be between 0 and 1, got {factuality_threshold}")
+            options: dict[str, Any] = {
+                "pii": "replace" if pii == "replace" else "block" if pii else None,
+                "pii_replace_method": pii_replace_method,
+                "entity_list": entity_list,
+                "injection_threshold": injection_threshold,
+                "toxicity_threshold": toxicity_threshold,
+            }
+            self._input_checks = TextChecks(**options, injection=injection is not None)
+            self._output_checks = TextChecks(**options, toxicity=toxicity is not None)
+        self._factuality_threshold = factuality_threshold
+        self._stages: dict[type[BaseMessage], str] = {}
+        if pii or injection:
+            self._stages |= {HumanMessage: "input"} if check_input else {}
+            self._stages |= {ToolMessage: "tool"} if check_tool_results else {}
+            self._stages |= {AIMessage: "output"} if check_output and history == "all" else {}
+        self._checks_output = check_output and bool(pii or toxicity or factuality)
+        self._history = history
+        self._end_message = end_message
+        self._client, self._async_client = new_clients(connection)
+
+    # Input and tool results
+
+    @hook_config(can_jump_to=["end"])
+    def before_model(self, state: CheckedState, runtime: Runtime[Any]) -> dict[str, Any] | None:
+        """Check the user's messages and the results of tools before the model sees them."""
+        messages = self._to_check(state["messages"])
+        if not messages:
+            return None
+        with langchain_errors():
+            results = self._client.check_texts(_all_texts(messages), self._input_checks)
+            return self._after_input(messages, results)
+
+    @hook_config(can_jump_to=["end"])
+    async def abefore_model(self, state: CheckedState, runtime: Runtime[Any]) -> dict[str, Any] | None:
+        """Async version of `before_model`."""
+        messages = self._to_check(state["messages"])
+        if not messages:
+            return None
+        with langchain_errors():
+            results = await self._async_client.check_texts(_all_texts(messages), self._input_checks)
+            return self._after_input(messages, results)
+
+    def _to_check(self, messages: Sequence[AnyMessage]) -> list[AnyMessage]:
+        start = 0
+        if self._history == "new":
+            answers = [place for place, message in enumerate(messages) if isinstance(message, AIMessage)]
+            start = answers[-1] + 1 if answers else 0
+        return [message for message in messages[start:] if self._stage(message) is not None]
+
+    def _stage(self, message: BaseMessage) -> str | None:
+        return next((stage for kind, stage in self._stages.items() if isinstance(message, kind)), None)
+
+    def _after_input(self, messages: list[AnyMessage], results: list[CheckedText]) -> dict[str, Any]:
+        changed: list[BaseMessage] = []
+        records: list[CheckRecord] = []
+        left = iter(results)
+        is_ended = False
+        for message in messages:
+            texts = [next(left) for _ in message_texts(message)]
+            failed = _failed(texts)
+            records.append(_record(self._stage(message) or "", message, texts, failed))
+            for name, text in failed.items():
+                if self._actions[name] == "block":
+                    raise text.error(name, _place(message))  # type: ignore[arg-type]
+            if failed:
+                # It stays in the history, where a later turn would show it to the model.
+                is_ended = True
+                changed.append(message.model_copy(update={"content": _REMOVED.format(check=", ".join(failed))}))
+            elif any(text.is_replaced for text in texts):
+                changed.append(with_texts(message, [text.text for text in texts]))
+        update: dict[str, Any] = {"predictionguard_checks": records}
+        if is_ended:
+            changed.append(AIMessage(self._end_message))
+            update["jump_to"] = "end"
+        return {**update, "messages": changed} if changed else update
+
+    # Answers
+
+    def wrap_model_call(
+        self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], ModelResponse[Any]]
+    ) -> ModelResponse[Any] | ExtendedModelResponse[Any]:
+        """Call the model and check its answer before anything else sees it."""
+        if not self._checks_output:
+            return handler(request)
+        response = handler(_without_streaming(request))
+        answers = [message for message in response.result if isinstance(message, AIMessage)]
+        with langchain_errors():
+            results = self._client.check_texts(_all_texts(answers), self._output_checks)
+            reference = self._reference(request.messages)
+            facts = {
+                index: self._client.check_factuality(reference, answer.text)
+                for index, answer in enumerate(answers)
+                if reference and answer.text.strip()
+            }
+            return self._after_output(response, results, facts)
+
+    async def awrap_model_call(
+        self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]]
+    ) -> ModelResponse[Any] | ExtendedModelResponse[Any]:
+        """Async version of `wrap_model_call`."""
+        if not self._checks_output:
+            return await handler(request)
+        response = await handler(_without_streaming(request))
+        answers = [message for message in response.result if isinstance(message, AIMessage)]
+        with langchain_errors():
+            results = await self._async_client.check_texts(_all_texts(answers), self._output_checks)
+            reference = self._reference(request.messages)
+            facts = {
+                index: await self._async_client.check_factuality(reference, answer.text)
+                for index, answer in enumerate(answers)
+                if reference and answer.text.strip()
+            }
+            return self._after_output(response, results, facts)
+
+    def _reference(self, messages: Sequence[AnyMessage]) -> str:
+        """Return the results of the tools of this turn, if answers are compared with them."""
+        if self._actions["factuality"] is None:
+            return ""
+        asked = max((place for place, each in enumerate(messages) if isinstance(each, HumanMessage)), default=-1)
+        results = [message.text for message in messages[asked + 1 :] if isinstance(message, ToolMessage)]
+        return "\n\n".join(text for text in results if text.strip())
+
+    def _after_output(
+        self, response: ModelResponse[Any], results: list[CheckedText], facts: dict[int, FactualityCheck]
+    ) -> ExtendedModelResponse[Any]:
+        left, index, is_ended = iter(results), -1, False
+        messages: list[BaseMessage] = []
+        records: list[CheckRecord] = []
+        for message in response.result:
+            if not isinstance(message, AIMessage):
+                messages.append(message)
+                continue
+            index += 1
+            texts = [next(left) for _ in message_texts(message)]
+            errors: dict[str, CheckFailedError] = {
+                name: text.error(name, "the model's answer")  # type: ignore[arg-type]
+                for name, text in _failed(texts).items()
+            }
+            if index in facts and facts[index].score < self._factuality_threshold:
+                score = f"failed factuality check in the model's answer: score {facts[index].score:.2f}"
+                errors["factuality"] = FactualityError(score, status_code=200)
+            records.append(_record("output", message, texts, errors))
+            for name, error in errors.items():
+                if self._actions[name] == "block":
+                    raise error
+            if errors:
+                is_ended = True
+                messages.append(AIMessage(self._end_message, id=message.id))
+            elif any(text.is_replaced for text in texts):
+                messages.append(with_texts(message, [text.text for text in texts]))
+            else:
+                messages.append(message)
+        update: dict[str, Any] = {"predictionguard_checks": records}
+        if is_ended:
+            messages = [message for message in messages if isinstance(message, AIMessage)]
+            update["jump_to"] = "end"
+        checked = ModelResponse(messages, None if is_ended else response.structured_response)
+        return ExtendedModelResponse(checked, Command(update=update))
+
+
+def _all_texts(messages: Sequence[BaseMessage]) -> list[str]:
+    return [text for message in messages for text in message_texts(message)]
+
+
+def _failed(texts: list[CheckedText]) -> dict[str, CheckedText]:
+    """Map each failed check to the first text that failed it."""
+    failed: dict[str, CheckedText] = {}
+    for text in texts:
+        for name in text.failed:
+            failed.setdefault(name, text)
+    return failed
+
+
+def _record(stage: str, message: BaseMessage, texts: list[CheckedText], failed: Any) -> CheckRecord:
+    return CheckRecord(
+        stage=stage,
+        message_id=message.id,
+        replaced=any(text.is_replaced for text in texts),
+        failed=list(failed),
+        unchecked=list(dict.fromkeys(unchecked_types(message))),
+    )
+
+
+def _place(message: BaseMessage) -> str:
+    if isinstance(message, ToolMessage):
+        return f"the result of the tool {message.name!r}" if message.name else "the result of a tool"
+    return "the user's message" if isinstance(message, HumanMessage) else "an earlier answer"
+
+
+def _without_streaming(request: ModelRequest[Any]) -> ModelRequest[Any]:
+    # Without the tag, stream_mode="messages" would deliver the answer's tokens before they are checked.
+    model = request.model
+    if not isinstance(model, BaseChatModel):
+        return request
+    return request.override(model=model.model_copy(update={"tags": [*(model.tags or []), TAG_NOSTREAM]}))
