@@ -203,7 +203,7 @@ gc.collect()
 
 
 def test_loops_that_are_nested_or_closed_by_hand_print_nothing() -> None:
-    with FaultServer(good) as server:
+    with FaultServer(answer(200, {"choices": [{"message": {"content": "hello"}}]})) as server:
         command = [sys.executable, "-c", LOOPS, server.url]
         found = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert (found.returncode, found.stdout, found.stderr) == (0, "", "")
