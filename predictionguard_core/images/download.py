@@ -68,7 +68,7 @@ def download_all(urls: list[str], policy: ImagePolicy, seconds: float | None = N
                 index, result = done.get(timeout=max(0.0, end - time.monotonic()) + _GRACE)
                 results[index] = result
     finally:
-        for bound in deadlines:
+        for bound in reversed(deadlines):  # those that have not begun first, or the next free thread would begin them
             bound.abort()
     return results
 
