@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import subprocess
-import sys
+import contextlib
 import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import pytest
 
 from predictionguard_core import APIStatusError, APITimeoutError, AsyncClient, AuthenticationError, ChatRequest, Client
-from predictionguard_core.http import shared_clients
-from tests.faults.server import RESET, STALL, Drip, FaultServer, answer, event_stream, unused_port
+from predictionguard_core.http import shared_clients, timeouts, transport
+from predictionguard_core.http.proxies import Proxies
+from tests.faults.server import KEEP, RESET, STALL, Drip, FaultServer, answer, event_stream
+from tests.faults.test_kept_connections import until
 
 HELLO = ChatRequest(model="m", messages="Hello")
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -22,9 +27,13 @@ FINISHED = HEAD + b"%x\r\n%s\r\n" % (len(WHOLE), WHOLE)
 
 
 @pytest.fixture
-def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No shared client yet: it heeds the environment when it is made."""
-    monkeypatch.setattr(shared_clients, "_registry", shared_clients._Registry())
+def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No shared client yet: it reads the environment when it is made."""
+    registry = shared_clients._Registry()
+    monkeypatch.setattr(shared_clients, "_registry", registry)
+    yield
+    if registry.client is not None:
+        registry.client.close()
 
 
 def streamed(colour: str, url: str, key: str = "key", **options: Any) -> str:
@@ -46,45 +55,6 @@ def test_the_deadline_holds_where_only_exceptions_from_proxies_are_named(
         with pytest.raises(APITimeoutError), Client("key", server.url, timeout=0.5, max_retries=0) as client:
             client.chat(HELLO)
         assert not delivered.is_set()
-
-
-BEHIND_PROXY = """
-import asyncio, sys
-from predictionguard_core import AsyncClient, ChatRequest, Client, PredictionGuardError
-HELLO = ChatRequest(model="m", messages="hi")
-for ask in (
-    lambda url: Client("key", url, max_retries=0).chat(HELLO),
-    lambda url: asyncio.run(AsyncClient("key", url, max_retries=0).chat(HELLO)),
-):
-    for url in sys.argv[1:]:
-        try:
-            print(ask(url).message.content)
-        except PredictionGuardError as error:
-            print(type(error).__name__, error)
-"""
-
-
-def behind(proxy: str, *urls: str) -> list[str]:
-    environment = {**os.environ, "HTTP_PROXY": proxy, "ALL_PROXY": proxy}
-    command = [sys.executable, "-c", BEHIND_PROXY, *urls]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.splitlines()
-
-
-def test_a_proxy_is_not_asked_for_this_machine_and_named_where_it_fails() -> None:
-    good = answer(200, {"choices": [{"message": {"content": "hello"}}]})
-    with FaultServer(good) as server:
-        near, by_name = server.url, server.url.replace("127.0.0.1", "localhost")
-        found = behind(f"http://127.0.0.1:{unused_port()}", near, by_name, "http://service.example")
-    assert found[:2] == found[3:5] == ["hello", "hello"]
-    for line in (found[2], found[5]):
-        assert line.startswith("APIConnectionError can't reach http://service.example")
-        assert "the proxy that the environment names" in line
-
-
-@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:9", "gopher://127.0.0.1:9"])
-def test_a_proxy_that_can_not_be_used_is_a_matter_of_configuration(proxy: str) -> None:
-    for line in behind(proxy, "http://service.example"):
-        assert line.startswith("ConfigurationError the environment names a proxy that can't be used")
 
 
 @pytest.mark.parametrize("colour", ["sync", "async"])
@@ -129,3 +99,115 @@ def test_a_word_that_is_also_a_key_stays() -> None:
     with FaultServer(answer(401, {"error": "bad key"})) as server:
         with pytest.raises(AuthenticationError, match="bad key"):
             Client("key", server.url).chat(HELLO)
+
+
+GOOD = answer(200, {"choices": [{"message": {"content": "hello"}}]}, connection="")
+
+
+def request(url: str, pool: float = 20) -> httpx.Request:
+    timeouts = {"connect": 20, "read": 20, "write": 20, "pool": pool}
+    return httpx.Request("GET", url, extensions={"timeout": timeouts})
+
+
+def get(own: transport.Transport, url: str) -> int:
+    with contextlib.closing(own.handle_request(request(url))) as response:
+        response.read()
+        return response.status_code
+
+
+def get_within(own: transport.Transport, url: str, seconds: float) -> int:
+    with timeouts.deadline(seconds):
+        return get(own, url)
+
+
+async def async_get_within(own: transport.AsyncTransport, url: str, seconds: float) -> int:
+    async with timeouts.async_deadline(seconds):
+        async with contextlib.aclosing(await own.handle_async_request(request(url))) as response:
+            await response.aread()
+            return response.status_code
+
+
+class TestPool:
+    """The pool inside httpx's transport."""
+
+    def test_the_whole_number_of_idle_connections_is_bounded(self) -> None:
+        limits = httpx.Limits(max_connections=10, max_keepalive_connections=2)
+        with contextlib.ExitStack() as stack:
+            servers = [stack.enter_context(FaultServer([GOOD, KEEP])) for _ in range(4)]
+            own = stack.enter_context(contextlib.closing(transport.Transport(limits, Proxies())))
+            for server in servers:
+                get(own, server.url)
+            until(lambda: sum(server.open for server in servers) == 2)
+            assert [server.open for server in servers] == [0, 0, 1, 1]
+
+    def test_a_wait_for_a_free_connection_is_not_part_of_the_timeout(self) -> None:
+        limits, served = httpx.Limits(max_connections=1), threading.Event()
+        with FaultServer([served.wait, GOOD]) as server:
+            own = transport.Transport(limits, Proxies())
+            with contextlib.closing(own), ThreadPoolExecutor(2) as threads:
+                first = threads.submit(get, own, server.url)
+                until(lambda: server.requests)
+                second = threads.submit(get_within, own, server.url, 0.5)
+                time.sleep(0.7)
+                served.set()
+                assert first.result() == second.result() == 200
+
+    def test_the_same_async(self) -> None:
+        async def ask(url: str) -> None:
+            own = transport.AsyncTransport(httpx.Limits(max_connections=1), Proxies())
+            first = asyncio.create_task(async_get_within(own, url, 20))
+            await asyncio.to_thread(until, lambda: server.requests)
+            second = asyncio.create_task(async_get_within(own, url, 0.5))
+            await asyncio.sleep(0.7)
+            served.set()
+            assert [await first, await second] == [200, 200]
+            await own.aclose()
+
+        served = threading.Event()
+        with FaultServer([served.wait, GOOD]) as server:
+            asyncio.run(ask(server.url))
+
+    def test_a_wait_for_a_free_connection_has_its_own_bound(self) -> None:
+        async def ask(url: str) -> None:
+            own = transport.AsyncTransport(httpx.Limits(max_connections=1), Proxies())
+            response = await own.handle_async_request(request(url))
+            with pytest.raises(httpx.PoolTimeout):
+                await own.handle_async_request(request(url, pool=0.1))
+            await response.aclose()
+            await (await own.handle_async_request(request(url))).aclose()
+
+        with FaultServer([answer(200, content_length="5"), STALL]) as server:
+            own = transport.Transport(httpx.Limits(max_connections=1), Proxies())
+            response = own.handle_request(request(server.url))
+            with pytest.raises(httpx.PoolTimeout):
+                own.handle_request(request(server.url, pool=0.1))
+            response.close()
+            own.handle_request(request(server.url)).close()
+            asyncio.run(ask(server.url))
+
+    def test_no_connection_is_reused_where_httpcore_lacks_the_private_names(self) -> None:
+        # Only by them can it be known that nothing is left of a response.
+        def connection(**http11: Any) -> Any:
+            return SimpleNamespace(_connection=SimpleNamespace(_connection=None, **http11))
+
+        assert transport._has_leftover(SimpleNamespace())
+        assert transport._has_leftover(connection())
+        assert transport._has_leftover(connection(_h11_state=SimpleNamespace()))
+        assert transport._has_leftover(connection(_h11_state=SimpleNamespace(trailing_data=(b"x", False))))
+        assert not transport._has_leftover(connection(_h11_state=SimpleNamespace(trailing_data=(b"", False))))
+
+    def test_private_names_of_httpx_and_httpcore_are_there(self) -> None:
+        assert transport.is_supported()
+        with FaultServer([GOOD, KEEP]) as server:
+            with contextlib.closing(transport.Transport(httpx.Limits(), Proxies())) as own:
+                for _ in range(3):
+                    get(own, server.url)
+            assert [each.requests for each in server.connections] == [3]
+
+    @pytest.mark.parametrize("colour", ["sync", "async"])
+    def test_httpxs_own_pool_serves_where_ours_can_not(
+        self, fresh: None, colour: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(transport, "is_supported", lambda: False)
+        with FaultServer(FINISHED) as server:
+            assert streamed(colour, server.url) == "hi"
