@@ -1,4 +1,4 @@
-"""A stand-in of Prediction Guard's API for use without a key, in tests and on one's own machine.
+"""A mock of Prediction Guard's API, for tests and for trying things out without an API key.
 
     with Sandbox() as box:
         client = Client(api_key="any", base_url=box.url)
@@ -16,24 +16,23 @@ same answer.
 
 What it does not imitate:
 
-- There is no language model. A text answer echoes the question, and quotes the sentence of a context that
-  shares most words with it; of a picture it sees the type, the size, the orientation, the brightness and the
-  main colours, and never what it shows: it reads no writing, either.
-- Tool calls are guessed from JSON schemas and the words of the question. `pattern` is not obeyed.
+- There is no AI model, and every answer says so. A text answer echoes the question, and quotes the sentence of a
+  context that shares most words with it. Of an image it sees type, size, orientation, brightness and main colours.
+- Tool calls are made by rules. Their arguments are what the question quotes, counts or names; for the rest there are
+  placeholders such as `<shop>`. `pattern` is not obeyed.
 - The checks for personal data, injection, toxicity and factuality are short lists of rules in English.
 - Documents: a PDF's own text layer, plain text and markdown; no OCR.
 - Embeddings are hashed words, rerank scores are shared words.
-- Token counts are estimates: words cut into pieces of four bytes, pictures into patches of 28 pixels and
-  at most 768 of them. Cached tokens are those of the messages shared with the model's last prompt.
-- Sampling options are checked and then have no effect.
-- There are no accounts, quotas or rate limits, and nothing is kept beyond the journal of requests.
+- Token counts are estimates: words cut into pieces of four bytes, images into patches of 28 pixels and at most 768 of
+  them. Cached tokens are those of the messages shared with the model's last prompt.
+- Sampling options are checked and then have no effect. There are no accounts, quotas or rate limits.
 
-What a program does when the service fails is tried by scripting the sandbox: `Sandbox.fail`, `drop`, `stall`,
-`cut_stream` and `fail_check`. `Sandbox.answer` says what the model answers.
+What a program does when the service fails is tested by scripting faults: `Sandbox.fail`, `drop`, `stall`,
+`slow_headers`, `keep_alive`, `cut_stream` and `fail_check`. `Sandbox.answer` sets what the model answers.
 """
 
 from predictionguard_core.sandbox.environment import use_if_no_key
-from predictionguard_core.sandbox.faults import Fault
-from predictionguard_core.sandbox.service import Sandbox
+from predictionguard_core.sandbox.sandbox import Sandbox
+from predictionguard_core.sandbox.server.faults import Fault
 
 __all__ = ["Fault", "Sandbox", "use_if_no_key"]

@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 
-from predictionguard_core.sandbox.service import Sandbox
+from predictionguard_core.sandbox.sandbox import Sandbox
 
 KEY = "sandbox"
 """The API key of the sandbox that `use_if_no_key` starts."""

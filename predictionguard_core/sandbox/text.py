@@ -1,122 +1,74 @@
-"""Answers in words: they echo the question, quote tool results and contexts, and say what the pictures look like."""
+"""Words of English: splitting, stemming, and the vocabulary the rules share. All rules are linear in the text."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-
-from predictionguard_core.sandbox import comparing, reading, tokens
-from predictionguard_core.sandbox.conversation import Conversation
-from predictionguard_core.sandbox.words import STOPWORDS, listed, shorten, vocabulary, words
-
-_ECHO = 500
-_RESULT = 1000
-_ASKING = vocabulary("what who whom whose which when where why how is are was were do does did can could")
-_FACT = re.compile(r"\bmy ([a-z]+(?: [a-z]+)?) (?:is|are|was) ([^.!?,;\n]{1,80})", re.IGNORECASE)
-_NAME = re.compile(r"\b(?:i am|i'm) called ([^.!?,;\n]{1,80})", re.IGNORECASE)
-_WORD = re.compile(r"\S+\s*|\s+")
-_NOTE = "This is a sandbox: rules made this answer, no language model."
 
 
-def answer(conversation: Conversation) -> str:
-    """The answer to a conversation; the same conversation always gets the same one."""
-    said = []
-    context, question = _context(conversation)
-    results = conversation.results
-    if results:
-        said.append(_results(results))
-    pictures = conversation.pictures
-    for index, picture in enumerate(pictures, 1):
-        said.append(picture.describe("The image" if len(pictures) == 1 else f"Image {index}"))
-    if len(pictures) > 1:
-        said.insert(len(said) - len(pictures), f"There are {len(pictures)} images.")
-        if comparing.asked(question):
-            said.append(comparing.compare(pictures))
-    if context:
-        said.append(reading.quote(context, question) or "The context has no word of the question.")
-    recalled = None if results else _recall(conversation)
-    if recalled:
-        said.append(recalled)
-    said.append(echo(question))
-    turns = sum(1 for message in conversation.messages if message.role == "user") - 1
-    if turns > 0 and not results:
-        said.append(f"Before that there {'was 1 turn' if turns == 1 else f'were {turns} turns'} of yours.")
-    if not results and not pictures:
-        said.append(_NOTE)
-    return " ".join(part for part in said if part)
+def vocabulary(text: str) -> frozenset[str]:
+    """Return the words of a list in one string, separated by whitespace."""
+    return frozenset(text.split())
 
 
-def _context(conversation: Conversation) -> tuple[str, str]:
-    """The context that the question or a system message brings, empty if none does, and the bare question."""
-    question = conversation.question
-    found = reading.split(question)
-    if found is not None:
-        return found
-    orders = "\n".join(message.text for message in conversation.messages if message.role == "system")
-    found = reading.split(f"{orders}\nQuestion: {question}") if orders else None
-    return (found[0], question) if found is not None else ("", question)
+STOPWORDS = vocabulary(
+    """a about above after again all also am an and any are as at be been being below but by can could did do does
+    doing for from get give had has have he her here hers him his how i if in into is it its just let like me more
+    most my need no nor not now of off on once only or other our out over own please same she should show so some
+    such tell than that the their them then there these they this those to too under until up use using very want
+    was we were what when where which while who whom why will with would you your s t re ll ve d m"""
+)
+NEGATIONS = vocabulary("no not never none nothing cannot can't don't doesn't didn't isn't aren't wasn't won't")
+_WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?")
+_HUMPS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[_\W]+")
+_SENTENCE = re.compile(r"(?:[^.!?\n]|[.!?](?=\w))+[.!?\n]?")  # "19.10" and "cat.jpg" stay whole
+_ENDINGS = ("ingly", "edly", "ings", "ing", "ies", "ied", "ely", "est", "ers", "ed", "er", "es", "ly", "e", "s")
 
 
-def completion(prompt: str) -> str:
-    """What goes on behind a prompt of `POST /completions`."""
-    return f" {echo(prompt)} {_NOTE}"
+def split_words(text: str) -> list[str]:
+    """Return the words of a text in lower case, in order; digits count as words, punctuation does not."""
+    return [found.group() for found in _WORD.finditer(text.lower())]
 
 
-def echo(question: str) -> str:
-    """The question quoted, with the words that matter picked out."""
-    if not question.strip():
-        return ""
-    quoted = shorten(question, _ECHO)
-    first = (words(question[:200]) or [""])[0]
-    asked = question.rstrip().endswith("?") or first in _ASKING
-    keywords = list(dict.fromkeys(word for word in words(question[: _ECHO * 2]) if word not in STOPWORDS))[:5]
-    mark = "" if quoted[-1] in ".?!…" else "."
-    text = f'You {"asked" if asked else "wrote"}: "{quoted}"{mark}'
-    return f"{text} Key words: {listed(keywords)}." if keywords else text
+def stem(word: str) -> str:
+    """Return a word without its common English endings: `colours`, `color` and `coloring` come out alike."""
+    word = word.replace("colour", "color").replace("grey", "gray")
+    if len(word) < 4 or not word.isascii():
+        return word
+    for ending in _ENDINGS:
+        if word.endswith(ending) and len(word) - len(ending) >= 3:
+            root = word[: -len(ending)]
+            if ending in ("ies", "ied"):
+                return root + "y"
+            if len(root) > 3 and root[-1] == root[-2] and root[-1] not in "aeiouls":
+                root = root[:-1]
+            return root
+    return word
 
 
-def _results(results: Sequence[tuple[str, str]]) -> str:
-    said = [f"{name} returned: {shorten(text, _RESULT) or 'nothing'}" for name, text in results]
-    return " ".join(each if each[-1] in ".?!…" else f"{each}." for each in said)
+def content_stems(text: str) -> list[str]:
+    """Return the stems of the words that carry meaning, in order, repeats included."""
+    return [stem(word) for word in split_words(text) if word not in STOPWORDS]
 
 
-def _recall(conversation: Conversation) -> str | None:
-    """An earlier `my X is Y` of the user's, when the question asks for `my X`."""
-    question = words(conversation.question[:2000])
-    if "my" not in question or not _ASKING.intersection(question[:3]) | {"tell", "remember"}.intersection(question):
-        return None
-    wanted = question[question.index("my") + 1 :]
-    earlier = [message.text for message in conversation.messages if message.role == "user"][:-1]
-    for text in reversed(earlier):
-        facts = [(found.group(1).lower(), found.group(2)) for found in _FACT.finditer(text)]
-        facts += [("name", found.group(1)) for found in _NAME.finditer(text)]
-        for subject, value in facts:
-            if wanted[: len(subject.split())] == subject.split():
-                return f"Your {subject} is {value.strip()}, as you said."
-    return None
+def name_parts(name: str) -> list[str]:
+    """Return the words of an identifier: `getWeather_now` gives `get`, `weather`, `now`."""
+    return [part.lower() for part in _HUMPS.split(name) if part]
 
 
-def reasoning(conversation: Conversation, calls: Sequence[str]) -> str:
-    """What a reasoning model says to itself first; longer with more effort."""
-    thought = ["The user asks: " + (shorten(conversation.question, 80) or "nothing in words") + "."]
-    if conversation.options.effort != "low":
-        thought.append(f"Tools that fit: {listed(list(calls))}." if calls else "No tool call is needed.")
-    if conversation.options.effort == "high":
-        thought.append(f"There are {len(conversation.messages)} messages to heed and rules to answer by.")
-    return " ".join(thought)
+def split_sentences(text: str) -> list[str]:
+    """Return the sentences of a text, with their final mark, without surrounding whitespace."""
+    return [found.group().strip() for found in _SENTENCE.finditer(text) if found.group().strip()]
 
 
-def finish(text: str, stop: Sequence[str], limit: int | None) -> tuple[str, str]:
-    """The text cut before the first stop sequence and to `limit` tokens, and the finish reason."""
-    places = [place for place in (text.find(sequence) for sequence in stop) if place >= 0]
-    if places:
-        text = text[: min(places)]
-    pieces = tokens.split(text)
-    if limit is not None and len(pieces) > limit:
-        return "".join(pieces[:limit]), "length"
-    return text, "stop"
+def shorten(text: str, limit: int) -> str:
+    """Return the text on one line, cut at a word after at most `limit` characters and then marked with `…`."""
+    line = " ".join(text[: limit * 4].split())
+    if len(line) <= limit:
+        return line if len(text) <= limit * 4 else line + "…"
+    cut = line[:limit]
+    return (cut.rsplit(" ", 1)[0] if " " in cut else cut) + "…"
 
 
-def pieces(text: str) -> list[str]:
-    """The text word by word, blanks kept, as a stream hands it out."""
-    return _WORD.findall(text)
+def join_list(items: list[str]) -> str:
+    """Return `a`, `a and b`, or `a, b and c`."""
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}" if items else ""

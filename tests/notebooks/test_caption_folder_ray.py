@@ -20,7 +20,7 @@ import pytest
 from langchain_predictionguard import PredictionGuardEmbeddings
 from predictionguard_core import PermissionDeniedError
 from predictionguard_core.sandbox import Sandbox
-from predictionguard_core.sandbox.reply import Reply
+from predictionguard_core.sandbox.responses import Response
 
 ray = pytest.importorskip("ray")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -39,9 +39,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationW
 class Service(Sandbox):
     """A sandbox that does otherwise where it is told to."""
 
-    fault: Callable[[Any], Reply | None] | None = None
+    fault: Callable[[Any], Response | None] | None = None
 
-    def _respond(self, call: Any) -> Reply:
+    def _respond(self, call: Any) -> Response:
         instead = self.fault(call) if self.fault and call.method == "POST" else None
         return instead or super()._respond(call)
 
@@ -183,7 +183,7 @@ def test_a_key_that_ends_stops_the_job(
     box: Service, photos: Path, tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     many(tmp_path / "photos", photos / "cat.jpg", 60)
-    box.fault = lambda call: Reply(403, {"error": "no more"})
+    box.fault = lambda call: Response(403, {"error": "no more"})
     with pytest.raises(RuntimeError, match=r"stopped: PermissionDeniedError: no more"):
         recipe.run(tmp_path / "photos", out, batch=10, at_once=2, workers=1)
     assert 1 <= len(box.requests) <= 2
@@ -196,13 +196,13 @@ def test_a_key_that_ends_stops_the_job(
 @pytest.mark.parametrize(
     ("reply", "error"),
     [
-        (Reply(503, {"error": "down"}, headers={"Retry-After": "0"}), "ServerError: down"),
-        (Reply(400, {"error": "no such model"}), "InvalidRequestError: no such model"),
+        (Response(503, {"error": "down"}, headers={"Retry-After": "0"}), "ServerError: down"),
+        (Response(400, {"error": "no such model"}), "InvalidRequestError: no such model"),
     ],
     ids=["down", "refused"],
 )
 def test_where_all_fail_the_job_stops(
-    box: Service, photos: Path, tmp_path: Path, out: Path, reply: Reply, error: str
+    box: Service, photos: Path, tmp_path: Path, out: Path, reply: Response, error: str
 ) -> None:
     many(tmp_path / "photos", photos / "cat.jpg", 30)
     box.fault = lambda call: reply
@@ -215,12 +215,12 @@ def test_too_many_requests_are_waited_for(box: Service, photos: Path, tmp_path: 
     many(tmp_path / "photos", photos / "cat.jpg", 12)
     lock, refused = threading.Lock(), []
 
-    def limit(call: Any) -> Reply | None:
+    def limit(call: Any) -> Response | None:
         with lock:
             if len(refused) >= 20:
                 return None
             refused.append(time.monotonic())
-        return Reply(429, {"error": "too many"}, headers={"Retry-After": "1"})
+        return Response(429, {"error": "too many"}, headers={"Retry-After": "1"})
 
     box.fault = limit
     assert recipe.run(tmp_path / "photos", out).startswith("12 pictures: 12 done now, 0 done before, 0 failed")
@@ -233,7 +233,7 @@ def test_a_killed_run_is_gone_on_with(box: Service, photos: Path, tmp_path: Path
     many(tmp_path / "photos", photos / "cat.jpg", 16)
     stuck, let_go = threading.Event(), threading.Event()
 
-    def stall(call: Any) -> Reply | None:
+    def stall(call: Any) -> Response | None:
         if len(box.requests) > 8:
             stuck.set()
             let_go.wait(PATIENCE)

@@ -6,8 +6,9 @@ import httpx
 import pytest
 from PIL import Image
 
-from predictionguard_core.sandbox import Sandbox, behaviour
-from predictionguard_core.sandbox.memory import Memory
+from predictionguard_core.sandbox import Sandbox, routes
+from predictionguard_core.sandbox.chat.completions import PromptCache
+from predictionguard_core.sandbox.options import Options
 
 
 @pytest.fixture
@@ -24,12 +25,12 @@ def client(box):
 
 @pytest.fixture
 def ask():
-    """Posts a body to the behaviour itself, without a socket; gives the reply."""
-    memory = Memory()
+    """Post a body to the API without a socket; gives the response."""
+    cache = PromptCache()
 
     def post(body, path="/chat/completions", **settings):
-        call = behaviour.Call("POST", path, "Bearer any", body)
-        return behaviour.respond(call, behaviour.Settings(**settings), memory)
+        request = routes.Request("POST", path, {"authorization": "Bearer any"}, body)
+        return routes.respond(request, Options(**settings), cache)
 
     return post
 

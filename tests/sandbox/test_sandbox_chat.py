@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from predictionguard_core.sandbox.memory import Memory
+from predictionguard_core.sandbox.chat.completions import PromptCache
 
 TEXT = "Hermes-3-Llama-3.1-8B"
 USER = [{"role": "user", "content": "Tell me about lighthouses"}]

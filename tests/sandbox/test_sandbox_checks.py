@@ -1,6 +1,7 @@
 import pytest
 
-from predictionguard_core.sandbox import checks, pii
+from predictionguard_core.sandbox.checks import pii
+from predictionguard_core.sandbox.checks import rules as checks
 
 BODY = {"model": "Hermes-3-Llama-3.1-8B"}
 EMAIL, PHONE, SSN, CARD, IP, PERSON = (

@@ -11,7 +11,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from predictionguard_core.sandbox import Sandbox, server
+from predictionguard_core.sandbox import Sandbox
+from predictionguard_core.sandbox.server import http as server
 
 HELLO = {"model": "Hermes-3-Llama-3.1-8B", "messages": "hello there"}
 ROOT = Path(__file__).parents[2]
@@ -282,7 +283,7 @@ def test_a_fault_of_its_own_is_a_500_with_words(box, client, monkeypatch, capfd)
     def fail(call, settings, memory):
         raise LookupError("a fault")
 
-    monkeypatch.setattr("predictionguard_core.sandbox.behaviour.respond", fail)
+    monkeypatch.setattr("predictionguard_core.sandbox.routes.respond", fail)
     answer = client.post("/chat/completions", json=HELLO)
     assert answer.status_code == 500
     assert "LookupError" in answer.json()["error"]

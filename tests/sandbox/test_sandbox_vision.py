@@ -10,8 +10,8 @@ import zlib
 import pytest
 from PIL import Image, ImageDraw
 
-from predictionguard_core.sandbox import colours, headers, vision
-from predictionguard_core.sandbox.reply import Refusal
+from predictionguard_core.sandbox.vision import colors, images
+from predictionguard_core.sandbox.responses import ServiceError
 
 TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "GIF": "image/gif"}
 
@@ -87,7 +87,7 @@ def test_shares_of_colours():
     picture.paste((0, 0, 0), (0, 30, 100, 40))
     out = io.BytesIO()
     picture.save(out, "PNG")
-    seen = vision.look(out.getvalue())
+    seen = images.from_bytes(out.getvalue())
     assert [(name, round(share, 2)) for name, share in seen.main_colours] == [
         ("blue", 0.6),
         ("white", 0.3),
@@ -128,12 +128,12 @@ def test_shares_of_colours():
     ],
 )
 def test_names_of_colours(value, name):
-    assert colours.name(*bytes.fromhex(value)) == name
+    assert colors.color_name(*bytes.fromhex(value)) == name
 
 
 def test_every_colour_has_a_name_and_every_name_a_colour():
     steps = range(0, 256, 15)
-    given = {colours.name(r, g, b) for r in steps for g in steps for b in steps}
+    given = {colors.color_name(r, g, b) for r in steps for g in steps for b in steps}
     assert given == colours.NAMES
     assert 25 <= len(given) <= 32
 
@@ -149,7 +149,7 @@ def test_a_noisy_photograph_like_picture_keeps_its_colours():
         picture.putpixel((x, y), tuple(max(0, min(255, value + dice.randrange(-25, 25))) for value in (r, g, b)))
     out = io.BytesIO()
     picture.save(out, "JPEG", quality=60)
-    assert [name for name, _ in vision.look(out.getvalue()).main_colours] == ["blue", "green"]
+    assert [name for name, _ in images.from_bytes(out.getvalue()).main_colours] == ["blue", "green"]
 
 
 @pytest.mark.parametrize(
@@ -170,15 +170,15 @@ def test_every_kind_of_png_is_seen(mode, white):
         picture.putpalette([value for value in range(256) for _ in range(3)])
     out = io.BytesIO()
     picture.save(out, "PNG")
-    assert vision.look(out.getvalue()).main_colours == [("white", 1.0)]
+    assert images.from_bytes(out.getvalue()).main_colours == [("white", 1.0)]
 
 
 def test_what_is_transparent_lies_on_white(encoded):
-    assert vision.look(encoded(colour=(255, 0, 0, 0), mode="RGBA")).main_colours == [("white", 1.0)]
+    assert images.from_bytes(encoded(colour=(255, 0, 0, 0), mode="RGBA")).main_colours == [("white", 1.0)]
 
 
 def test_cmyk_jpegs_are_seen(encoded):
-    assert vision.look(encoded("JPEG", mode="CMYK", colour=(0, 255, 255, 0))).main_colours[0][0] == "red"
+    assert images.from_bytes(encoded("JPEG", mode="CMYK", colour=(0, 255, 255, 0))).main_colours[0][0] == "red"
 
 
 def test_an_animation_is_counted_and_its_first_frame_seen():
@@ -186,7 +186,7 @@ def test_an_animation_is_counted_and_its_first_frame_seen():
     for kind in ("GIF", "WEBP"):
         out = io.BytesIO()
         frames[0].save(out, kind, save_all=True, append_images=frames[1:], lossless=True)
-        seen = vision.look(out.getvalue())
+        seen = images.from_bytes(out.getvalue())
         assert "3 frames" in seen.describe("It")
         assert seen.main_colours[0][0] == "red"
 
@@ -250,15 +250,15 @@ def test_a_truncated_picture_is_refused(kind, share):
     out = io.BytesIO()
     Image.effect_noise((200, 200), 80).convert("RGB").save(out, kind)
     data = out.getvalue()
-    with pytest.raises(Refusal) as caught:
-        vision.look(data[: int(len(data) * share)])
+    with pytest.raises(ServiceError) as caught:
+        images.from_bytes(data[: int(len(data) * share)])
     assert "corrupt" in caught.value.text or "not a" in caught.value.text
 
 
 @pytest.mark.parametrize("data", [b"%PDF-1.7", b"BM" + b"\0" * 60, b"II*\0" + b"\0" * 60, b"<svg/>", b"\xff\xd8\xff"])
 def test_other_types_are_refused(data):
-    with pytest.raises(Refusal):
-        vision.look(data)
+    with pytest.raises(ServiceError):
+        images.from_bytes(data)
 
 
 def test_damaged_bytes_never_raise_anything_else(encoded):
@@ -269,8 +269,8 @@ def test_damaged_bytes_never_raise_anything_else(encoded):
             data = bytearray(whole)
             for _ in range(dice.randrange(1, 6)):
                 data[dice.randrange(len(data))] = dice.randrange(256)
-            with contextlib.suppress(Refusal):
-                assert vision.look(bytes(data)).format
+            with contextlib.suppress(ServiceError):
+                assert images.from_bytes(bytes(data)).format
 
 
 def test_a_picture_with_too_many_pixels_is_refused_by_its_header():
@@ -279,8 +279,8 @@ def test_a_picture_with_too_many_pixels_is_refused_by_its_header():
 
     head = struct.pack(">IIBBBBB", 20_000, 20_000, 8, 2, 0, 0, 0)
     data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
-    with pytest.raises(Refusal) as caught:
-        vision.look(data)
+    with pytest.raises(ServiceError) as caught:
+        images.from_bytes(data)
     assert "20000 x 20000" in caught.value.text
     assert "100000000" in caught.value.text
 
@@ -296,7 +296,7 @@ def test_headers_agree_with_pillow(encoded):
 def test_without_pillow_type_and_size_are_still_named(encoded, monkeypatch):
     monkeypatch.setitem(sys.modules, "PIL.Image", None)
     monkeypatch.setitem(sys.modules, "PIL", None)
-    text = vision.look(JPEG_6).describe("The image")
+    text = images.from_bytes(JPEG_6).describe("The image")
     assert "JPEG, 20 x 40 pixels, portrait" in text
     assert "EXIF orientation 6" in text
     assert 'pip install "predictionguard-integrations[sandbox]"' in text

@@ -11,13 +11,13 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-from predictionguard_core.sandbox import checks
-from predictionguard_core.sandbox.options import PII_METHODS, Checks
-from predictionguard_core.sandbox.reply import MISSING, Refusal, Reply
+from predictionguard_core.sandbox.checks import rules
+from predictionguard_core.sandbox.checks.pii import METHODS
+from predictionguard_core.sandbox.checks.rules import Checks
+from predictionguard_core.sandbox.responses import MISSING, Response, ServiceError
 
 NO_PDF = 'reading a PDF needs pypdfium2: pip install "predictionguard-integrations[pdf]"'
 FORMATS = ("markdown", "text")
-CHECK_HEADERS = ("Toxicity", "Pii", "Replace-Method", "Entity-List", "Injection")
 _NOTES = {
     "pdf": "Sandbox: the text layer of the PDF. No OCR was run, no image was read, and no AI model was asked.",
     "text": "Sandbox: the file's own text, unchanged. No AI model was asked.",
@@ -36,18 +36,18 @@ def parse_form(raw: bytes, content_type: str) -> dict[str, Any]:
     """
     boundary = email.parser.HeaderParser().parsestr(f"Content-Type: {content_type}").get_boundary()
     if not boundary:
-        raise Refusal("Content-Type: multipart/form-data needs a boundary")
+        raise ServiceError("Content-Type: multipart/form-data needs a boundary")
     delimiter = b"\r\n--" + boundary.encode("latin-1", "replace")
     _, *parts = (b"\r\n" + raw).split(delimiter)
     if not parts or not parts[-1].startswith(b"--"):
-        raise Refusal("the multipart request body is malformed: its last boundary is missing")
+        raise ServiceError("the multipart request body is malformed: its last boundary is missing")
     fields: dict[str, Any] = {}
     for part in parts[:-1]:
         head, blank, content = part.partition(b"\r\n\r\n")
         headers = email.parser.HeaderParser().parsestr(head.decode("utf-8", "replace").strip("\r\n"))
         name = headers.get_param("name", header="Content-Disposition")
         if not blank or not isinstance(name, str):
-            raise Refusal("the multipart request body is malformed: a part has no name")
+            raise ServiceError("the multipart request body is malformed: a part has no name")
         filename = headers.get_filename()
         if filename is None:
             fields[name] = content.decode("utf-8", "replace")
@@ -56,42 +56,42 @@ def parse_form(raw: bytes, content_type: str) -> dict[str, Any]:
     return fields
 
 
-def respond(body: object, headers: Mapping[str, str]) -> Reply:
+def respond(body: object, headers: Mapping[str, str]) -> Response:
     """Return the text of the `file` in a form; `headers` (names in lower case) ask for checks of that text."""
     if not isinstance(body, dict) or not all(isinstance(value, str | dict) for value in body.values()):
-        raise Refusal("request body: must be multipart/form-data with a field named file")
+        raise ServiceError("request body: must be multipart/form-data with a field named file")
     upload = body.get("file")
     if not isinstance(upload, dict) or "content" not in upload:
-        raise Refusal(MISSING)
+        raise ServiceError(MISSING)
     for name in ("embedImages", "enableOCR"):
         _boolean(name, body.get(name, ""))
     chunked = _boolean("chunkDocument", body.get("chunkDocument", ""))
     size = body.get("chunkSize", "").strip()
     if size and not (size.isascii() and size.isdigit() and int(size) > 0):
-        raise Refusal(f"chunkSize: must be a whole number of at least 1, not {size[:60]!r}")
+        raise ServiceError(f"chunkSize: must be a whole number of at least 1, not {size[:60]!r}")
     if body.get("outputFormat", "") not in ("", *FORMATS):
-        raise Refusal(f"outputFormat: must be one of {', '.join(FORMATS)}")
+        raise ServiceError(f"outputFormat: must be one of {', '.join(FORMATS)}")
     wanted = _wanted(headers)
     # Some clients send a path as the name, with either separator.
     title = ntpath.basename(upload["filename"])
     kind, contents = _text(upload["content"], title)
-    contents = checks.check_input(contents, wanted)
-    checks.check_output(contents, "", wanted)
+    contents = rules.check_input(contents, wanted)
+    rules.check_output(contents, "", wanted)
     note = _NOTES[kind] + (_NOT_CHUNKED if chunked else "")
-    return Reply(200, {"title": title, "contents": contents, "count": len(contents.split()), "note": note})
+    return Response(200, {"title": title, "contents": contents, "count": len(contents.split()), "note": note})
 
 
 def _text(data: bytes, title: str) -> tuple[str, str]:
     if b"%PDF-" in data[:1024]:
         return "pdf", _pdf_text(data)
     if data.startswith(_IMAGES):
-        raise Refusal(f"file: {title!r} is an image, and the sandbox has no OCR")
+        raise ServiceError(f"file: {title!r} is an image, and the sandbox has no OCR")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
         text = "\0"
     if "\0" in text:
-        raise Refusal(f"file: {title!r} is neither a PDF nor text in UTF-8; the sandbox extracts nothing else")
+        raise ServiceError(f"file: {title!r} is neither a PDF nor text in UTF-8; the sandbox extracts nothing else")
     return "text", text
 
 
@@ -99,12 +99,12 @@ def _pdf_text(data: bytes) -> str:
     try:
         import pypdfium2
     except ImportError:
-        raise Refusal(f"file: {NO_PDF}") from None
+        raise ServiceError(f"file: {NO_PDF}") from None
     with _pdfium:
         try:
             document = pypdfium2.PdfDocument(data)
         except pypdfium2.PdfiumError as error:
-            raise Refusal(f"file: is a PDF that can't be read: {error}") from None
+            raise ServiceError(f"file: is a PDF that can't be read: {error}") from None
         try:
             texts = []
             for page in document:
@@ -113,7 +113,7 @@ def _pdf_text(data: bytes) -> str:
                 layer.close()
                 page.close()
         except pypdfium2.PdfiumError as error:
-            raise Refusal(f"file: is a PDF that can't be read: {error}") from None
+            raise ServiceError(f"file: is a PDF that can't be read: {error}") from None
         finally:
             document.close()
     return "\n\n".join(
@@ -124,10 +124,10 @@ def _pdf_text(data: bytes) -> str:
 def _wanted(headers: Mapping[str, str]) -> Checks:
     pii = headers.get("pii", "").strip().lower()
     if pii not in ("", "block", "replace"):
-        raise Refusal("Pii: must be one of block, replace")
+        raise ServiceError("Pii: must be one of block, replace")
     method = headers.get("replace-method", "").strip().lower()
-    if method not in ("", *PII_METHODS):
-        raise Refusal(f"Replace-Method: must be one of {', '.join(PII_METHODS)}")
+    if method not in ("", *METHODS):
+        raise ServiceError(f"Replace-Method: must be one of {', '.join(METHODS)}")
     ignored = headers.get("entity-list", "").strip().strip("[]").split(",")
     return Checks(
         injection=bool(_boolean("Injection", headers.get("injection", ""))),
@@ -140,5 +140,5 @@ def _wanted(headers: Mapping[str, str]) -> Checks:
 
 def _boolean(name: str, value: object) -> bool | None:
     if not isinstance(value, str) or value.strip().lower() not in _BOOLEANS:
-        raise Refusal(f"{name}: must be true or false")
+        raise ServiceError(f"{name}: must be true or false")
     return _BOOLEANS[value.strip().lower()]

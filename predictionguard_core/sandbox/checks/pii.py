@@ -25,6 +25,7 @@ _WORD = r"[^\W\d_][\w'’-]{0,40}"
 _PERSON = re.compile(
     rf"\b(?:(?:Mr|Mrs|Ms|Dr|Prof)\.? |(?:[Mm]y name is|I am called|I'm called) )({_WORD}(?: {_WORD}){{0,2}})"
 )
+METHODS = ("random", "fake", "category", "mask")
 _FAKES = {
     "EMAIL_ADDRESS": ("alex.morgan@example.com", "sam.taylor@example.org", "kim.lee@example.net"),
     "PHONE_NUMBER": ("202-555-0117", "202-555-0143", "202-555-0186"),
@@ -36,7 +37,7 @@ _FAKES = {
 
 
 class Finding(NamedTuple):
-    """One piece of personal data: places in characters, the end not included."""
+    """One piece of personal data: positions in characters, the end not included."""
 
     start: int
     end: int
@@ -44,7 +45,7 @@ class Finding(NamedTuple):
 
 
 def find(text: str, ignored: Collection[str] = ()) -> list[Finding]:
-    """Personal data in order, without overlaps and without the `ignored` types."""
+    """Return personal data in order, without overlaps and without the `ignored` types."""
     found = [Finding(match.start(), match.end(), "EMAIL_ADDRESS") for match in _EMAIL.finditer(text)]
     found += [Finding(m.start(), m.end(), "CREDIT_CARD") for m in _CARD.finditer(text) if _luhn(m.group())]
     found += [Finding(match.start(), match.end(), "US_SSN") for match in _SSN.finditer(text)]
@@ -62,7 +63,7 @@ def find(text: str, ignored: Collection[str] = ()) -> list[Finding]:
 
 
 def replace(text: str, method: str, ignored: Collection[str] = ()) -> str:
-    """The text with personal data replaced.
+    """Return the text with personal data replaced.
 
     `mask` puts `*`, `category` the type in angle brackets, `fake` an invented value of the type, `random`
     random characters of the same shape. The same text always comes out the same.
@@ -70,12 +71,15 @@ def replace(text: str, method: str, ignored: Collection[str] = ()) -> str:
     dice = random.Random(text.encode("utf-8", "surrogatepass"))  # noqa: S311 (nothing is kept secret with it)
     pieces, last = [], 0
     for finding in find(text, ignored):
-        pieces += [text[last : finding.start], _other(text[finding.start : finding.end], finding.type, method, dice)]
+        pieces += [
+            text[last : finding.start],
+            _replacement(text[finding.start : finding.end], finding.type, method, dice),
+        ]
         last = finding.end
     return "".join([*pieces, text[last:]])
 
 
-def _other(value: str, kind: str, method: str, dice: random.Random) -> str:
+def _replacement(value: str, kind: str, method: str, dice: random.Random) -> str:
     if method == "mask":
         return "*"
     if method == "category":
@@ -83,12 +87,12 @@ def _other(value: str, kind: str, method: str, dice: random.Random) -> str:
     if method == "fake":
         return dice.choice([fake for fake in _FAKES[kind] if fake != value])
     while True:
-        drawn = "".join(_random(char, dice) for char in value)
+        drawn = "".join(_random_char(char, dice) for char in value)
         if drawn != value:
             return drawn
 
 
-def _random(char: str, dice: random.Random) -> str:
+def _random_char(char: str, dice: random.Random) -> str:
     if char.isdigit():
         return dice.choice(string.digits)
     if char.isalpha():
@@ -97,7 +101,7 @@ def _random(char: str, dice: random.Random) -> str:
 
 
 def _capitalised(name: str) -> str:
-    """The leading words that begin with a capital; a name in small letters counts as one word."""
+    """Return the leading words that begin with a capital; a name in small letters counts as one word."""
     kept: list[str] = []
     for word in name.split(" "):
         if not word[0].isupper() and kept:

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from predictionguard_core.sandbox import pii
-from predictionguard_core.sandbox.options import Checks
-from predictionguard_core.sandbox.reply import Refusal
-from predictionguard_core.sandbox.words import NEGATIONS, STOPWORDS, content, sentences, stem, vocabulary, words
+from dataclasses import dataclass
+
+from predictionguard_core.sandbox.checks import pii
+from predictionguard_core.sandbox.responses import ServiceError
+from predictionguard_core.sandbox.text import (
+    NEGATIONS,
+    STOPWORDS,
+    content_stems,
+    split_sentences,
+    split_words,
+    stem,
+    vocabulary,
+)
 
 PII_DETECTED = "pii detected"
 INJECTION_DETECTED = "prompt injection detected"
@@ -53,34 +62,46 @@ _LABELS = vocabulary("question query claim statement answer instruction instruct
 _COPULAS = vocabulary("is are was were")
 
 
+@dataclass(frozen=True)
+class Checks:
+    """The checks a request asks for; `ignored` are entity types the PII check leaves alone."""
+
+    injection: bool = False
+    pii: str | None = None
+    pii_method: str = "random"
+    ignored: frozenset[str] = frozenset()
+    toxicity: bool = False
+    factuality: bool = False
+
+
 def check_input(text: str, wanted: Checks) -> str:
-    """The text to go on with: as it is, or with personal data replaced; raises the refusal of a failed check."""
+    """Return the text, with personal data replaced if asked for; raise the error of a failed check."""
     if wanted.injection and injection(text) >= _THRESHOLD:
-        raise Refusal(INJECTION_DETECTED)
+        raise ServiceError(INJECTION_DETECTED)
     if wanted.pii == "block" and pii.find(text, wanted.ignored):
-        raise Refusal(PII_DETECTED)
+        raise ServiceError(PII_DETECTED)
     if wanted.pii == "replace":
         return pii.replace(text, wanted.pii_method, wanted.ignored)
     return text
 
 
 def check_output(answer: str, prompt: str, wanted: Checks) -> None:
-    """Raises the refusal of a failed check.
+    """Raise the error of a failed check.
 
     Factuality is judged where the prompt holds a context: the lines from one that begins with `Context:` up
-    to one that begins with `Question:`, `Claim:` or the like. What stands outside must not contradict it.
+    to one that begins with `Question:`, `Claim:` or the like. The other lines and the answer must not contradict it.
     """
     if wanted.toxicity and toxicity(answer) >= _THRESHOLD:
-        raise Refusal(TOXICITY_FAILED)
+        raise ServiceError(TOXICITY_FAILED)
     if wanted.factuality:
         context, claims = _sections(prompt)
         if context and contradicts(context, claims):
-            raise Refusal(FACTUALITY_FAILED)
+            raise ServiceError(FACTUALITY_FAILED)
 
 
 def injection(text: str) -> float:
-    """How sure the rules are that a text tries to override instructions, 0 to 1."""
-    listed = words(text)
+    """Return how sure the rules are that a text tries to override instructions, 0 to 1."""
+    listed = split_words(text)
     for index, word in enumerate(listed):
         near = listed[index + 1 : index + 7]
         if word in _DROP and _ORDERS.intersection(near) and _WHOSE.intersection(near):
@@ -92,8 +113,8 @@ def injection(text: str) -> float:
 
 
 def toxicity(text: str) -> float:
-    """How toxic a text is by its words, 0 to 1: half the way to 1 is gone with each, a quarter with a mild one."""
-    listed = words(text)
+    """Return how toxic a text is by its words, 0 to 1; each word or phrase brings it closer to 1."""
+    listed = split_words(text)
     joined = f" {' '.join(listed)} "
     clean = 0.99
     for word in listed:
@@ -106,8 +127,8 @@ def toxicity(text: str) -> float:
 
 
 def factuality(reference: str, text: str) -> float:
-    """How well a reference supports a text, 0 to 1: the share of its words found there, far less if contradicted."""
-    said, known = set(content(text)), set(content(reference))
+    """Return how well a reference supports a text, 0 to 1: by the words they share, less if it contradicts."""
+    said, known = set(content_stems(text)), set(content_stems(reference))
     support = len(said & known) / len(said) if said else 1.0
     support = 0.1 + 0.88 * support
     return round(support * 0.2 if contradicts(reference, text) else support, 4)
@@ -119,9 +140,9 @@ def contradicts(reference: str, text: str) -> bool:
     It does if only one of the two is negated, if both have numbers and none in common, or if both say
     "A is B" of the same A with nothing in common in B. Questions contradict nothing.
     """
-    known = [(sentence, set(content(sentence))) for sentence in sentences(reference)[:500]]
-    for claim in sentences(text)[:200]:
-        stems = set(content(claim))
+    known = [(sentence, set(content_stems(sentence))) for sentence in split_sentences(reference)[:500]]
+    for claim in split_sentences(text)[:200]:
+        stems = set(content_stems(claim))
         if claim.endswith("?") or not stems or not known:
             continue
         nearest, its = max(known, key=lambda item: len(item[1] & stems))
@@ -133,18 +154,18 @@ def contradicts(reference: str, text: str) -> bool:
             continue
         if _numbers(claim) and _numbers(nearest) and not _numbers(claim) & _numbers(nearest):
             return True
-        if bool(NEGATIONS & set(words(claim))) != bool(NEGATIONS & set(words(nearest))):
+        if bool(NEGATIONS & set(split_words(claim))) != bool(NEGATIONS & set(split_words(nearest))):
             return True
     return False
 
 
 def _numbers(text: str) -> set[str]:
-    return {word for word in words(text.replace(",", "")) if word.isdigit()}
+    return {word for word in split_words(text.replace(",", "")) if word.isdigit()}
 
 
 def _halves(sentence: str) -> tuple[set[str], set[str]]:
-    """The stems before and behind `is`; both empty without one."""
-    listed = words(sentence)
+    """Return the stems before and after `is`; both are empty without one."""
+    listed = split_words(sentence)
     for index, word in enumerate(listed):
         if word in _COPULAS:
             before = {stem(item) for item in listed[:index] if item not in STOPWORDS}
@@ -163,7 +184,7 @@ def _same_subject(one: str, other: str) -> bool:
 
 
 def _sections(prompt: str) -> tuple[str, str]:
-    """The lines of the context, and all other lines; a line such as `Question:` ends a context."""
+    """Return the lines of the context, and all other lines; a line such as `Question:` ends a context."""
     context: list[str] = []
     others: list[str] = []
     inside = False

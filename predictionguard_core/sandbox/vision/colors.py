@@ -1,4 +1,4 @@
-"""Names of colours: the nearest sample in OKLab, a space in which distance is close to what eyes see.
+"""Names of colors: the nearest sample in OKLab, a space in which distance is close to what eyes see.
 
 OKLab's matrices are those of its definition (Björn Ottosson, 2020); the samples are this module's own.
 """
@@ -40,7 +40,7 @@ _GREYS = ((0.22, "black"), (0.43, "dark grey"), (0.72, "grey"), (0.915, "light g
 
 
 def lab(red: int, green: int, blue: int) -> tuple[float, float, float]:
-    """OKLab of an sRGB colour of 0 to 255 a channel: lightness 0 to 1, then two axes around 0."""
+    """Return the OKLab values of an sRGB color of 0 to 255 a channel: lightness 0 to 1, then two axes around 0."""
     r, g, b = (_linear(value) for value in (red, green, blue))
     long = (0.4122214708 * r + 0.5363325363 * g + 0.0514459929 * b) ** (1 / 3)
     medium = (0.2119034982 * r + 0.6806995451 * g + 0.1073969566 * b) ** (1 / 3)
@@ -58,16 +58,14 @@ def _linear(value: int) -> float:
 
 
 _POINTS = [(*lab(*bytes.fromhex(sample)), name) for name, samples in _SAMPLES.items() for sample in samples.split()]
-NAMES = frozenset(_SAMPLES) | {name for _, name in _GREYS}
-"""Every name `name` can give."""
 
 
 @lru_cache(maxsize=65536)
-def name(red: int, green: int, blue: int) -> str:
-    """The name of an sRGB colour of 0 to 255 a channel."""
+def color_name(red: int, green: int, blue: int) -> str:
+    """Return the name of an sRGB color of 0 to 255 a channel."""
     light, a, b = lab(red, green, blue)
     chroma = (a * a + b * b) ** 0.5
-    # The darker or the nearer to white a colour is, the more chroma eyes ask for before they call it one.
+    # The darker or the nearer to white a color is, the more chroma eyes ask for before they call it one.
     if chroma < 0.026 + max(0.0, 0.35 - light) * 0.12 or light < 0.16:
         return next(word for limit, word in _GREYS if light < limit)
     return min(
@@ -76,15 +74,15 @@ def name(red: int, green: int, blue: int) -> str:
 
 
 def shares(counted: Iterable[tuple[int, tuple[int, int, int]]]) -> tuple[list[tuple[str, float]], float]:
-    """Names with their shares of the whole, largest first, and the mean lightness, 0 to 1.
+    """Return names with their shares of the whole, largest first, and the mean lightness, 0 to 1.
 
-    `counted` holds pairs of a count and an sRGB colour.
+    `counted` holds pairs of a count and an sRGB color.
     """
     sums: dict[str, int] = defaultdict(int)
     total, light = 0, 0.0
-    for number, colour in counted:
-        sums[name(*colour)] += number
-        light += number * lab(*colour)[0]
+    for number, color in counted:
+        sums[color_name(*color)] += number
+        light += number * lab(*color)[0]
         total += number
     ranked = sorted(sums.items(), key=lambda item: (-item[1], item[0]))
     return [(word, number / total) for word, number in ranked], light / total if total else 0.0

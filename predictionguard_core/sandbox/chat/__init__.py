@@ -1,0 +1,1 @@
+"""The chat and completion endpoints of the sandbox."""

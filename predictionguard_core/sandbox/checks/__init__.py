@@ -1,0 +1,1 @@
+"""The checks for personal data, injection, toxicity and factuality."""

@@ -1,0 +1,1 @@
+"""The sandbox's socket, and the faults that can be scripted."""

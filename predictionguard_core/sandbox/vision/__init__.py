@@ -1,0 +1,1 @@
+"""What the sandbox sees of an image."""
