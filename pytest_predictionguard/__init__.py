@@ -1,11 +1,11 @@
-"""A pytest plugin: a stand-in of Prediction Guard's API for each test that asks for one.
+"""A pytest plugin: a mock of Prediction Guard's API for each test that asks for one.
 
     def test_my_chain(predictionguard_sandbox):
         predictionguard_sandbox.fail(429, times=3, model="Qwen2.5-VL-7B-Instruct")
         ...
 
-pytest finds it by itself where this distribution is installed. It stands outside the packages that it serves, and loads
-them at the first use: a test session that never asks for a sandbox pays nothing for it.
+pytest finds it by itself where this distribution is installed. It is not part of the packages that it serves, and
+loads them at the first use: a test session that never asks for a sandbox pays nothing for it.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ _KEY = "sandbox"
 
 @pytest.fixture
 def predictionguard_sandbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
-    """A running stand-in of Prediction Guard's API, to which the environment of the test leads.
+    """A running mock of Prediction Guard's API; the test's environment points to it.
 
     PREDICTIONGUARD_API_KEY and PREDICTIONGUARD_URL are set, and proxies are kept out of the way, until the test ends;
-    models that the test makes without a key and an address of their own go there. `requests` holds what was sent, and
-    `fail`, `stall`, `cut_stream`, `answer` and others say what comes of the next requests. A test fails if it scripts
+    models that the test makes without a key and URL of their own go there. `requests` holds what was sent, and `fail`,
+    `stall`, `cut_stream`, `answer` and others script what happens to the next requests. A test fails if it scripts
     something for a number of requests and no request meets it.
     """
     from predictionguard_core.sandbox import Sandbox
@@ -42,4 +42,4 @@ def predictionguard_sandbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox
         yield box
         unmet = ", ".join(map(repr, box.unmet))
     if unmet:
-        pytest.fail(f"scripted, and met by no request: {unmet}", pytrace=False)
+        pytest.fail(f"scripted, but no request met it: {unmet}", pytrace=False)

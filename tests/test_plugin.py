@@ -68,14 +68,14 @@ def test_a_fault_that_nothing_meets_fails_the_test(tmp_path: Path) -> None:
     """
     done = run(tmp_path, source)
     assert done.returncode == 1, done.stdout
-    assert "scripted, and met by no request: <Fault cut_stream: met 0, 1 left>" in done.stdout
+    assert "scripted, but no request met it: <Fault cut_stream: met 0, 1 left>" in done.stdout
     assert "2 passed, 1 error" in done.stdout
 
 
 def test_is_found_by_itself_and_explains_itself(tmp_path: Path) -> None:
     done = run(tmp_path, "def test(): pass", "--fixtures")
     assert "predictionguard_sandbox" in done.stdout
-    assert "A running stand-in of Prediction Guard's API" in done.stdout
+    assert "A running mock of Prediction Guard's API" in done.stdout
     without = run(tmp_path, "def test(): pass", "--fixtures", "-p", "no:predictionguard")
     assert "predictionguard_sandbox" not in without.stdout
 

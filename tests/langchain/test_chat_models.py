@@ -342,11 +342,11 @@ def test_checks_have_their_errors(chat: ChatPredictionGuard) -> None:
 
 def test_errors_of_a_stream_are_langchains_too(chat: ChatPredictionGuard) -> None:
     with pytest.raises(ModelInvalidRequestError):
-        list(chat.stream("Hello", model="no-such-model"))
+        list(chat.stream("Hello", model="bge-m3"))
 
 
 def test_fallbacks_take_our_errors(chat: ChatPredictionGuard) -> None:
-    chain = chat.bind(model="no-such-model").with_fallbacks(
+    chain = chat.bind(model="bge-m3").with_fallbacks(
         [chat], exceptions_to_handle=(wing.InvalidRequestError, ModelRateLimitError)
     )
     assert "Hello" in chain.invoke("Hello").text
@@ -469,7 +469,7 @@ def test_the_key_is_nowhere_to_be_read(
     with caplog.at_level(logging.DEBUG):
         chat.invoke("Hello", config={"callbacks": [recorder]})
         with pytest.raises(wing.InvalidRequestError) as caught:
-            chat.invoke("Hello", model="no-such-model", config={"callbacks": [recorder]})
+            chat.invoke("Hello", model="bge-m3", config={"callbacks": [recorder]})
     texts = [repr(chat), str(chat), str(chat.model_dump()), chat.model_dump_json(), caplog.text, *recorder.seen]
     texts += [repr(caught.value), str(caught.value), pickle.dumps(chat).decode("latin-1")]
     assert [text for text in texts if "key-of-the-tests" in text] == []

@@ -114,7 +114,7 @@ class TestCompletions:
         with pytest.raises(PIIDetectedError):
             llm.invoke("Write to ann@example.com", input_checks={"pii": "block"})
         with pytest.raises(ModelInvalidRequestError):
-            list(llm.stream("Hello", model="no-such-model"))
+            list(llm.stream("Hello", model="bge-m3"))
         with pytest.raises(ConfigurationError):
             llm.invoke("Hello", temperature=9)
 

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import threading
@@ -12,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
+import trustme
 
 from predictionguard_core import (
     APIConnectionError,
@@ -197,7 +199,9 @@ class TestWhatCannotBe:
             ("cut_stream", {"after": "3"}, "number of events"),
             ("fail_check", {"check": "PII"}, "pii, injection, toxicity, factuality"),
             ("answer", {}, "tool_calls"),
-            ("answer", {"text": 3}, "give a text"),
+            ("answer", {"text": 3}, "text must be a string"),
+            ("slow_headers", {"seconds": -1}, "0 or more"),
+            ("keep_alive", {"after": -1}, "number of events"),
         ],
     )
     def test_is_told_at_once(self, box, method, arguments, words):
@@ -363,6 +367,80 @@ class TestAnswer:
     def test_the_empty_answer(self, box, ours):
         box.answer("")
         assert said(ours, ASKED) == ""
+
+    def test_a_refusal(self, box, client):
+        box.answer(refusal="I can't help with that.", times=2)
+        message = post(client).json()["choices"][0]["message"]
+        assert (message["content"], message["refusal"]) == (None, "I can't help with that.")
+        streamed = post(client, stream=True).text
+        assert '"refusal":"I "' in streamed
+
+    def test_more_choices_than_asked_for(self, box, client):
+        box.answer("It is a cat.", choices=3)
+        assert [choice["index"] for choice in post(client).json()["choices"]] == [0, 1, 2]
+
+    def test_ids_of_chunks(self, box, client):
+        for id_ in ("same", ""):
+            box.answer(id=id_)
+            chunks = [json.loads(line[6:]) for line in post(client, stream=True).text.split("\n\n")[:-2]]
+            assert {chunk["id"] for chunk in chunks} == {id_}
+
+
+class TestSlowness:
+    def test_headers_that_arrive_one_by_one(self, box, client):
+        box.slow_headers(0.4)
+        start = time.monotonic()
+        assert post(client).status_code == 200
+        assert time.monotonic() - start >= 0.4
+
+    def test_a_stream_of_nothing_but_comments(self, box, client):
+        box.keep_alive(0.3, after=2)
+        text = post(client, stream=True).text
+        assert text.count(": keep-alive\n\n") >= 2
+        assert text.endswith("data: [DONE]\n\n")
+        box.keep_alive()
+        with client.stream("POST", "/chat/completions", json={**HELLO, "stream": True}) as answer:
+            lines = answer.iter_lines()
+            assert next(lines) == ": keep-alive"
+
+    def test_requests_that_do_not_stream_are_left_alone(self, box, client):
+        fault = box.keep_alive()
+        assert post(client).status_code == 200
+        assert fault.met == 0
+
+
+class TestTLS:
+    @pytest.fixture
+    def secure(self):
+        authority = trustme.CA()
+        server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
+        authority.issue_cert("127.0.0.1").configure_cert(server)
+        authority.configure_trust(client)
+        with Sandbox(ssl_context=server) as box:
+            headers = {"Authorization": "Bearer any"}
+            with httpx.Client(base_url=box.url, headers=headers, verify=client, trust_env=False) as opened:
+                yield box, opened
+
+    def test_it_answers(self, secure):
+        box, client = secure
+        assert box.url.startswith("https://")
+        assert post(client).status_code == 200
+        assert post(client, stream=True).text.endswith("data: [DONE]\n\n")
+
+    def test_the_connection_ends_without_a_farewell(self, secure):
+        box, client = secure
+        box.drop()
+        with pytest.raises(httpx.TransportError):
+            post(client)
+        box.cut_stream(2)
+        with pytest.raises(httpx.TransportError):
+            post(client, stream=True)
+
+    def test_a_pause_ends_when_the_client_leaves(self, secure):
+        box, client = secure
+        box.stall()
+        with pytest.raises(httpx.ReadTimeout):
+            client.post("/chat/completions", json=HELLO, timeout=0.2)
 
 
 async def test_many_at_once_in_one_loop(box):

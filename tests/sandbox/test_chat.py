@@ -47,18 +47,14 @@ def test_text_parts_are_joined(chat):
     assert "first piece second piece" in chat([{"role": "user", "content": parts}])["content"]
 
 
-def test_earlier_turns_are_counted_and_facts_recalled(chat):
+def test_earlier_turns_are_counted(chat):
     turns = [
         {"role": "user", "content": "Hi, my name is Ada Lovelace. My favourite city is Turin!"},
         {"role": "assistant", "content": "Hello"},
         {"role": "user", "content": "What is my favourite city?"},
     ]
     content = chat(turns)["content"]
-    assert "Your favourite city is Turin" in content
     assert "1 turn" in content
-    turns[-1]["content"] = "What is my name?"
-    assert "Your name is Ada Lovelace" in chat(turns)["content"]
-    assert "Turin" not in chat(turns[-1:])["content"]
 
 
 CONTEXT = "name: espresso.txt\nA shot fills a small cup with 30 ml. The brown foam on top is called crema."
@@ -120,9 +116,12 @@ def test_required_fields_of_the_wrong_type_are_named(ask, name, value):
     refused(ask({"model": TEXT, "messages": USER, name: value}), name)
 
 
-@pytest.mark.parametrize("model", ["no-such-model", "bge-m3", "bge-reranker-v2-m3"])
-def test_unknown_and_unfit_models_are_named(ask, model):
-    refused(ask({"model": model, "messages": USER}), "model", model)
+def test_unknown_and_unfit_models_are_named(ask):
+    unknown = ask({"model": "no-such-model", "messages": USER})
+    assert unknown.status == 404
+    assert unknown.body["error"].startswith("The model `no-such-model` does not exist.")
+    for model in ("bge-m3", "bge-reranker-v2-m3"):
+        refused(ask({"model": model, "messages": USER}), "model", model)
 
 
 @pytest.mark.parametrize(
@@ -155,23 +154,25 @@ def test_unknown_and_unfit_models_are_named(ask, model):
         ("stream", 1),
         ("stream_options", True),
         ("stream_options", {"include_usage": "yes"}),
-        ("stream_options", {"include_usage": None}),
         ("parallel_tool_calls", "no"),
         ("reasoning_effort", "extreme"),
         ("reasoning_effort", 1),
-        ("input", None),
-        ("output", None),
-        ("stream_options", None),
+        ("top_p", 0),
+        ("stop", ["a", "b", "c", "d", "e"]),
+        ("logit_bias", {"word": 1}),
+        ("stream_options", {"include_usage": True}),
+        ("tools", []),
+        ("tool_choice", "auto"),
+        ("n", 0),
+        ("n", 17),
         ("input", []),
         ("input", {"pii": "hide"}),
-        ("input", {"pii": None}),
         ("input", {"pii": True}),
         ("input", {"pii_replace_method": "star"}),
         ("input", {"block_prompt_injection": "true"}),
         ("input", {"entity_list": "PERSON"}),
         ("input", {"entity_list": [1]}),
         ("output", {"toxicity": 1}),
-        ("output", {"factuality": None}),
         ("tools", {}),
         ("tools", [{}]),
         ("tools", [{"type": "retrieval", "function": {"name": "f"}}]),
@@ -179,7 +180,6 @@ def test_unknown_and_unfit_models_are_named(ask, model):
         ("tools", [{"type": "function", "function": {"name": ""}}]),
         ("tools", [{"type": "function", "function": {"name": None}}]),
         ("tools", [{"type": "function", "function": {"name": "f", "parameters": []}}]),
-        ("tools", [{"type": "function", "function": {"name": "f", "description": None}}]),
         ("tools", [{"type": "function", "function": {"name": "f", "strict": "yes"}}]),
         ("tool_choice", "any"),
         ("tool_choice", "required"),
@@ -194,12 +194,39 @@ def test_options_out_of_range_are_named(ask, name, value):
 
 def test_options_may_be_null_where_the_official_client_sends_that(ask):
     names = """frequency_penalty logit_bias max_completion_tokens max_tokens parallel_tool_calls presence_penalty
-    reasoning_effort stop stream temperature tool_choice tools top_p top_k"""
+    reasoning_effort stop stream stream_options temperature tool_choice tools top_p top_k n input output"""
     assert ask({"model": TEXT, "messages": USER, **dict.fromkeys(names.split())}).status == 200
+    checks = ("pii", "pii_replace_method", "block_prompt_injection", "entity_list", "toxicity", "factuality")
+    nulls = {"input": dict.fromkeys(checks), "output": dict.fromkeys(checks)}
+    function = {"name": "f", "description": None, "parameters": None, "strict": None}
+    tools = [{"type": "function", "function": function}]
+    stream = {"stream": True, "stream_options": {"include_usage": None}}
+    assert ask({"model": TEXT, "messages": USER, "tools": tools, **nulls, **stream}).status == 200
+
+
+def test_an_answer_dumped_with_all_its_nulls_can_go_back_into_the_history(ask):
+    absent = dict.fromkeys(("refusal", "annotations", "audio", "function_call", "tool_calls", "reasoning"))
+    history = [*USER, {"role": "assistant", "content": "x", **absent}, *USER]
+    assert ask({"model": TEXT, "messages": history}).status == 200
+
+
+def test_a_developer_message_is_a_system_message(ask):
+    orders = {"role": "developer", "content": "Context: The lamp is red.\nAnswer from it."}
+    reply = ask({"model": TEXT, "messages": [orders, {"role": "user", "content": "Which lamp?"}]})
+    assert 'The context says: "The lamp is red."' in reply.body["choices"][0]["message"]["content"]
+
+
+def test_n_choices(ask, events):
+    body = {"model": TEXT, "messages": USER, "n": 3}
+    choices = ask(body).body["choices"]
+    assert [choice["index"] for choice in choices] == [0, 1, 2]
+    chunks = events(ask({**body, "stream": True}).events)
+    ends = [chunk["choices"][0]["index"] for chunk in chunks if chunk["choices"][0]["finish_reason"]]
+    assert ends == [0, 1, 2]
 
 
 def test_the_ends_of_every_range_and_unknown_fields_are_taken(ask):
-    low = {"temperature": 0, "top_p": 0, "frequency_penalty": -2, "presence_penalty": -2, "logit_bias": {"5": -100}}
+    low = {"temperature": 0, "top_p": 0.01, "frequency_penalty": -2, "presence_penalty": -2, "logit_bias": {"5": -100}}
     high = {"temperature": 2.0, "top_p": 1, "frequency_penalty": 2, "presence_penalty": 2, "logit_bias": {"5": 100}}
     for options in (low, high, {"seed": None, "user": {"any": ["thing"]}}):
         assert ask({"model": TEXT, "messages": USER, **options}).status == 200
@@ -212,13 +239,12 @@ def test_the_ends_of_every_range_and_unknown_fields_are_taken(ask):
         (None, "messages[1]"),
         ({"content": "x"}, "messages[1].role"),
         ({"role": None, "content": "x"}, "messages[1].role"),
-        ({"role": "developer", "content": "x"}, "messages[1].role"),
+        ({"role": "critic", "content": "x"}, "messages[1].role"),
         ({"role": "user"}, "messages[1].content"),
         ({"role": "user", "content": "x", "name": None}, "messages[1].name"),
         ({"role": "user", "content": None}, "messages[1].content"),
         ({"role": "assistant", "content": None}, "messages[1].content"),
         ({"role": "assistant", "content": None, "tool_calls": []}, "messages[1].content"),
-        ({"role": "assistant", "content": "x", "tool_calls": None}, "messages[1].tool_calls"),
         ({"role": "user", "content": 5}, "messages[1].content"),
         ({"role": "user", "content": {"type": "text"}}, "messages[1].content"),
         ({"role": "user", "content": ["x"]}, "messages[1].content[0]"),
@@ -280,17 +306,17 @@ def test_stop_cuts_before_the_first_of_its_sequences(ask, stop, end):
 
 
 def test_what_does_not_fit_the_context_is_refused_with_numbers(ask):
-    long = "word " * 20_000
-    refused(ask({"model": TEXT, "messages": long}), "maximum context length is 10240 tokens")
-    refused(ask({"model": TEXT, "messages": "x", "max_tokens": 10240}), "maximum context length", "10240")
+    long = "word " * 40_000
+    refused(ask({"model": TEXT, "messages": long}), "maximum context length is 32768 tokens. However, your request has")
+    refused(ask({"model": TEXT, "messages": "x", "max_tokens": 32768}), "is too large: 32768", "maximum context length")
     assert ask({"model": "gpt-oss-120b", "messages": long}).status == 200
 
 
 def test_a_reasoning_model_thinks_aloud_and_the_others_do_not(ask):
     spent = []
-    for effort in ("low", "medium", "high"):
+    for effort in ("none", "minimal", "medium", "high"):
         body = ask({"model": "gpt-oss-120b", "messages": USER, "reasoning_effort": effort}).body
-        assert "lighthouses" in body["choices"][0]["message"]["reasoning"]
+        assert ("reasoning" in body["choices"][0]["message"]) == (effort != "none")
         spent.append(body["usage"]["completion_tokens_details"]["reasoning_tokens"])
         assert body["usage"]["completion_tokens"] > spent[-1]
     assert spent == sorted(set(spent))
@@ -321,24 +347,25 @@ def test_a_prompt_that_begins_like_the_last_one_is_partly_cached(ask):
 
 
 def test_cached_tokens_come_in_whole_blocks_and_never_are_the_whole_prompt():
-    memory = Memory()
-    marks = [(b"a", 20), (b"b", 12)]
-    assert memory.shared("m", marks) == 0
-    assert memory.shared("m", marks) == 16
-    assert memory.shared("m", [*marks, (b"c", 9)]) == 32
-    assert memory.shared("m", [(b"z", 20), *marks]) == 0
-    memory.clear()
-    assert memory.shared("m", marks) == 0
+    cache = PromptCache()
+    marks = [(1, 20), (2, 12)]
+    assert cache.count("m", marks) == 0
+    assert cache.count("m", marks) == 16
+    assert cache.count("m", [*marks, (3, 9)]) == 32
+    assert cache.count("m", [(9, 20), *marks]) == 0
+    cache.clear()
+    assert cache.count("m", marks) == 0
 
 
-def test_lone_surrogates_and_line_separators_come_back(client, box):
-    text = "a\u2028b\u0085c \ud83d end"
-    body = b'{"model": "%s", "messages": "a\\u2028b\\u0085c \\ud83d end"}' % TEXT.encode()
-    answer = client.post("/chat/completions", content=body)
-    assert answer.status_code == 200
-    assert box.requests[0]["messages"] == text
+def test_line_separators_come_back_and_lone_surrogates_are_refused(client, box):
+    body = b'{"model": "%s", "messages": "a\\u2028b\\u0085c end"}' % TEXT.encode()
+    assert client.post("/chat/completions", content=body).status_code == 200
+    assert box.requests[0]["messages"] == "a\u2028b\u0085c end"
     streamed = client.post("/chat/completions", content=body[:-1] + b', "stream": true}')
     assert streamed.text.endswith("data: [DONE]\n\n")
+    answer = client.post("/chat/completions", content=body.replace(b"u2028", b"ud83d"))
+    assert answer.status_code == 400
+    assert "lone surrogate" in answer.json()["error"]
 
 
 def test_a_long_question_is_echoed_shortened(chat):
