@@ -1,16 +1,17 @@
-"""Prediction Guard for LlamaIndex."""
+"""LlamaIndex integration of Prediction Guard: chat, vision, embeddings and reranking."""
 
-from typing import TYPE_CHECKING
+import importlib
+from typing import TYPE_CHECKING, Any
 
 try:
-    from llama_index.core.base.llms.types import ToolCallBlock  # noqa: F401 - the youngest name that is needed
+    from llama_index.core.base.llms.types import ToolCallBlock  # noqa: F401 - the newest name that is needed
 except ImportError as error:
     raise ImportError(
         "llama-index-core is not installed, or older than 0.14.5: "
         'pip install "predictionguard-integrations[llama-index]"'
     ) from error
 
-from predictionguard_core import errors, lazy
+from predictionguard_core import errors
 from predictionguard_core.errors import *  # noqa: F403
 from predictionguard_core.version import __version__
 
@@ -21,8 +22,10 @@ if TYPE_CHECKING:
     from llama_index_predictionguard.rerank import PredictionGuardRerank
     from predictionguard_core.api.checks import InputChecks, OutputChecks
     from predictionguard_core.images.policy import ImagePolicy
+    from predictionguard_core.images.sources import Image
 
 __all__ = [
+    "Image",
     "ImagePolicy",
     "InputChecks",
     "OutputChecks",
@@ -32,21 +35,28 @@ __all__ = [
     "PredictionGuardRerank",
     "__version__",
 ]
-__all__ += errors.__all__  # a form that type checkers read
+__all__ += errors.__all__
 
-# Imported by who asks for it. The multi-modal class's base is retired in LlamaIndex, and may go.
-_LATER = {
-    "PredictionGuard": "llama_index_predictionguard.llm",
-    "PredictionGuardMultiModal": "llama_index_predictionguard.multi_modal",
-    "PredictionGuardEmbedding": "llama_index_predictionguard.embeddings",
-    "PredictionGuardRerank": "llama_index_predictionguard.rerank",
+_MODULES = {
+    "Image": "predictionguard_core.images.sources",
     "ImagePolicy": "predictionguard_core.images.policy",
     "InputChecks": "predictionguard_core.api.checks",
     "OutputChecks": "predictionguard_core.api.checks",
+    "PredictionGuard": "llama_index_predictionguard.llm",
+    "PredictionGuardEmbedding": "llama_index_predictionguard.embeddings",
+    # LlamaIndex has deprecated the base of this class and may remove it.
+    "PredictionGuardMultiModal": "llama_index_predictionguard.multi_modal",
+    "PredictionGuardRerank": "llama_index_predictionguard.rerank",
 }
 
-__getattr__ = lazy.attributes(__name__, _LATER)
+
+def __getattr__(name: str) -> Any:
+    """Import a public name at its first use (PEP 562), so that importing the package stays cheap."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(importlib.import_module(_MODULES[name]), name)
+    return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted(__all__)

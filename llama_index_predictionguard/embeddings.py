@@ -1,102 +1,87 @@
-"""Prediction Guard's embeddings of texts and pictures for LlamaIndex."""
+"""Prediction Guard's text and image embeddings for LlamaIndex."""
 
 from __future__ import annotations
 
-import asyncio
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from llama_index.core.base.embeddings.base import Embedding
 from llama_index.core.embeddings.multi_modal_base import MultiModalEmbedding
 from llama_index.core.schema import BaseNode, MetadataMode
-from pydantic import Field, SecretStr
+from pydantic import Field, model_validator
 
-from llama_index_predictionguard import spans, traces
-from llama_index_predictionguard.connection import HttpAsyncClient, HttpClient, Seeing
-from llama_index_predictionguard.image_sources import image_source, is_picture
-from predictionguard_core import settings
+from llama_index_predictionguard.base import ImageComponent
+from llama_index_predictionguard.image_sources import image_source, is_image_node
 from predictionguard_core.api.embeddings import MAX_INPUTS, EmbeddingInput, EmbeddingRequest
-from predictionguard_core.errors import ConfigurationError, ContentError
-from predictionguard_core.images.policy import ImagePolicy
+from predictionguard_core.errors import ContentError
 
 _NAMES = ("model", "model_name")
 
 
-@spans.marked
-class PredictionGuardEmbedding(Seeing, MultiModalEmbedding):
-    """Texts and pictures as vectors; with a model that takes both, in one space.
+class PredictionGuardEmbedding(ImageComponent, MultiModalEmbedding):
+    """Embeddings of texts and images; with a model that accepts both, in one space.
 
     Args:
-        model: The model's name, also as `model_name`: "bge-m3" for texts, "bridgetower-large-itm-mlm-itc" for texts and
-            pictures together.
-        api_key: Default: the environment's PREDICTIONGUARD_API_KEY.
-        base_url: Default: the environment's PREDICTIONGUARD_URL, else the public service.
-        timeout: Seconds that one attempt may take as a whole.
-        max_retries: What may come after the first attempt.
-        embed_batch_size: Inputs that LlamaIndex hands over at once. No request holds more than 30, which is how many
-            the endpoint's own client sent; any number may be embedded, and the vectors come in the inputs' order.
-        images: `ImagePolicy`, or a dict of its fields: where pictures may come from, how large they may be, what is
-            done to them.
-        truncate: Whether texts that are too long are cut. Not for models that take pictures.
-        truncation_direction: Which end is cut, "Left" or "Right".
-        http_client, async_http_client: Your own httpx clients; used as they are and never closed.
+        model: Name of the model, also as `model_name`: "bge-m3" for texts, "bridgetower-large-itm-mlm-itc" for texts
+            and images.
+        api_key, base_url, timeout, max_retries, default_headers, http_client, async_http_client: As for
+            `PredictionGuard`.
+        embed_batch_size: Number of inputs that LlamaIndex passes on at once. They go out in requests of at most 30
+            inputs, or `ImagePolicy.max_images` images, several requests at a time.
+        images: `ImagePolicy`, or a dict of its fields: which images are accepted, and what is done to them.
+        truncate: Whether texts that are too long are truncated. Not for models that accept images.
+        truncation_direction: Which end is truncated, "Left" or "Right".
+        rate_limiter: A LlamaIndex rate limiter, asked before each request.
 
-    The fields of LlamaIndex's `BaseEmbedding` (`num_workers`, `embeddings_cache` and so on) are taken, too. Making one
-    touches no network.
+    The fields of LlamaIndex's `BaseEmbedding` (`num_workers`, `embeddings_cache`, …) are accepted too. Creating an
+    embedding touches no network.
 
-    A picture is a path (`str` or `pathlib.Path`), an open binary file, bytes, an http(s) address, a data URI, base64,
-    an `ImageNode`, an `ImageDocument` or an `ImageBlock`. As part of a pipeline, a node that holds a picture and no
-    text gets the vector of its picture, every other node that of its text.
+    An image is a path (`str` or `Path`), an open binary file, bytes, a URL, a data URI, base64, a `PIL.Image.Image`,
+    an `ImageNode`, an `ImageDocument` or an `ImageBlock`. In a pipeline, a node with an image and no text gets the
+    embedding of its image, every other node that of its text.
 
-    Errors are those of `predictionguard_core.errors`; in a `ContentError`, `block_index` is the picture's place in the
-    list that was given.
+    The cache of `IngestionPipeline` can't tell images without metadata apart: give each of them metadata, such as
+    `file_name`, or pass `disable_cache=True` to the pipeline.
 
-    Example:
-        >>> from llama_index_predictionguard import PredictionGuardEmbedding
-        >>> embedding = PredictionGuardEmbedding("bridgetower-large-itm-mlm-itc")
-        >>> embedding.get_image_embedding("cat.jpg"), embedding.get_query_embedding("a cat")
+    Errors are those of `predictionguard_core.errors`; `block_index` of a `ContentError` is the image's index in the
+    list.
+
+    Instantiate:
+        .. code-block:: python
+
+            from llama_index_predictionguard import PredictionGuardEmbedding
+
+            embedding = PredictionGuardEmbedding("bridgetower-large-itm-mlm-itc")
+
+    Embed:
+        .. code-block:: python
+
+            texts = embedding.get_text_embedding_batch(["a cat", "a dog"])
+            image = embedding.get_image_embedding("cat.jpg")
+            len(texts), len(image)
+
+        .. code-block:: text
+
+            (2, 512)
+
+    Async:
+        .. code-block:: python
+
+            images = await embedding.aget_image_embedding_batch(["cat.jpg", "dog.jpg"])
     """
 
     embed_batch_size: int = Field(default=MAX_INPUTS, gt=0, le=2048)
     truncate: bool | None = None
     truncation_direction: Literal["Left", "Right"] | None = None
 
-    def __init__(
-        self,
-        model: str | None = None,
-        *,
-        model_name: str | None = None,
-        api_key: str | SecretStr | None = None,
-        base_url: str | None = None,
-        timeout: float | None = settings.DEFAULT_TIMEOUT,
-        max_retries: int | None = settings.DEFAULT_MAX_RETRIES,
-        embed_batch_size: int = MAX_INPUTS,
-        images: ImagePolicy | dict[str, Any] | None = None,
-        truncate: bool | None = None,
-        truncation_direction: Literal["Left", "Right"] | None = None,
-        http_client: HttpClient | None = None,
-        async_http_client: HttpAsyncClient | None = None,
-        **framework: Any,
-    ) -> None:
-        if model and model_name and model != model_name:
-            raise ConfigurationError("model and model_name are two names of one thing; give one of them")
-        name = model or model_name or ""
-        super().__init__(
-            model=name,
-            model_name=name,
-            api_key=api_key,
-            base_url=base_url,
-            timeout=timeout,
-            max_retries=max_retries,
-            embed_batch_size=embed_batch_size,
-            images=ImagePolicy() if images is None else images,
-            truncate=truncate,
-            truncation_direction=truncation_direction,
-            http_client=http_client,
-            async_http_client=async_http_client,
-            **framework,
-        )
+    _ALIASES: ClassVar[dict[str, str]] = {"api_base": "base_url", "model_name": "model"}
+
+    @model_validator(mode="after")
+    def _set_model_name(self) -> Self:
+        self.model_name = self.model
+        return self
 
     def __setattr__(self, name: str, value: Any) -> None:
         for each in _NAMES if name in _NAMES else (name,):
@@ -104,7 +89,7 @@ class PredictionGuardEmbedding(Seeing, MultiModalEmbedding):
 
     @classmethod
     def class_name(cls) -> str:
-        """The name under which LlamaIndex writes this class down."""
+        """Return the name that identifies this class in serialized objects."""
         return "PredictionGuardEmbedding"
 
     # Texts
@@ -121,65 +106,86 @@ class PredictionGuardEmbedding(Seeing, MultiModalEmbedding):
     async def _aget_text_embedding(self, text: str) -> Embedding:
         return (await self._aget_text_embeddings([text]))[0]
 
+    # LlamaIndex asks the rate limiter for one request of each batch of texts, and not at all for images.
+
     def _get_text_embeddings(self, texts: list[str]) -> list[Embedding]:
+        for _ in range(1, _count_requests(len(texts), MAX_INPUTS)):
+            if self.rate_limiter is not None:
+                self.rate_limiter.acquire()
         return self._client().embed(self._request(list(texts)))
 
     async def _aget_text_embeddings(self, texts: list[str]) -> list[Embedding]:
+        for _ in range(1, _count_requests(len(texts), MAX_INPUTS)):
+            if self.rate_limiter is not None:
+                await self.rate_limiter.async_acquire()
         return await self._async_client().embed(self._request(list(texts)))
 
-    # Pictures. The base class shows what it is handed to callbacks: something that stands for the picture.
-
-    def get_image_embedding(self, img_file_path: Any) -> Embedding:
-        """The vector of a picture."""
-        return super().get_image_embedding(traces.Handed(0, img_file_path))
-
-    async def aget_image_embedding(self, img_file_path: Any) -> Embedding:
-        """`get_image_embedding`, asynchronous."""
-        return await super().aget_image_embedding(await asyncio.to_thread(traces.Handed, 0, img_file_path))
+    # Images
 
     def get_image_embedding_batch(self, img_file_paths: Sequence[Any], show_progress: bool = False) -> list[Embedding]:
-        """A vector for each picture, in their order."""
-        return super().get_image_embedding_batch([*traces.handed(_listed(img_file_paths))], show_progress)
+        """Return an embedding for each image, in their order."""
+        images = _list(img_file_paths)
+        try:
+            return super().get_image_embedding_batch(images, show_progress)
+        except _BadImageError as bad:
+            error = bad.located(images)
+        raise error
 
     async def aget_image_embedding_batch(
         self, img_file_paths: Sequence[Any], show_progress: bool = False
     ) -> list[Embedding]:
-        """`get_image_embedding_batch`, asynchronous."""
-        handed = await asyncio.to_thread(traces.handed, _listed(img_file_paths))
-        return await super().aget_image_embedding_batch([*handed], show_progress)
+        """Asynchronous version of `get_image_embedding_batch`."""
+        images = _list(img_file_paths)
+        try:
+            return await super().aget_image_embedding_batch(images, show_progress)
+        except _BadImageError as bad:
+            error = bad.located(images)
+        raise error
 
     def _get_image_embedding(self, img_file_path: Any) -> Embedding:
-        return self._get_image_embeddings([img_file_path])[0]
+        return self._embed_images([img_file_path])[0]
 
     async def _aget_image_embedding(self, img_file_path: Any) -> Embedding:
-        return (await self._aget_image_embeddings([img_file_path]))[0]
+        return (await self._aembed_images([img_file_path]))[0]
 
     def _get_image_embeddings(self, img_file_paths: list[Any]) -> list[Embedding]:
         try:
-            return self._client().embed(self._request(_inputs(img_file_paths)))
+            return self._embed_images(img_file_paths)
         except ContentError as error:
-            raise _placed(error, img_file_paths) from None
+            raise _BadImageError(error, img_file_paths) from None
 
     async def _aget_image_embeddings(self, img_file_paths: list[Any]) -> list[Embedding]:
         try:
-            return await self._async_client().embed(self._request(_inputs(img_file_paths)))
+            return await self._aembed_images(img_file_paths)
         except ContentError as error:
-            raise _placed(error, img_file_paths) from None
+            raise _BadImageError(error, img_file_paths) from None
 
-    # As part of a pipeline. The base class would show who watches the nodes once more.
+    def _embed_images(self, images: list[Any]) -> list[Embedding]:
+        for _ in range(_count_requests(len(images), min(MAX_INPUTS, self._policy.max_images))):
+            if self.rate_limiter is not None:
+                self.rate_limiter.acquire()
+        return self._client().embed(self._request(_inputs(images)))
+
+    async def _aembed_images(self, images: list[Any]) -> list[Embedding]:
+        for _ in range(_count_requests(len(images), min(MAX_INPUTS, self._policy.max_images))):
+            if self.rate_limiter is not None:
+                await self.rate_limiter.async_acquire()
+        return await self._async_client().embed(self._request(_inputs(images)))
+
+    # As part of a pipeline
 
     def __call__(self, nodes: Sequence[BaseNode], **kwargs: Any) -> Sequence[BaseNode]:
-        """Give each node its vector: of its picture if that is all it holds, else of its text."""
-        pictures, others = _parted(nodes)
-        _settle(others, self.get_text_embedding_batch(_texts(others), **kwargs))
-        _settle(pictures, self.get_image_embedding_batch(pictures, **kwargs))
+        """Set the embedding of each node: of its image if it has no text, else of its text."""
+        images, texts = _split(nodes)
+        _set_embeddings(texts, self.get_text_embedding_batch(_contents(texts), **kwargs))
+        _set_embeddings(images, self.get_image_embedding_batch(images, **kwargs))
         return nodes
 
     async def acall(self, nodes: Sequence[BaseNode], **kwargs: Any) -> Sequence[BaseNode]:
-        """`__call__`, asynchronous."""
-        pictures, others = _parted(nodes)
-        _settle(others, await self.aget_text_embedding_batch(_texts(others), **kwargs))
-        _settle(pictures, await self.aget_image_embedding_batch(pictures, **kwargs))
+        """Asynchronous version of `__call__`."""
+        images, texts = _split(nodes)
+        _set_embeddings(texts, await self.aget_text_embedding_batch(_contents(texts), **kwargs))
+        _set_embeddings(images, await self.aget_image_embedding_batch(images, **kwargs))
         return nodes
 
     def _request(self, inputs: list[str] | list[EmbeddingInput]) -> EmbeddingRequest:
@@ -191,38 +197,57 @@ class PredictionGuardEmbedding(Seeing, MultiModalEmbedding):
         )
 
 
-def _parted(nodes: Sequence[BaseNode]) -> tuple[list[BaseNode], list[BaseNode]]:
-    return [node for node in nodes if is_picture(node)], [node for node in nodes if not is_picture(node)]
+def _split(nodes: Sequence[BaseNode]) -> tuple[list[BaseNode], list[BaseNode]]:
+    """Split nodes into those with an image alone and the others."""
+    images = [node for node in nodes if is_image_node(node)]
+    if any(not node.get_content(metadata_mode=MetadataMode.ALL) for node in images):
+        warnings.warn(
+            "IngestionPipeline's cache can't tell images without metadata apart and may return the embedding of "
+            "another image: give each image metadata such as file_name, or pass disable_cache=True to the pipeline",
+            stacklevel=3,
+        )
+    return images, [node for node in nodes if not is_image_node(node)]
 
 
-def _texts(nodes: Sequence[BaseNode]) -> list[str]:
+def _contents(nodes: Sequence[BaseNode]) -> list[str]:
     return [node.get_content(metadata_mode=MetadataMode.EMBED) for node in nodes]
 
 
-def _settle(nodes: Sequence[BaseNode], vectors: Sequence[Embedding]) -> None:
-    for node, vector in zip(nodes, vectors, strict=True):
-        node.embedding = vector
+def _set_embeddings(nodes: Sequence[BaseNode], embeddings: Sequence[Embedding]) -> None:
+    for node, embedding in zip(nodes, embeddings, strict=True):
+        node.embedding = embedding
 
 
-def _listed(pictures: Sequence[Any]) -> Sequence[Any]:
-    if isinstance(pictures, str | bytes | Path) or not isinstance(pictures, Iterable):
-        raise ContentError("a batch is a list of pictures; for one there is get_image_embedding")
-    return pictures
+def _count_requests(inputs: int, size: int) -> int:
+    return -(-inputs // size)
 
 
-def _inputs(handed: Sequence[Any]) -> list[EmbeddingInput]:
+def _list(images: Sequence[Any]) -> list[Any]:
+    if isinstance(images, str | bytes | Path) or not isinstance(images, Iterable):
+        raise ContentError("pass a list of images; for one image, call get_image_embedding")
+    return list(images)
+
+
+def _inputs(images: Sequence[Any]) -> list[EmbeddingInput]:
     inputs = []
-    for index, each in enumerate(handed):
+    for index, image in enumerate(images):
         try:
-            inputs.append(EmbeddingInput(image=image_source(traces.given(each))))
+            inputs.append(EmbeddingInput(image=image_source(image)))
         except ContentError as error:
             raise error.with_location(None, index) from None
     return inputs
 
 
-def _placed(error: ContentError, handed: Sequence[Any]) -> ContentError:
-    """The error with the picture's place in the list that the caller gave, of which `handed` is a part."""
-    at = error.block_index
-    if at is not None and isinstance(handed[at], traces.Handed):
-        error.block_index = handed[at].place
-    return error
+class _BadImageError(Exception):
+    """Carries an error out of LlamaIndex's loop over batches, to where the whole list is known."""
+
+    def __init__(self, error: ContentError, batch: list[Any]) -> None:
+        super().__init__(str(error))
+        self._error = error
+        self._image = None if error.block_index is None else batch[error.block_index]
+
+    def located(self, images: list[Any]) -> ContentError:
+        """Return the error with the image's index in `images`."""
+        if self._error.block_index is not None:
+            self._error.block_index = next(index for index, image in enumerate(images) if image is self._image)
+        return self._error

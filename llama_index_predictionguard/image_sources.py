@@ -1,7 +1,8 @@
-"""Where LlamaIndex keeps a picture: in blocks, nodes and documents. Only recognised here, never read."""
+"""Finds the image in LlamaIndex's blocks, nodes and documents. No file or URL is read here."""
 
 from __future__ import annotations
 
+import binascii
 import io
 import os
 import threading
@@ -16,142 +17,164 @@ from predictionguard_core.errors import ImageFormatError, UnsupportedContentErro
 from predictionguard_core.images.detect import sniff
 from predictionguard_core.images.sources import Base64, sniff_base64
 
-Picture = ImageBlock | ImageNode | Node | NodeWithScore
+ImageLike = ImageBlock | ImageNode | Node | NodeWithScore
 
 _HEAD = 64
-_SCHEME = 16
+_LONGEST_SCHEME = 16
 
 _reading = threading.Lock()
 
 
-class FromStart:
-    """An open file that is read from its start each time and left where it stood, as a message may be sent again."""
+class RewindingFile:
+    """An open file that is read from its start each time and left at its position, as a message may be sent again."""
 
     def __init__(self, file: Any) -> None:
         self._file = file
 
     def read(self, count: int) -> Any:
-        """At most `count` bytes."""
+        """Return at most `count` bytes."""
         if not self._file.seekable():
             return self._file.read(count)
         with _reading:
-            stood = self._file.tell()
+            position = self._file.tell()
             self._file.seek(0)
             try:
                 return self._file.read(count)
             finally:
-                self._file.seek(stood)
+                self._file.seek(position)
 
 
 def block_source(block: ImageBlock | DocumentBlock) -> Any:
-    """The source that a block names. Raises `ImageFormatError` if it names none.
+    """Return the image source of a block. Raises `ImageFormatError` if it has none.
 
-    A document is a source like any other: a PDF becomes pictures of its pages, and the bytes tell which it is.
+    A document is a source too: its bytes say whether it is a PDF, which becomes images of its pages.
     """
     image: Any = block.image if isinstance(block, ImageBlock) else block.data
     if isinstance(image, bytes) and image:
-        # A validated block holds base64; one that was changed afterwards may hold a picture's own bytes.
-        return image if sniff(image[:_HEAD]) else Base64(image)
-    if isinstance(image, io.BytesIO):
-        return image.getvalue()
+        # A validated block holds base64; one that was assigned to afterwards may hold the bytes of an image.
+        return image if sniff(image[:_HEAD]) else _from_base64(image)
     if isinstance(image, str) and image:
-        return image if is_data_uri(image) else Base64(image)
-    if isinstance(image, bytearray | memoryview):
-        return bytes(image)
-    if hasattr(image, "read"):
-        return FromStart(image)
+        return image if is_data_uri(image) else _from_base64(image)
     if image:
-        raise ImageFormatError(f"a block's image is bytes, base64 or an open file, not {_name(image)}")
+        return _from_object(image)
     if block.path:
         if not isinstance(block.path, str | os.PathLike):
-            raise ImageFormatError(f"a block's path is a path, not {_name(block.path)}")
+            raise ImageFormatError(f"the block's path must be a string or a path, not {_name(block.path)}")
         return Path(block.path)
-    if block.url is not None:  # not its truth, for which a pydantic URL copies itself, picture and all
+    if block.url is not None:  # `if block.url` would copy a pydantic URL, image included
         return str(block.url)
-    raise ImageFormatError("the block holds no picture: give it an image, a path or a url")
+    raise ImageFormatError("the block has no image: set image, path or url")
 
 
-def image_source(given: Any) -> Any:
-    """The source of a picture as LlamaIndex hands it to an embedding model: a node, a block, an open file, or text.
+def image_source(image: Any) -> Any:
+    """Return the source of anything that an embedding model is given: a node, a block, a file, bytes or a string.
 
-    Text that is no data URI, address or base64 is a file's path here: that is how LlamaIndex hands paths over.
-    Raises `ImageFormatError` for None or a block, and `UnsupportedContentError` for a node, that holds no picture.
+    A string that is no data URI, URL or base64 is the path of a file, as in LlamaIndex itself.
+    Raises `ImageFormatError` for None or an empty block, and `UnsupportedContentError` for a node without an image.
     """
-    if isinstance(given, ImageBlock):
-        return block_source(given)
-    if isinstance(given, BaseNode | NodeWithScore):
-        return _node_source(given.node if isinstance(given, NodeWithScore) else given)
-    if isinstance(given, io.BytesIO):
-        return given.getvalue()
-    if hasattr(given, "read"):
-        return FromStart(given)
-    if isinstance(given, os.PathLike):
-        return Path(given)
-    if given is None:
-        raise ImageFormatError("None is no picture: give a path, an open file, bytes, an address or base64")
-    if not isinstance(given, str) or not given.strip():
-        return given
-    if is_data_uri(given) or "://" in given[:_SCHEME]:
-        return given
-    return Base64(given) if sniff_base64(given) else Path(given)
+    if isinstance(image, ImageBlock):
+        return block_source(image)
+    if isinstance(image, BaseNode | NodeWithScore):
+        return _node_source(image.node if isinstance(image, NodeWithScore) else image)
+    if image is None:
+        raise ImageFormatError("None is not an image: pass a path, an open file, bytes, a URL or base64")
+    if not isinstance(image, str) or not image.strip():
+        return _from_object(image)
+    if is_data_uri(image) or "://" in image[:_LONGEST_SCHEME]:
+        return image
+    return Base64(image) if sniff_base64(image) else Path(image)
 
 
 def is_data_uri(text: str) -> bool:
-    """Whether a text begins as a data URI does; blanks may go before it."""
+    """Return whether a string begins as a data URI does, after any white space."""
     return text.lstrip()[:5].lower() == "data:"
 
 
-def is_picture(node: Any) -> bool:
-    """Whether a node holds a picture and no text."""
+def is_image_node(node: Any) -> bool:
+    """Return whether a node holds an image and no text."""
     if isinstance(node, ImageNode):
         return bool(node.image or node.image_path or node.image_url) and not node.text
     return isinstance(node, Node) and node.image_resource is not None and not node.get_content()
 
 
 def document_parts(document: Any) -> list[Part]:
-    """A node's or document's text, if it has any, and its picture.
+    """Return the text of a node or document, if it has any, and its image.
 
-    A path in its fields is a path; one in `metadata["file_path"]` counts only below `ImagePolicy.local_roots`.
-    Raises `UnsupportedContentError` for a node with no picture.
+    A path in `metadata["file_path"]` is read only below `ImagePolicy.local_roots`.
+    Raises `UnsupportedContentError` for a node without an image.
     """
     node: Any = document.node if isinstance(document, NodeWithScore) else document
-    source = _node_source(node)
-    text = node.text if isinstance(node, ImageNode) else (node.text_resource.text if node.text_resource else None)
-    image = ImagePart.model_construct(image_url=ImageURL.model_construct(url=source))
+    source = _node_source(node) if isinstance(node, BaseNode) else _from_argument(node)
+    text = None
+    if isinstance(node, ImageNode):
+        text = node.text
+    elif isinstance(node, Node) and node.text_resource:
+        text = node.text_resource.text
+    image = ImagePart(image_url=ImageURL(url=source))
     return [TextPart(text=text), image] if text else [image]
+
+
+def _from_argument(image: Any) -> Any:
+    if image is None or isinstance(image, str):
+        raise UnsupportedContentError(
+            f"an image is an ImageBlock, ImageNode or ImageDocument, not {_name(image)}; for a file, pass "
+            "ImageBlock(path=...)"
+        )
+    return _from_object(image)
+
+
+def _from_object(image: Any) -> Any:
+    """Return the source for what is neither a block, a node nor a string."""
+    if isinstance(image, io.BytesIO):
+        return image.getvalue()
+    if isinstance(image, bytearray | memoryview):
+        return bytes(image)
+    if isinstance(image, os.PathLike):
+        return Path(image)
+    return RewindingFile(image) if hasattr(image, "read") else image
 
 
 def _node_source(node: Any) -> Any:
     if isinstance(node, ImageNode):
-        source = _source(node.image, node.image_path, node.image_url)
+        source = _field_source(node.image, node.image_path, node.image_url)
     elif isinstance(node, Node):
-        _refuse_other_media(node)
+        for name in ("audio", "video"):
+            if getattr(node, f"{name}_resource", None) is not None:
+                raise UnsupportedContentError(f"the service accepts text and images, not {name}")
         resource = node.image_resource or MediaResource()
-        source = _source(resource.data, resource.path, resource.url)
+        source = _field_source(resource.data, resource.path, resource.url)
     else:
-        raise UnsupportedContentError(
-            f"a picture is an ImageNode, ImageDocument or ImageBlock, not {_name(node)}; a file is ImageBlock(path=...)"
-        )
+        source = None
     if not source and isinstance(node, ImageNode | ImageDocument) and node.metadata.get("file_path"):
-        source = str(node.metadata["file_path"])  # as text, it is a path only where the policy says so
+        source = str(node.metadata["file_path"])  # a string is a path only where the policy allows it
     if not source:
-        raise UnsupportedContentError(f"this {_name(node)} holds no picture")
+        raise UnsupportedContentError(f"this {_name(node)} has no image")
     return source
 
 
-def _source(image: str | bytes | None, path: str | Path | None, url: Any) -> Any:
+def _field_source(image: str | bytes | None, path: str | Path | None, url: Any) -> Any:
     if image:
-        return image if isinstance(image, str) and is_data_uri(image) else Base64(image)
+        return image if isinstance(image, str) and is_data_uri(image) else _from_base64(image)
     if path:
         return Path(path)
     return None if url is None else str(url)
 
 
-def _refuse_other_media(node: Node) -> None:
-    for name in ("audio", "video"):
-        if getattr(node, f"{name}_resource", None) is not None:
-            raise UnsupportedContentError(f"the endpoint takes text and pictures, no {name}")
+def _from_base64(text: str | bytes) -> Any:
+    """Return the source for base64 text.
+
+    LlamaIndex encodes `ImageBlock(image=str)` once more if the string is a data URI or has line breaks.
+    """
+    try:
+        head = binascii.a2b_base64(text[:_HEAD])
+    except (binascii.Error, ValueError):
+        return Base64(text)
+    is_uri = head.lstrip()[:5].lower() == b"data:"
+    if is_uri or sniff_base64(head.decode("latin-1")):
+        inner = binascii.a2b_base64(text).decode("latin-1")
+        return inner if is_uri else Base64(inner)
+    return Base64(text)
 
 
-def _name(node: object) -> str:
-    return type(node).__name__
+def _name(value: object) -> str:
+    return type(value).__name__

@@ -1,12 +1,14 @@
-"""Prediction Guard's chat and vision models as an LLM of LlamaIndex's."""
+"""Prediction Guard's chat and vision models as a LlamaIndex LLM."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Generator, Sequence
-from typing import TYPE_CHECKING, Any, Unpack
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from llama_index.core.base.llms.generic_utils import (
+    astream_chat_response_to_completion_response,
     chat_response_to_completion_response,
+    stream_chat_response_to_completion_response,
 )
 from llama_index.core.base.llms.types import (
     ChatMessage,
@@ -19,133 +21,231 @@ from llama_index.core.base.llms.types import (
     LLMMetadata,
     MessageRole,
 )
-from llama_index.core.llms.function_calling import FunctionCallingLLM
+from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
 from llama_index.core.llms.llm import ToolSelection
-from llama_index.core.types import PydanticProgramMode
 
-from llama_index_predictionguard import later, spans
-from llama_index_predictionguard.options import ChatOptions
-from llama_index_predictionguard.traces import chat_call, completion_call, given, marked
-
-_MODES = (PydanticProgramMode.FUNCTION, PydanticProgramMode.LLM)
+from llama_index_predictionguard import tool_calls
+from llama_index_predictionguard.base import ChatComponent
+from llama_index_predictionguard.messages import prompt_to_api
+from llama_index_predictionguard.structured_output import StructuredOutputLLM
 
 if TYPE_CHECKING:
-    from llama_index.core.prompts import PromptTemplate
     from llama_index.core.tools.types import BaseTool
 
-    from llama_index_predictionguard import arguments
 
+class PredictionGuard(ChatComponent, StructuredOutputLLM):
+    """Chat and vision models of Prediction Guard, with tool calling and structured output.
 
-@spans.marked
-@marked
-class PredictionGuard(ChatOptions, FunctionCallingLLM):
-    """A chat model of Prediction Guard's, with pictures and tools.
+    Setup:
+        Install the package and set the API key.
+
+        .. code-block:: bash
+
+            pip install "predictionguard-integrations[llama-index]"
+            export PREDICTIONGUARD_API_KEY="your-api-key"
 
     Args:
-        model: The model's name, such as "Qwen2.5-VL-7B-Instruct".
-        api_key: Default: the environment's PREDICTIONGUARD_API_KEY.
-        base_url: Default: the environment's PREDICTIONGUARD_URL, else the public service. Also `api_base`.
-        temperature: 0 to 2.
-        max_tokens: Of the answer.
-        context_window: Of the model, in tokens. Default: what is known of it.
-        is_function_calling_model: Whether the model calls tools.
-        top_p: 0 to 1.
-        top_k: A whole number.
+        model: Name of the model, such as "Qwen2.5-VL-7B-Instruct". `list_models()` lists those of your account.
+        api_key: A string, or a sync or async function that returns one, called for each request. Default: the
+            environment variable PREDICTIONGUARD_API_KEY.
+        base_url: URL of the API; also `api_base`. Default: the environment variable PREDICTIONGUARD_URL, else the
+            public service.
+        temperature: Sampling temperature, 0 to 2.
+        max_tokens: Maximum number of tokens of the answer.
+        top_p: Nucleus sampling, 0 to 1.
+        top_k: Number of most likely tokens to sample from.
         frequency_penalty: -2 to 2.
         presence_penalty: -2 to 2.
-        logit_bias: Token id to a value of -100 to 100.
-        reasoning_effort: "low", "medium" or "high", for models that reason.
-        stop: Text, or a list of texts, at which the answer ends.
-        input_checks: `InputChecks`, or a dict of its fields.
-        output_checks: `OutputChecks`, or a dict of its fields. An answer under a check comes as one chunk.
-        timeout: Seconds. Bounds one attempt of a plain call as a whole, and on a stream the longest silence.
-        max_retries: What may come after the first attempt.
-        images: `ImagePolicy`, or a dict of its fields: where pictures may come from, how large they may be, what is
-            done to them.
-        vision_streaming: Whether your deployment streams answers about pictures. The documented service does not: such
-            an answer comes as one chunk.
-        http_client, async_http_client: Your own httpx clients; used as they are and never closed.
-        additional_kwargs: Further options of a request; those that are not documented go out as they are.
+        logit_bias: Token ids and their bias, -100 to 100.
+        reasoning_effort: For models that reason, such as "low", "medium" or "high".
+        stop: A string, or a list of strings, that ends the answer.
+        input_checks: `InputChecks`, or a dict of its fields: personal data and prompt injection in the input.
+        output_checks: `OutputChecks`, or a dict of its fields: toxicity and factuality of the answer. Checked answers
+            are not streamed.
+        timeout: Seconds. Limits one attempt of a plain call, and in a stream the time without content.
+        max_retries: Number of retries after a failed attempt.
+        images: `ImagePolicy`, or a dict of its fields: which images are accepted, and what is done to them.
+        vision_streaming: Whether your deployment streams answers about images. The public service does not: such an
+            answer arrives as one chunk.
+        strict: Whether structured output asks the server to enforce the schema. `llm_kwargs={"strict": False}` turns
+            it off for one call.
+        context_window: Context window in tokens. Default: the published value.
+        is_function_calling_model: Whether the model can call tools.
+        profile_from_service: Whether to ask the service (`GET /models`), the first time that LlamaIndex reads
+            `metadata`, for the context window and for tool support. For deployments that rename models.
+        additional_kwargs: Further fields of the request body. They override the options above.
+        default_headers: Headers for every request; `extra_headers=` adds them to one call.
+        http_client, async_http_client: Your own httpx or httpx2 clients. They are used as they are and never closed.
 
-    The fields of LlamaIndex's `LLM` (`system_prompt`, `callback_manager` and so on) are taken, too. Options that are
-    None are not sent. Every option may also be given to a call. Making a model touches no network.
+    Every field of LlamaIndex's `LLM` (`system_prompt`, `callback_manager`, `rate_limiter`, …) is accepted too. Options
+    that are None are not sent. Each option may also be given to a single call. Creating a model touches no network.
 
-    An answer's `raw` is the endpoint's, as a dict, and its `additional_kwargs` holds `finish_reason`, `prompt_tokens`,
-    `completion_tokens` and `total_tokens`; in a stream, on the last chunk.
+    Instantiate:
+        .. code-block:: python
 
-    Who watches this object's calls (callbacks, events, spans) is shown a picture's type, size and hash in place of its
-    bytes. What LlamaIndex's own objects tell of theirs, such as a `StructuredLLM`, an agent, a tool or a pipeline, they
-    tell with all that they were given.
+            from llama_index_predictionguard import PredictionGuard
 
-    A streamed structured answer ends in an instance of the class that was asked for, or in `InvalidResponseError`.
+            llm = PredictionGuard("Qwen2.5-VL-7B-Instruct", temperature=0.1, max_tokens=500)
 
-    Errors are those of `predictionguard_core.errors`, unchanged: `ConfigurationError` for an option, `ContentError`
-    with its place for a message that can't be sent, `APIStatusError` and `APIConnectionError` for what the service
-    answers or does not.
+    Complete and chat:
+        .. code-block:: python
 
-    Example:
-        >>> from llama_index.core.llms import ChatMessage, ImageBlock, TextBlock
-        >>> from llama_index_predictionguard import PredictionGuard
-        >>> llm = PredictionGuard("Qwen2.5-VL-7B-Instruct")
-        >>> blocks = [TextBlock(text="What is in this picture?"), ImageBlock(path="photo.jpg")]
-        >>> llm.chat([ChatMessage(role="user", blocks=blocks)]).message.content
+            from llama_index.core.llms import ChatMessage
+
+            print(llm.complete("The capital of France is").text)
+            print(llm.chat([ChatMessage(role="user", content="What is the capital of France?")]).message.content)
+
+        .. code-block:: text
+
+            Paris.
+            The capital of France is Paris.
+
+    Stream:
+        .. code-block:: python
+
+            for chunk in llm.stream_complete("Count to three"):
+                print(chunk.delta, end="|")
+
+        .. code-block:: text
+
+            One|, two|, three|.||
+
+    Async:
+        .. code-block:: python
+
+            response = await llm.achat(messages)
+            async for chunk in await llm.astream_chat(messages):
+                print(chunk.delta, end="")
+
+    Image input:
+        .. code-block:: python
+
+            from llama_index.core.llms import ImageBlock, TextBlock
+
+            blocks = [TextBlock(text="What is in this image?"), ImageBlock(path="cat.jpg")]
+            print(llm.chat([ChatMessage(role="user", blocks=blocks)]).message.content)
+
+        .. code-block:: text
+
+            A cat that looks at the camera.
+
+        `ImageBlock(image=...)` accepts bytes, an open file, base64 or a data URI; `url=` accepts a URL or a data URI.
+        A `DocumentBlock` accepts a PDF, which is sent as images of its pages, or text such as CSV or Markdown.
+
+    Tool calling:
+        .. code-block:: python
+
+            from llama_index.core.tools import FunctionTool
+
+
+            def get_weather(city: str) -> str:
+                '''Get the weather in a city.'''
+                return f"sunny in {city}"
+
+
+            response = llm.chat_with_tools([FunctionTool.from_defaults(get_weather)], "What's the weather in Paris?")
+            print(llm.get_tool_calls_from_response(response))
+
+        .. code-block:: text
+
+            [ToolSelection(tool_id='call_1', tool_name='get_weather', tool_kwargs={'city': 'Paris'})]
+
+    Structured output:
+        .. code-block:: python
+
+            from pydantic import BaseModel
+
+
+            class Animal(BaseModel):
+                species: str
+                color: str
+
+
+            print(llm.as_structured_llm(Animal).chat([ChatMessage(role="user", blocks=blocks)]).raw)
+
+        .. code-block:: text
+
+            species='cat' color='grey'
+
+        Also when streamed, the last object is an `Animal`, or an `InvalidResponseError` is raised.
+
+    Checks:
+        .. code-block:: python
+
+            guarded = PredictionGuard("gpt-oss-120b", input_checks={"pii": "block"}, output_checks={"toxicity": True})
+            guarded.complete("My e-mail is jo@example.com")
+
+        .. code-block:: text
+
+            PIIDetectedError: pii detected
+
+    Token usage:
+        .. code-block:: python
+
+            llm.complete("The capital of France is").additional_kwargs
+
+        .. code-block:: text
+
+            {'finish_reason': 'stop', 'prompt_tokens': 9, 'completion_tokens': 2, 'total_tokens': 11}
+
+        In a stream the last chunk has them. `raw` is the service's answer as a dict.
+
+    Callbacks, events and spans show messages as they are, images included, and never the API key. Tracers have their
+    own switches to hide images, such as OPENINFERENCE_HIDE_INPUT_IMAGES.
+
+    Errors are those of `predictionguard_core.errors`: `ConfigurationError` for an option, `ContentError`, with its
+    location, for a message that can't be sent, `APIStatusError` and `APIConnectionError` for a failed request.
     """
-
-    if TYPE_CHECKING:
-
-        def __init__(self, model: str, **given: Unpack[arguments.Chat]) -> None: ...
 
     @classmethod
     def class_name(cls) -> str:
-        """The name under which LlamaIndex writes this class down."""
+        """Return the name that identifies this class in serialized objects."""
         return "PredictionGuard"
 
     @property
     def metadata(self) -> LLMMetadata:
-        """What LlamaIndex asks about the model. `context_window` and `num_output` are in tokens."""
-        return LLMMetadata(**self._limits())
+        """Facts about the model that LlamaIndex asks for. `context_window` and `num_output` are in tokens."""
+        return LLMMetadata(**self._metadata())
 
-    @chat_call
+    @llm_chat_callback()
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
-        """Ask, and wait for the whole answer. `kwargs` are options that override the model's."""
-        return self._ask(later.messages.to_wire(given(messages)), kwargs)
+        """Send messages and return the whole answer. `kwargs` are options that override the model's."""
+        return self._chat(self._to_api(messages), kwargs)
 
-    @chat_call
+    @llm_chat_callback()
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
-        """`chat`, asynchronous."""
-        return await self._aask(later.messages.to_wire(given(messages)), kwargs)
+        """Asynchronous version of `chat`."""
+        return await self._achat(await self._ato_api(messages), kwargs)
 
-    @chat_call
+    @llm_chat_callback()
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
-        """Ask, and get the answer as it is produced: each response has the `delta` and the message so far."""
-        return self._ask_stream(later.messages.to_wire(given(messages)), kwargs)
+        """Send messages and return the answer as it is produced: each response has `delta` and the message so far."""
+        return self._stream_chat(self._to_api(messages), kwargs)
 
-    @chat_call
+    @llm_chat_callback()
     async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
-        """`stream_chat`, asynchronous."""
-        return self._aask_stream(later.messages.to_wire(given(messages)), kwargs)
+        """Asynchronous version of `stream_chat`."""
+        return self._astream_chat(await self._ato_api(messages), kwargs)
 
-    @completion_call
+    @llm_completion_callback()
     def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
-        """Ask with a bare prompt, and wait for the whole answer."""
-        return chat_response_to_completion_response(self._ask(later.messages.prompt_to_wire(prompt), kwargs))
+        """Send a prompt and return the whole answer."""
+        return chat_response_to_completion_response(self._chat(prompt_to_api(prompt), kwargs))
 
-    @completion_call
+    @llm_completion_callback()
     async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
-        """`complete`, asynchronous."""
-        return chat_response_to_completion_response(await self._aask(later.messages.prompt_to_wire(prompt), kwargs))
+        """Asynchronous version of `complete`."""
+        return chat_response_to_completion_response(await self._achat(prompt_to_api(prompt), kwargs))
 
-    @completion_call
+    @llm_completion_callback()
     def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
-        """Ask with a bare prompt, and get the answer as it is produced."""
-        return later.messages.to_completions(self._ask_stream(later.messages.prompt_to_wire(prompt), kwargs))
+        """Send a prompt and return the answer as it is produced."""
+        return stream_chat_response_to_completion_response(self._stream_chat(prompt_to_api(prompt), kwargs))
 
-    @completion_call
+    @llm_completion_callback()
     async def astream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseAsyncGen:
-        """`stream_complete`, asynchronous."""
-        return later.messages.ato_completions(self._aask_stream(later.messages.prompt_to_wire(prompt), kwargs))
-
-    # Tools
+        """Asynchronous version of `stream_complete`."""
+        return astream_chat_response_to_completion_response(self._astream_chat(prompt_to_api(prompt), kwargs))
 
     def _prepare_chat_with_tools(
         self,
@@ -156,86 +256,31 @@ class PredictionGuard(ChatOptions, FunctionCallingLLM):
         allow_parallel_tool_calls: bool = False,
         tool_required: bool = False,
         tool_choice: str | dict[str, Any] | None = None,
+        strict: bool | None = None,
         **kwargs: Any,
     ) -> dict[str, Any]:
-        asked = [ChatMessage(role=MessageRole.USER, content=user_msg)] if isinstance(user_msg, str) else [user_msg]
-        options = later.tool_calls.offered(
+        if isinstance(user_msg, str):
+            user_msg = ChatMessage(role=MessageRole.USER, content=user_msg)
+        if strict is None:  # a single required tool is how LlamaIndex's programs ask for structured output
+            strict = self.strict and tool_required and len(tools) == 1
+        options = tool_calls.offer(
             tools,
             tool_choice=tool_choice,
             tool_required=tool_required,
             allow_parallel_tool_calls=allow_parallel_tool_calls,
+            strict=strict,
         )
-        return {"messages": [*(chat_history or []), *(asked if user_msg else [])], **options, **kwargs}
-
-    def _validate_chat_with_tools_response(
-        self,
-        response: ChatResponse,
-        tools: Sequence[BaseTool],
-        allow_parallel_tool_calls: bool = False,
-        **kwargs: Any,
-    ) -> ChatResponse:
-        return response if allow_parallel_tool_calls else later.tool_calls.with_one_call(response)
+        return {"messages": [*(chat_history or []), *([user_msg] if user_msg else [])], **options, **kwargs}
 
     def get_tool_calls_from_response(
         self, response: ChatResponse, error_on_no_tool_call: bool = True, **kwargs: Any
     ) -> list[ToolSelection]:
-        """The tool calls in an answer, or in as much of a streamed one as there is.
+        """Return the tool calls of an answer, or of as much of a streamed one as there is.
 
-        Raises `InvalidResponseError` for arguments that are no JSON object, and for an answer without a call if
-        `error_on_no_tool_call`.
+        Arguments that are not a JSON object become arguments that make the tool return an error to the model.
+
+        Raises:
+            InvalidResponseError: `max_tokens` cut the answer within a call, or, if `error_on_no_tool_call`, the answer
+                has no call.
         """
-        return later.tool_calls.selections(response, error_on_no_tool_call=error_on_no_tool_call)
-
-    # Structured answers, streamed. LlamaIndex's own loop leaves the model free to answer in words, leaves the system
-    # prompt out in one colour, passes over errors, and ends in whatever came last.
-
-    def _structured_stream_call(
-        self,
-        output_cls: type[Any],
-        prompt: PromptTemplate,
-        llm_kwargs: dict[str, Any] | None = None,
-        **prompt_args: Any,
-    ) -> Generator[Any, None, None]:
-        mode = self._structure_mode
-        if mode not in _MODES or (mode == PydanticProgramMode.FUNCTION and not self.is_function_calling_model):
-            return super()._structured_stream_call(output_cls, prompt, llm_kwargs, **prompt_args)
-        asked = self._structured(output_cls, prompt, llm_kwargs, prompt_args)
-        chunks = self.stream_chat(**asked) if mode == PydanticProgramMode.LLM else self.stream_chat_with_tools(**asked)
-        return later.tool_calls.objects(chunks, output_cls, self)
-
-    async def _structured_astream_call(
-        self,
-        output_cls: type[Any],
-        prompt: PromptTemplate,
-        llm_kwargs: dict[str, Any] | None = None,
-        **prompt_args: Any,
-    ) -> AsyncGenerator[Any, None]:
-        mode = self._structure_mode
-        if mode not in _MODES or (mode == PydanticProgramMode.FUNCTION and not self.is_function_calling_model):
-            return await super()._structured_astream_call(output_cls, prompt, llm_kwargs, **prompt_args)
-        asked = self._structured(output_cls, prompt, llm_kwargs, prompt_args)
-        ask = self.astream_chat if mode == PydanticProgramMode.LLM else self.astream_chat_with_tools
-        return later.tool_calls.aobjects(await ask(**asked), output_cls, self)
-
-    @property
-    def _structure_mode(self) -> PydanticProgramMode:
-        """How an object is asked for, as LlamaIndex decides it: with a tool, with words, or with another package."""
-        mode = self.pydantic_program_mode
-        if mode == PydanticProgramMode.DEFAULT:
-            return PydanticProgramMode.FUNCTION if self.is_function_calling_model else PydanticProgramMode.LLM
-        return mode
-
-    def _structured(
-        self,
-        output_cls: type[Any],
-        prompt: PromptTemplate,
-        llm_kwargs: dict[str, Any] | None,
-        prompt_args: dict[str, Any],
-    ) -> dict[str, Any]:
-        options = llm_kwargs or {}
-        if self._structure_mode == PydanticProgramMode.LLM:
-            messages = later.tool_calls.in_words(output_cls, prompt, self, prompt_args)
-            return {"messages": self._extend_messages(messages), **options}
-        messages = self._extend_messages(prompt.format_messages(llm=self, **prompt_args))
-        tools = [later.tool_calls.as_tool(output_cls)]
-        return {"tools": tools, "chat_history": messages, "tool_required": True, **options}
+        return tool_calls.selections(response, error_on_no_tool_call=error_on_no_tool_call)

@@ -1,19 +1,19 @@
-"""LlamaIndex's messages to the endpoint's, and its answers back. Pure: nothing here reads a file or an address.
-
-Every form in which LlamaIndex gives a picture becomes one image part that names its source; the core's image room does
-the rest. The caller's messages are never edited.
-"""
+"""Translates LlamaIndex's messages to the API's, and its responses back. The caller's messages are never changed."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Generator, Iterator, Sequence
+import asyncio
+import binascii
+import mimetypes
+import re
+import urllib.parse
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
-from llama_index.core.base.llms.generic_utils import chat_response_to_completion_response
 from llama_index.core.base.llms.types import (
     ChatMessage,
     ChatResponse,
-    CompletionResponse,
     ContentBlock,
     DocumentBlock,
     ImageBlock,
@@ -24,13 +24,12 @@ from llama_index.core.base.llms.types import (
 )
 
 from llama_index_predictionguard import tool_calls
-from llama_index_predictionguard.image_sources import Picture, block_source, document_parts
-from predictionguard_core import endings
-from predictionguard_core.api.chat import ImagePart, ImageURL, Location, Message, Part, TextPart
+from llama_index_predictionguard.image_sources import ImageLike, block_source, document_parts, is_data_uri
+from predictionguard_core.api.chat import ChatRequest, ImagePart, ImageURL, Message, Part, Location, TextPart
 from predictionguard_core.api.responses import ChatChunk, ChatCompletion, Delta
 from predictionguard_core.errors import ContentError, UnsupportedContentError
-from predictionguard_core.quick import like
-from predictionguard_core.streaming import Piece
+from predictionguard_core.images import detect, files
+from predictionguard_core.images.policy import ImagePolicy
 
 Role = Literal["system", "user", "assistant", "tool"]
 
@@ -45,86 +44,120 @@ _ROLES: dict[MessageRole, Role] = {
     MessageRole.FUNCTION: "tool",
 }
 _DETAILS: dict[str, Literal["auto", "low", "high"]] = {"auto": "auto", "low": "low", "high": "high"}
-_NO_FORM = "the endpoint takes text and pictures, no block of type {!r}"
+_TEXT_TYPES = ("application/json", "application/xml", "application/yaml", "application/toml", "application/javascript")
+_TEXT_SUFFIXES = (".md", ".markdown", ".yaml", ".yml", ".toml", ".jsonl", ".log", ".rst", ".ini")
+_DEFAULT_TITLE = "input_document"
+_IMAGE_FOLLOWS = "The result is an image; it follows in the next user message."
 
 
-# Down: to the endpoint
+# To the API
 
 
-def to_wire(messages: Sequence[ChatMessage]) -> list[Message]:
-    """The endpoint's messages. Raises `ContentError`, with the place, for what it has no form for."""
+def to_api(messages: Sequence[ChatMessage], policy: ImagePolicy) -> list[Message]:
+    """Translate a conversation. Raises `ContentError`, with the location, for what the API has no form for."""
+    if not messages:
+        raise ContentError("messages is empty: pass at least one message")
     sent: list[Message] = []
-    ids = tool_calls.CallIds()
-    pictures: list[tuple[Message, list[ImagePart]]] = []
-    for index, message in enumerate(messages):
+    ids = tool_calls.ToolCallIds()
+    images: list[tuple[str, list[ImagePart]]] = []
+    for index, message in _results_first(messages):
         role = _ROLES[message.role]
-        if pictures and role != "tool":
-            sent.append(_shown(pictures))
-            pictures = []
-        parts = _parts(message, role, index)
+        if images and role != "tool":
+            sent.append(_images_of_results(images))
+            images = []
+        parts = _parts(message, role, index, policy)
         if role == "tool":
-            # The endpoint takes no picture in a tool's message: it follows from the user's side when all have spoken.
+            # A tool message takes no images: they follow in a user message after the last result.
+            call_id = ids.answered_by(message, index)
+            found = [part for part in parts if isinstance(part, ImagePart)]
             texts = [part for part in parts if isinstance(part, TextPart)]
-            images = [part for part in parts if isinstance(part, ImagePart)]
-            sent.append(_message(role, texts, message, tool_call_id=ids.answered_by(message, index)))
-            if images:
-                pictures.append((sent[-1], images))
+            content = _content(texts) or (_IMAGE_FOLLOWS if found else "")
+            sent.append(Message(role=role, content=content, tool_call_id=call_id))
+            if found:
+                images.append((call_id, found))
         else:
             calls = ids.called_by(message, index) if role == "assistant" else None
-            sent.append(_message(role, parts, message, tool_calls=calls))
-    if pictures:
-        sent.append(_shown(pictures))
+            sent.append(Message(role=role, content=_content(parts), name=_name(message), tool_calls=calls))
+    if images:
+        sent.append(_images_of_results(images))
     return sent
 
 
-def prompt_to_wire(prompt: str, documents: Sequence[Picture] | None = None) -> list[Message]:
-    """A question with its pictures behind it. A picture's place, in errors, is its index in `documents`."""
+async def ato_api(messages: Sequence[ChatMessage], policy: ImagePolicy) -> list[Message]:
+    """`to_api` for an event loop: text files are read in a thread."""
+    if any(isinstance(block, DocumentBlock) for message in messages for block in message.blocks):
+        return await asyncio.to_thread(to_api, messages, policy)
+    return to_api(messages, policy)
+
+
+def prompt_to_api(prompt: str, documents: Sequence[ImageLike] | ImageLike | None = None) -> list[Message]:
+    """Translate a prompt and the images that follow it. An error's location is the index in `documents`."""
     parts: list[Part] = [TextPart(text=prompt)]
-    for index, document in enumerate(documents or ()):
+    several = [documents] if _is_one(documents) else documents or ()
+    for index, document in enumerate(several):  # type: ignore[arg-type]
         try:
-            found = _image(document) if isinstance(document, ImageBlock) else document_parts(document)
+            found = _image_parts(document) if isinstance(document, ImageBlock) else document_parts(document)
         except ContentError as error:
             raise error.with_location(None, index) from None
-        parts += _placed(found, (None, index))
-    return [Message.model_construct(role="user", content=_content(parts))]
+        parts += _located(found, (None, index))
+    return [Message(role="user", content=_content(parts))]
 
 
-def _message(role: Role, parts: Sequence[Part], message: ChatMessage, **fields: Any) -> Message:
-    name = message.additional_kwargs.get("name") if role != "tool" else None
-    return Message.model_construct(
-        role=role, content=_content(parts), name=name if isinstance(name, str) else None, **fields
-    )
+def _is_one(documents: Any) -> bool:
+    return documents is not None and not isinstance(documents, Sequence | Generator | Iterator | set | frozenset)
+
+
+def _results_first(messages: Sequence[ChatMessage]) -> list[tuple[int, ChatMessage]]:
+    """Number the messages, with the tool results of a turn before its other messages.
+
+    Some agents put the image of one parallel call between the results, which servers refuse.
+    """
+    turn, order = 0, []
+    for index, message in enumerate(messages):
+        role = _ROLES[message.role]
+        turn += role == "assistant"
+        order.append((turn, {"assistant": 0, "tool": 1}.get(role, 2 if turn else 0), index))
+    return [(index, messages[index]) for _, _, index in sorted(order)]
+
+
+def _name(message: ChatMessage) -> str | None:
+    name = message.additional_kwargs.get("name")
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_")[:64] or None if isinstance(name, str) else None
 
 
 def _content(parts: Sequence[Part]) -> str | list[Part]:
-    if not parts:
-        return ""
-    first = parts[0]
-    return first.text if len(parts) == 1 and isinstance(first, TextPart) else list(parts)
+    texts = [part.text for part in parts if isinstance(part, TextPart)]
+    # Some servers take no list of parts without an image.
+    return "\n".join(texts) if len(texts) == len(parts) else list(parts)
 
 
-def _shown(pictures: list[tuple[Message, list[ImagePart]]]) -> Message:
+def _images_of_results(images: list[tuple[str, list[ImagePart]]]) -> Message:
     parts: list[Part] = []
-    for result, images in pictures:
-        if len(pictures) > 1:
-            # Among the pictures of several calls the model has to know which is whose.
-            parts.append(TextPart(text=f"From the result of tool call {result.tool_call_id}:"))
-        parts.extend(images)
-    return Message.model_construct(role="user", content=parts)
+    for call_id, found in images:
+        if len(images) > 1:
+            parts.append(TextPart(text=f"From the result of tool call {call_id}:"))
+        parts.extend(found)
+    return Message(role="user", content=parts)
 
 
-def _parts(message: ChatMessage, role: Role, index: int) -> list[Part]:
+def _parts(message: ChatMessage, role: Role, index: int, policy: ImagePolicy) -> list[Part]:
     parts: list[Part] = []
     for block_index, block in _blocks(message):
         try:
-            parts += _placed(_block_parts(block, role), (index, block_index))
+            found = _block_parts(block, role, policy)
+            if role in ("system", "assistant") and any(isinstance(part, ImagePart) for part in found):
+                raise UnsupportedContentError(
+                    f"the service accepts images in user messages and tool results, not in a message with the role "
+                    f"{message.role.value!r}. Move the image to a user message"
+                )
         except ContentError as error:
             raise error.with_location(index, block_index) from None
+        parts += _located(found, (index, block_index))
     return parts
 
 
 def _blocks(message: ChatMessage) -> Iterator[tuple[int, ContentBlock]]:
-    # LlamaIndex adds the pictures of this older field to the blocks once more whenever it validates the message.
+    # LlamaIndex adds the images of this older field to the blocks again whenever it validates the message.
     seen: list[Any] | None = [] if message.additional_kwargs.get("images") else None
     for index, block in enumerate(message.blocks):
         if seen is not None and isinstance(block, ImageBlock):
@@ -134,156 +167,158 @@ def _blocks(message: ChatMessage) -> Iterator[tuple[int, ContentBlock]]:
         yield index, block
 
 
-def _placed(parts: list[Part], place: Location) -> list[Part]:
+def _located(parts: list[Part], location: Location) -> list[Part]:
     for part in parts:
         if isinstance(part, ImagePart):
-            part.location = place
+            part.location = location
     return parts
 
 
-def _block_parts(block: Any, role: Role) -> list[Part]:
+def _block_parts(block: Any, role: Role, policy: ImagePolicy) -> list[Part]:
     if isinstance(block, TextBlock):
-        return [TextPart.model_construct(text=block.text)]
+        return [TextPart(text=block.text)]
     if isinstance(block, ImageBlock):
-        return _image(block)
+        return _image_parts(block)
     if isinstance(block, DocumentBlock):
-        return [ImagePart.model_construct(image_url=ImageURL.model_construct(url=block_source(block)))]
+        text = _document_text(block, policy)
+        return [ImagePart(image_url=ImageURL(url=block_source(block)))] if text is None else [TextPart(text=text)]
     kind = getattr(block, "block_type", type(block).__name__)
-    # Calls go out beside the content. Thoughts of earlier turns are not given back to a model: the endpoint has no
-    # field for them. A cache point is a hint with no content.
+    # Tool calls are sent beside the content. The API has no field for the thoughts of earlier turns. A cache point is
+    # a hint without content.
     if kind == "cache" or (role == "assistant" and isinstance(block, ToolCallBlock | ThinkingBlock)):
         return []
     if isinstance(block, ToolCallBlock | ThinkingBlock):
-        raise UnsupportedContentError(f"a block of type {kind!r} belongs in an assistant's message, not a {role}'s")
-    raise UnsupportedContentError(_NO_FORM.format(kind))
+        raise UnsupportedContentError(f"a {kind!r} block belongs in an assistant message, not in a {role} message")
+    raise UnsupportedContentError(f"the service accepts text, images and documents, not a block of type {kind!r}")
 
 
-def _image(block: ImageBlock) -> list[Part]:
-    # A level of detail that only other providers have asks for more than "low" and names no level of ours.
+def _image_parts(block: ImageBlock) -> list[Part]:
+    # Other providers have further levels of detail, all of them above "low".
     detail = _DETAILS.get(block.detail, "auto") if isinstance(block.detail, str) and block.detail else None
-    url = ImageURL.model_construct(url=block_source(block), detail=detail)
-    return [ImagePart.model_construct(image_url=url)]
+    return [ImagePart(image_url=ImageURL(url=block_source(block), detail=detail))]
 
 
-# Up: from the endpoint
+def _document_text(block: DocumentBlock, policy: ImagePolicy) -> str | None:
+    """Return the text of a document such as CSV, JSON or Markdown; None for a PDF or an image."""
+    data: Any = None
+    if block.data:
+        data = block.resolve_document().read()
+    elif block.path and _is_text_type(str(block.path), block.document_mimetype):
+        data = files.read(Path(block.path), policy)
+    elif block.url and is_data_uri(str(block.url)):
+        data = _text_of_data_uri(str(block.url).strip())
+    if not isinstance(data, bytes) or detect.sniff(data[:64]) or b"\0" in data:
+        return None
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return None
+    return f"{block.title}:\n{text}" if block.title and block.title != _DEFAULT_TITLE else text
 
 
-def to_response(completion: ChatCompletion) -> ChatResponse:
-    """LlamaIndex's answer.
+def _is_text_type(name: str, media_type: str | None) -> bool:
+    media_type = media_type or mimetypes.guess_type(name)[0] or ""
+    return media_type.startswith("text/") or media_type in _TEXT_TYPES or name.lower().endswith(_TEXT_SUFFIXES)
 
-    `raw` is the endpoint's, as a dict. `additional_kwargs` holds `finish_reason` (None if the service gave none) and,
-    if it counted, `prompt_tokens`, `completion_tokens` and `total_tokens`. Arguments of a tool call that are no JSON
-    object stay the text they are in their `ToolCallBlock`.
+
+def _text_of_data_uri(uri: str) -> bytes | None:
+    head, comma, data = uri.partition(",")
+    if not comma or not _is_text_type("", head[len("data:") :].partition(";")[0].lower()):
+        return None
+    if not head.lower().endswith(";base64"):
+        return urllib.parse.unquote_to_bytes(data)
+    try:
+        return binascii.a2b_base64(data)
+    except binascii.Error:
+        return None
+
+
+# From the API
+
+
+def to_response(completion: ChatCompletion, request: ChatRequest) -> ChatResponse:
+    """Translate a whole answer.
+
+    `raw` is the service's answer as a dict. `additional_kwargs` has `finish_reason` (None if the service sent none)
+    and, if it counted, `prompt_tokens`, `completion_tokens` and `total_tokens`. Arguments of a tool call that are not
+    a JSON object stay a string in its `ToolCallBlock`.
     """
-    message = completion.message
-    calls = [
-        tool_calls.Call(call.id, call.function.name or "", call.function.arguments or "")
-        for call in message.tool_calls or []
-    ]
+    answer = StreamedAnswer(request)
+    answer.add(completion.message)
     return ChatResponse(
-        message=_answer(message.content, message.reasoning, calls, whole=True),
+        message=answer.message(is_whole=True),
         raw=completion.model_dump(exclude_none=True),
         additional_kwargs=_facts(completion, completion.finish_reason),
     )
 
 
-def to_chunks(chunks: Generator[Piece, None, None]) -> Generator[ChatResponse, None, None]:
-    """LlamaIndex's stream: each response has the `delta` and all that was said so far; the last one has the facts."""
-    answer = Answer()
-    with endings.closing(chunks) as each:
-        for chunk in each:
-            yield answer.to_chunk(chunk)
+def to_chunks(chunks: Iterator[ChatChunk], request: ChatRequest) -> Generator[ChatResponse, None, None]:
+    """Translate a stream: each response has the `delta` and the message so far; the last has the finish reason."""
+    answer = StreamedAnswer(request)
+    for chunk in chunks:
+        yield answer.to_chunk(chunk)
 
 
-async def ato_chunks(chunks: AsyncGenerator[Piece, None]) -> AsyncGenerator[ChatResponse, None]:
-    """`to_chunks`, asynchronous."""
-    answer = Answer()
-    async with endings.aclosing(chunks) as each:
-        async for chunk in each:
-            yield answer.to_chunk(chunk)
+async def ato_chunks(chunks: AsyncIterator[ChatChunk], request: ChatRequest) -> AsyncGenerator[ChatResponse, None]:
+    """Asynchronous version of `to_chunks`."""
+    answer = StreamedAnswer(request)
+    async for chunk in chunks:
+        yield answer.to_chunk(chunk)
 
 
-def to_completions(chunks: Generator[ChatResponse, None, None]) -> Generator[CompletionResponse, None, None]:
-    """The same stream for who asked with a bare prompt. LlamaIndex's own would not close what it reads from."""
-    with endings.closing(chunks) as each:
-        for chunk in each:
-            yield _completion(chunk)
+class StreamedAnswer:
+    """Collects an answer from its chunks. What did not change since the last chunk is not built again."""
 
-
-async def ato_completions(chunks: AsyncGenerator[ChatResponse, None]) -> AsyncGenerator[CompletionResponse, None]:
-    """`to_completions`, asynchronous."""
-    async with endings.aclosing(chunks) as each:
-        async for chunk in each:
-            yield _completion(chunk)
-
-
-def _completion(chunk: ChatResponse) -> CompletionResponse:
-    made = chat_response_to_completion_response(chunk)
-    made.delta = chunk.delta
-    return made
-
-
-# What the many chunks of text alone are like.
-_BLOCK = TextBlock(text="")
-_MESSAGE = ChatMessage(role=MessageRole.ASSISTANT, blocks=[_BLOCK])
-_RESPONSE = ChatResponse(message=_MESSAGE, delta="", raw={})
-
-
-class Answer:
-    """A streamed answer, as far as it has come."""
-
-    def __init__(self) -> None:
+    def __init__(self, request: ChatRequest) -> None:
         self._content = ""
         self._reasoning = ""
-        self._calls: dict[int | None, tool_calls.Call] = {}
-        self._named: dict[str, Any] = {}
+        self._calls: dict[int | None, tool_calls.CollectedCall] = {}
+        # Models that were asked for one call at most may make several all the same.
+        self._has_one_call = request.parallel_tool_calls is False
 
-    def to_chunk(self, chunk: Piece) -> ChatResponse:
-        """The answer with this chunk added. Tool calls are text until the last one."""
-        if isinstance(chunk, str):
-            return self._word(chunk)
-        if not self._named:
-            facts = {"id": chunk.id, "created": chunk.created, "model": chunk.model}
-            self._named = {name: value for name, value in facts.items() if value is not None}
-        return self._added(chunk)
-
-    def _word(self, text: str) -> ChatResponse:
-        self._content += text
-        raw = {**self._named, "choices": [{"index": 0, "delta": {"content": text}}]}
-        if self._calls or self._reasoning:
-            message = _answer(self._content, self._reasoning, list(self._calls.values()), whole=False)
-        else:
-            message = like(_MESSAGE, {"blocks": [like(_BLOCK, {"text": self._content})], "additional_kwargs": {}})
-        return like(_RESPONSE, {"message": message, "delta": text, "raw": raw, "additional_kwargs": {}})
-
-    def _added(self, chunk: ChatChunk) -> ChatResponse:
-        delta = chunk.choices[0].delta if chunk.choices else Delta()
-        self._content += delta.content or ""
+    def add(self, delta: Delta) -> None:
+        """Add what a chunk or a whole message says."""
+        self._content += delta.content or getattr(delta, "refusal", None) or ""
         self._reasoning += delta.reasoning or ""
-        for fragment in delta.tool_calls or []:
-            call = self._calls.get(fragment.index, tool_calls.Call(None, "", ""))
-            self._calls[fragment.index] = call.extended(fragment)
-        facts = _facts(chunk, chunk.choices[0].finish_reason if chunk.choices else None) if chunk.is_last else {}
+        for position, fragment in enumerate(delta.tool_calls or ()):
+            index = position if fragment.index is None else fragment.index
+            if index not in self._calls:
+                if self._calls and self._has_one_call:
+                    continue
+                self._calls[index] = tool_calls.CollectedCall()
+            self._calls[index].add(fragment)
+
+    def to_chunk(self, chunk: ChatChunk) -> ChatResponse:
+        """Add a chunk and return the answer so far. Arguments of tool calls are strings until the last chunk."""
+        choice = next((each for each in chunk.choices if not each.index), None)
+        delta = choice.delta if choice else Delta()
+        before = len(self._content)
+        self.add(delta)
+        facts = _facts(chunk, choice.finish_reason if choice else None) if chunk.is_last else {}
         if delta.reasoning:
             facts["thinking_delta"] = delta.reasoning  # the key that LlamaIndex's agents read
-        return ChatResponse(
-            message=_answer(self._content, self._reasoning, list(self._calls.values()), whole=chunk.is_last),
-            delta=delta.content or "",
+        # model_construct: validating each chunk's copy of the message costs more than receiving it.
+        return ChatResponse.model_construct(
+            message=self.message(is_whole=chunk.is_last),
+            delta=self._content[before:],
             raw=chunk.model_dump(exclude_none=True, exclude={"is_last"}),
             additional_kwargs=facts,
+            logprobs=None,
         )
 
-
-def _answer(content: str | None, reasoning: str | None, calls: list[tool_calls.Call], *, whole: bool) -> ChatMessage:
-    blocks: list[ContentBlock] = []
-    if reasoning:
-        blocks.append(ThinkingBlock(content=reasoning))
-    if content or not calls:
-        blocks.append(TextBlock(text=content or ""))
-    blocks += [call.block(whole=whole) for call in calls]
-    # LlamaIndex's own streaming of structured answers looks for calls here, not among the blocks.
-    more = {"tool_calls": [call.as_dict() for call in calls]} if calls else {}
-    return ChatMessage(role=MessageRole.ASSISTANT, blocks=blocks, additional_kwargs=more)
+    def message(self, *, is_whole: bool) -> ChatMessage:
+        """Return the message so far."""
+        blocks: list[ContentBlock] = []
+        if self._reasoning:
+            blocks.append(ThinkingBlock.model_construct(content=self._reasoning))
+        if self._content or not self._calls:
+            blocks.append(TextBlock.model_construct(text=self._content))
+        more: dict[str, Any] = {}
+        if self._calls:
+            blocks += [call.block(is_whole=is_whole) for call in self._calls.values()]
+            # LlamaIndex's streaming of structured answers looks for tool calls here, not among the blocks.
+            more["tool_calls"] = [call.to_dict() for call in self._calls.values()]
+        return ChatMessage.model_construct(role=MessageRole.ASSISTANT, blocks=blocks, additional_kwargs=more)
 
 
 def _facts(reply: ChatCompletion | ChatChunk, finish_reason: str | None) -> dict[str, Any]:

@@ -1,12 +1,14 @@
-"""Prediction Guard's vision models as the multimodal LLM of LlamaIndex's older interface."""
+"""Prediction Guard's vision models for LlamaIndex's older multimodal interface."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import Any
 
 from llama_index.core.base.llms.generic_utils import (
+    astream_chat_response_to_completion_response,
     chat_response_to_completion_response,
+    stream_chat_response_to_completion_response,
 )
 from llama_index.core.base.llms.types import (
     ChatMessage,
@@ -20,93 +22,101 @@ from llama_index.core.base.llms.types import (
 from llama_index.core.multi_modal_llms.base import MultiModalLLM, MultiModalLLMMetadata
 from pydantic import Field
 
-from llama_index_predictionguard.image_sources import Picture
-from llama_index_predictionguard.messages import ato_completions, prompt_to_wire, to_completions, to_wire
-from llama_index_predictionguard.options import ChatOptions
-from llama_index_predictionguard.traces import given, marked
+from llama_index_predictionguard.base import ChatComponent
+from llama_index_predictionguard.image_sources import ImageLike
+from llama_index_predictionguard.messages import prompt_to_api
 
-if TYPE_CHECKING:
-    from llama_index_predictionguard import arguments
+Images = Sequence[ImageLike] | ImageLike | None
 
 
-@marked
-class PredictionGuardMultiModal(ChatOptions, MultiModalLLM):
-    """A vision model of Prediction Guard's for code that asks with `complete(prompt, image_documents)`.
+class PredictionGuardMultiModal(ChatComponent, MultiModalLLM):
+    """Vision models of Prediction Guard for code that calls `complete(prompt, image_documents)`.
 
-    New code takes `PredictionGuard`, an `LLM` that takes `ImageBlock`: this interface is retired in LlamaIndex. The
-    arguments, the answers and the errors are the same as there.
+    New code should use `PredictionGuard`, an `LLM` that accepts `ImageBlock`: LlamaIndex has deprecated this
+    interface. Arguments, answers and errors are the same as there; only `strict` is missing.
 
-    A picture is an `ImageNode`, an `ImageDocument` or an `ImageBlock`; a node's text, if it has any, goes before its
-    picture. A node that has only `metadata["file_path"]` needs that path to be below `ImagePolicy.local_roots`.
+    `image_documents` is one image or several: `ImageNode`, `ImageDocument`, `ImageBlock`, `PIL.Image.Image`, bytes, an
+    open file or a `Path`. The text of a node precedes its image. A node that has only `metadata["file_path"]` needs
+    that path to be below `ImagePolicy.local_roots`.
 
-    Example:
-        >>> from llama_index.core.schema import ImageDocument
-        >>> from llama_index_predictionguard import PredictionGuardMultiModal
-        >>> llm = PredictionGuardMultiModal("Qwen2.5-VL-7B-Instruct")
-        >>> llm.complete("What is in this picture?", [ImageDocument(image_path="photo.jpg")]).text
+    Instantiate:
+        .. code-block:: python
+
+            from llama_index_predictionguard import PredictionGuardMultiModal
+
+            llm = PredictionGuardMultiModal("Qwen2.5-VL-7B-Instruct")
+
+    Complete:
+        .. code-block:: python
+
+            from llama_index.core.schema import ImageDocument
+
+            llm.complete("What is in this image?", [ImageDocument(image_path="cat.jpg")]).text
+
+        .. code-block:: text
+
+            'A cat that looks at the camera.'
+
+    Stream:
+        .. code-block:: python
+
+            for chunk in llm.stream_complete("Count to three", []):
+                print(chunk.delta, end="|")
+
+    Async:
+        .. code-block:: python
+
+            response = await llm.acomplete("What is in this image?", [ImageDocument(image_path="cat.jpg")])
     """
 
-    if TYPE_CHECKING:
-
-        def __init__(self, model: str, **given: Unpack[arguments.Options]) -> None: ...
-
-    # The base class lacks this member and the next, which LlamaIndex's own callbacks read.
-    rate_limiter: Any | None = Field(default=None, exclude=True)
-
-    def to_payload(self) -> dict[str, Any]:
-        """What events and callbacks may show of this model."""
-        return {"class_name": self.class_name(), **self.metadata.model_dump()}
+    # MultiModalLLM lacks this field, which LlamaIndex's callback decorators read.
+    rate_limiter: Any | None = Field(default=None, exclude=True, repr=False)
 
     @classmethod
     def class_name(cls) -> str:
-        """The name under which LlamaIndex writes this class down."""
-        return "PredictionGuardMultiModal"
+        """Return the name that identifies this class in serialized objects.
+
+        LlamaIndex warns about a multimodal LLM without "multi" in its name.
+        """
+        return "predictionguard_multi_modal_llm"
 
     @property
     def metadata(self) -> MultiModalLLMMetadata:
-        """What LlamaIndex asks about the model. `context_window` and `num_output` are in tokens."""
-        return MultiModalLLMMetadata(**self._limits(), num_input_files=self.images.max_images)
+        """Facts about the model that LlamaIndex asks for. `context_window` and `num_output` are in tokens."""
+        return MultiModalLLMMetadata(**self._metadata(), num_input_files=self._policy.max_images)
 
-    def complete(
-        self, prompt: str, image_documents: Sequence[Picture] | None = None, **kwargs: Any
-    ) -> CompletionResponse:
-        """Ask about pictures, and wait for the whole answer. `kwargs` are options that override the model's."""
-        return chat_response_to_completion_response(self._ask(prompt_to_wire(prompt, given(image_documents)), kwargs))
+    def complete(self, prompt: str, image_documents: Images = None, **kwargs: Any) -> CompletionResponse:
+        """Send a prompt with images and return the whole answer. `kwargs` are options that override the model's."""
+        return chat_response_to_completion_response(self._chat(prompt_to_api(prompt, image_documents), kwargs))
 
-    async def acomplete(
-        self, prompt: str, image_documents: Sequence[Picture] | None = None, **kwargs: Any
-    ) -> CompletionResponse:
-        """`complete`, asynchronous."""
-        return chat_response_to_completion_response(
-            await self._aask(prompt_to_wire(prompt, given(image_documents)), kwargs)
-        )
+    async def acomplete(self, prompt: str, image_documents: Images = None, **kwargs: Any) -> CompletionResponse:
+        """Asynchronous version of `complete`."""
+        return chat_response_to_completion_response(await self._achat(prompt_to_api(prompt, image_documents), kwargs))
 
-    def stream_complete(
-        self, prompt: str, image_documents: Sequence[Picture] | None = None, **kwargs: Any
-    ) -> CompletionResponseGen:
-        """Ask about pictures, and get the answer as it is produced; in one chunk unless `vision_streaming`."""
-        chunks = self._ask_stream(prompt_to_wire(prompt, given(image_documents)), kwargs)
-        return to_completions(chunks)
+    def stream_complete(self, prompt: str, image_documents: Images = None, **kwargs: Any) -> CompletionResponseGen:
+        """Send a prompt with images and return the answer as it is produced; one chunk unless `vision_streaming`."""
+        chunks = self._stream_chat(prompt_to_api(prompt, image_documents), kwargs)
+        return stream_chat_response_to_completion_response(chunks)
 
     async def astream_complete(
-        self, prompt: str, image_documents: Sequence[Picture] | None = None, **kwargs: Any
+        self, prompt: str, image_documents: Images = None, **kwargs: Any
     ) -> CompletionResponseAsyncGen:
-        """`stream_complete`, asynchronous."""
-        chunks = self._aask_stream(prompt_to_wire(prompt, given(image_documents)), kwargs)
-        return ato_completions(chunks)
+        """Asynchronous version of `stream_complete`."""
+        chunks = self._astream_chat(prompt_to_api(prompt, image_documents), kwargs)
+        return astream_chat_response_to_completion_response(chunks)
 
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
-        """Ask, and wait for the whole answer. `kwargs` are options that override the model's."""
-        return self._ask(to_wire(given(messages)), kwargs)
+        """Send messages and return the whole answer. `kwargs` are options that override the model's."""
+        return self._chat(self._to_api(messages), kwargs)
 
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
-        """`chat`, asynchronous."""
-        return await self._aask(to_wire(given(messages)), kwargs)
+        """Asynchronous version of `chat`."""
+        return await self._achat(await self._ato_api(messages), kwargs)
 
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
-        """Ask, and get the answer as it is produced: each response has the `delta` and the message so far."""
-        return self._ask_stream(to_wire(given(messages)), kwargs)
+        """Send messages and return the answer as it is produced: each response has `delta` and the message so far."""
+        return self._stream_chat(self._to_api(messages), kwargs)
 
     async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
-        """`stream_chat`, asynchronous."""
-        return self._aask_stream(to_wire(given(messages)), kwargs)
+        """Asynchronous version of `stream_chat`."""
+        return self._astream_chat(await self._ato_api(messages), kwargs)

@@ -1,0 +1,289 @@
+"""What the components share: the connection to the service, and the options of the two chat classes."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
+
+from llama_index.core.base.llms.types import ChatMessage, ChatResponse
+from llama_index.core.constants import DEFAULT_CONTEXT_WINDOW, DEFAULT_NUM_OUTPUTS
+from llama_index.core.schema import BaseComponent
+from pydantic import BeforeValidator, ConfigDict, Field, PrivateAttr, SecretStr, field_serializer, model_validator
+
+from llama_index_predictionguard import messages as translate
+from predictionguard_core import models, settings
+from predictionguard_core.api.base import checked, unknown
+from predictionguard_core.api.chat import ChatRequest, Message
+from predictionguard_core.api.checks import InputChecks, OutputChecks
+from predictionguard_core.client import AsyncClient, Client
+from predictionguard_core.errors import ConfigurationError
+from predictionguard_core.images.policy import ImagePolicy
+
+if TYPE_CHECKING:
+    import httpx
+    import httpx2
+
+    from predictionguard_core.api.models import Capability, Model
+
+    # What the constructors accept; pydantic converts it to the types below.
+    ApiKey = str | SecretStr | Callable[[], str] | Callable[[], Awaitable[str]]
+    HttpClient = httpx.Client | httpx2.Client
+    AsyncHttpClient = httpx.AsyncClient | httpx2.AsyncClient
+    InputChecksArgument = InputChecks | dict[str, Any]
+    OutputChecksArgument = OutputChecks | dict[str, Any]
+    ImagePolicyArgument = ImagePolicy | dict[str, Any] | None
+else:
+    # Settings check the key and the clients, so that httpx need not be imported to build a class.
+    ApiKey = HttpClient = AsyncHttpClient = Any
+    InputChecksArgument, OutputChecksArgument = InputChecks, OutputChecks
+    ImagePolicyArgument = ImagePolicy
+
+# A pickled component has no key: where it is unpickled, PREDICTIONGUARD_API_KEY is read. Open clients can't be pickled.
+_NOT_PICKLED = ("api_key", "http_client", "async_http_client")
+_CLIENT_FIELDS = ("base_url", "timeout", "max_retries", "default_headers", "images", *_NOT_PICKLED)
+# Names of options in ChatRequest that differ from ours.
+_API_NAMES = {"max_tokens": "max_completion_tokens", "input_checks": "input", "output_checks": "output"}
+
+
+class Component(BaseComponent):
+    """A component that calls the service. Creating one never touches the network.
+
+    Raises:
+        ConfigurationError: no API key, an invalid URL, an unknown argument, or an option outside its range.
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True, protected_namespaces=())
+
+    model: str = Field(min_length=1, kw_only=False)  # kw_only: type checkers allow it as the positional argument
+    api_key: ApiKey | None = Field(default=None, exclude=True, repr=False)
+    base_url: str | None = None
+    api_base: str | None = Field(default=None, exclude=True, repr=False)
+    timeout: float | None = settings.DEFAULT_TIMEOUT
+    max_retries: int | None = settings.DEFAULT_MAX_RETRIES
+    default_headers: dict[str, str] | None = Field(default=None, exclude=True, repr=False)
+    http_client: HttpClient | None = Field(default=None, exclude=True, repr=False)
+    async_http_client: AsyncHttpClient | None = Field(default=None, exclude=True, repr=False)
+
+    _ALIASES: ClassVar[dict[str, str]] = {"api_base": "base_url"}
+    _clients: tuple[Client, AsyncClient] | None = PrivateAttr(default=None)
+
+    def __init__(self, model: str = "", **fields: Any) -> None:
+        """Create the component. The class's docstring lists the arguments."""
+        fields["model"] = model
+        for alias, name in self._ALIASES.items():
+            value = fields.pop(alias, None)
+            if value and fields.get(name) not in (None, "", value):
+                raise ConfigurationError(f"{name} and {alias} are two names of the same option; pass only one of them")
+            if value:
+                fields[name] = value
+        settings.check_http_client(fields.get("http_client"), "Client", "http_client")
+        settings.check_http_client(fields.get("async_http_client"), "AsyncClient", "async_http_client")
+        wrong = next((name for name in fields if name not in type(self).model_fields), None)
+        if wrong is not None:
+            raise ConfigurationError(unknown(wrong, type(self).model_fields))
+        checked(super().__init__, fields, type(self).model_fields)
+        resolved = settings.resolve_settings(self.api_key, self.base_url, timeout=self.timeout, max_retries=self.max_retries)
+        self.api_key, self.base_url = resolved.api_key, resolved.base_url
+        self.timeout, self.max_retries = resolved.timeout, resolved.max_retries
+
+    def list_models(self, capability: Capability | None = None) -> list[Model]:
+        """List the models of the account, or those with a capability such as "chat-with-image"."""
+        return self._client().models(capability)
+
+    async def alist_models(self, capability: Capability | None = None) -> list[Model]:
+        """Asynchronous version of `list_models`."""
+        return await self._async_client().models(capability)
+
+    def _client(self) -> Client:
+        return self._both_clients()[0]
+
+    def _async_client(self) -> AsyncClient:
+        return self._both_clients()[1]
+
+    def _both_clients(self) -> tuple[Client, AsyncClient]:
+        # Cheap to create: all clients of a process share their connections.
+        if self._clients is None:
+            options = self._client_options()
+            self._clients = (
+                Client(**options, http_client=self.http_client),
+                AsyncClient(**options, http_client=self.async_http_client),
+            )
+        return self._clients
+
+    def _client_options(self) -> dict[str, Any]:
+        options = {name: getattr(self, name) for name in ("api_key", "base_url", "timeout", "max_retries")}
+        return {**options, **({"default_headers": self.default_headers} if self.default_headers else {})}
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, SecretStr(value) if name == "api_key" and isinstance(value, str) else value)
+        if name in _CLIENT_FIELDS:
+            self._clients = None
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Copy the component, with other values for some fields."""
+        copied = super().model_copy(deep=deep)
+        for name, value in (update or {}).items():  # through __setattr__, which hides a key that is given as a string
+            setattr(copied, name, value)
+        return copied
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        memo = {} if memo is None else memo
+        # Copies share open clients and the limit on the account.
+        for shared in (self.http_client, self.async_http_client, getattr(self, "rate_limiter", None)):
+            memo[id(shared)] = shared
+        return super().__deepcopy__(memo)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The base class removes what does not pickle from the object itself, so it gets a copy.
+        copied = self.model_copy()
+        for name in _NOT_PICKLED:
+            copied.__dict__.pop(name, None)
+        copied._clients = None
+        return super(Component, copied).__getstate__()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        try:
+            self.__init__(**state["__dict__"])  # type: ignore[misc]
+        except ConfigurationError:
+            # A process pool hangs when a task's arguments can't be unpickled: let the first call report the missing key.
+            self.__init__(**state["__dict__"], api_key="none")  # type: ignore[misc]
+            self.api_key = None
+
+
+class ImageComponent(Component):
+    """A component that accepts images; `images` says which, and what is done to them."""
+
+    images: Annotated[ImagePolicyArgument, BeforeValidator(ImagePolicy.of)] = ImagePolicy()
+
+    @property
+    def _policy(self) -> ImagePolicy:
+        return ImagePolicy.of(self.images)
+
+    def _client_options(self) -> dict[str, Any]:
+        return {**super()._client_options(), "images": self._policy}
+
+    @field_serializer("images")
+    def _images_to_dict(self, images: ImagePolicy) -> dict[str, Any]:
+        return images.as_dict()
+
+
+class ChatComponent(ImageComponent):
+    """The options of a chat model, and its call in four forms.
+
+    A field whose name, or whose name in `_API_NAMES`, is a field of `ChatRequest` is sent; others are not.
+    """
+
+    temperature: float | None = None
+    max_tokens: int | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    logit_bias: dict[str, float] | None = None
+    reasoning_effort: str | None = None
+    stop: str | list[str] | None = None
+    input_checks: InputChecksArgument | None = None
+    output_checks: OutputChecksArgument | None = None
+    vision_streaming: bool = False
+    additional_kwargs: Annotated[dict[str, Any], BeforeValidator(lambda given: given or {})] = Field(
+        default_factory=dict
+    )
+    context_window: int | None = Field(default=None, ge=1)
+    is_function_calling_model: bool = True
+    profile_from_service: bool = False
+
+    _profile: models.ModelFacts | None = PrivateAttr(default=None)
+
+    @model_validator(mode="after")
+    def _check_options(self) -> Self:
+        self._request([], {})  # ChatRequest defines the range of each option
+        return self
+
+    # The call
+
+    def _to_api(self, messages: Sequence[ChatMessage]) -> list[Message]:
+        return translate.to_api(messages, self._policy)
+
+    async def _ato_api(self, messages: Sequence[ChatMessage]) -> list[Message]:
+        return await translate.ato_api(messages, self._policy)
+
+    def _chat(self, messages: list[Message], kwargs: dict[str, Any]) -> ChatResponse:
+        request, headers = self._request(messages, kwargs)
+        return translate.to_response(self._client().chat(request, **headers), request)
+
+    async def _achat(self, messages: list[Message], kwargs: dict[str, Any]) -> ChatResponse:
+        request, headers = self._request(messages, kwargs)
+        return translate.to_response(await self._async_client().chat(request, **headers), request)
+
+    def _stream_chat(self, messages: list[Message], kwargs: dict[str, Any]) -> Generator[ChatResponse, None, None]:
+        request, headers = self._request(messages, kwargs)
+        return translate.to_chunks(self._client().stream(request, **headers), request)
+
+    def _astream_chat(self, messages: list[Message], kwargs: dict[str, Any]) -> AsyncGenerator[ChatResponse, None]:
+        request, headers = self._request(messages, kwargs)
+        return translate.ato_chunks(self._async_client().stream(request, **headers), request)
+
+    def _request(self, messages: list[Message], kwargs: dict[str, Any]) -> tuple[ChatRequest, dict[str, Any]]:
+        """Return the request, and the client's keyword arguments for its headers.
+
+        The model's options are overridden by `additional_kwargs`, and these by the arguments of the call.
+        """
+        documented = ChatRequest.model_fields.keys()
+        additional, call = _to_api_names(self.additional_kwargs), _to_api_names(kwargs)
+        headers = call.pop("extra_headers", additional.pop("extra_headers", None))
+        extra = {name: additional.pop(name) for name in additional.keys() - documented - {"n"}}
+        options = {api: getattr(self, name) for name, api in _sent_fields(type(self)).items()} | additional | call
+        for each in (additional, call):
+            extra |= each.get("extra_body") or {}
+        options["extra_body"] = extra or None
+        if options.pop("n", None) not in (None, 1):
+            raise ConfigurationError("n must be 1: LlamaIndex's responses hold one answer. Call once for each answer")
+        given = {name: value for name, value in options.items() if value is not None}
+        request = ChatRequest(**{**given, "messages": messages})
+        return request, {"extra_headers": headers} if headers else {}
+
+    # What the framework asks
+
+    def _metadata(self) -> dict[str, Any]:
+        known = models.known_model(self.model) or models.ModelFacts()
+        if self.profile_from_service:
+            known = self._facts_from_service(known)
+        calls_tools = self.is_function_calling_model
+        if known.supports_tools is False and "is_function_calling_model" not in self.model_fields_set:
+            calls_tools = False
+        return {
+            "model_name": self.model,
+            "context_window": self.context_window or known.context_window or DEFAULT_CONTEXT_WINDOW,
+            "num_output": self.max_tokens or DEFAULT_NUM_OUTPUTS,
+            "is_chat_model": True,
+            "is_function_calling_model": calls_tools,
+        }
+
+    def _facts_from_service(self, known: models.ModelFacts) -> models.ModelFacts:
+        if self._profile is None:
+            model = next((each for each in self.list_models() if each.id == self.model), None)
+            can = model.capabilities if model else {}
+            self._profile = models.ModelFacts(
+                context_window=(model.max_context_length if model else None) or known.context_window,
+                accepts_images=can.get("chat-with-image", known.accepts_images),
+                supports_tools=can.get("tool_calling", known.supports_tools),
+                is_reasoning=can.get("reasoning", known.is_reasoning),
+            )
+        return self._profile
+
+    def to_payload(self) -> dict[str, Any]:
+        """Return what events and callbacks show of this model; never the API key or headers."""
+        options = {"model": self.model, "temperature": self.temperature, "max_tokens": self.max_tokens}
+        return {"class_name": self.class_name(), **self._metadata(), **options}
+
+
+@functools.cache
+def _sent_fields(cls: type[ChatComponent]) -> dict[str, str]:
+    """Map the fields of a class that are sent to their names in `ChatRequest`."""
+    names = {name: _API_NAMES.get(name, name) for name in cls.model_fields}
+    return {name: api for name, api in names.items() if api in ChatRequest.model_fields}
+
+
+def _to_api_names(options: dict[str, Any]) -> dict[str, Any]:
+    return {_API_NAMES.get(name, name): value for name, value in options.items()}
