@@ -83,7 +83,9 @@ class Component(BaseComponent):
         if wrong is not None:
             raise ConfigurationError(unknown(wrong, type(self).model_fields))
         checked(super().__init__, fields, type(self).model_fields)
-        resolved = settings.resolve_settings(self.api_key, self.base_url, timeout=self.timeout, max_retries=self.max_retries)
+        resolved = settings.resolve_settings(
+            self.api_key, self.base_url, timeout=self.timeout, max_retries=self.max_retries
+        )
         self.api_key, self.base_url = resolved.api_key, resolved.base_url
         self.timeout, self.max_retries = resolved.timeout, resolved.max_retries
 
@@ -146,7 +148,7 @@ class Component(BaseComponent):
         try:
             self.__init__(**state["__dict__"])  # type: ignore[misc]
         except ConfigurationError:
-            # A process pool hangs when a task's arguments can't be unpickled: let the first call report the missing key.
+            # A process pool hangs if a task's arguments can't be unpickled: the first call reports the missing key.
             self.__init__(**state["__dict__"], api_key="none")  # type: ignore[misc]
             self.api_key = None
 

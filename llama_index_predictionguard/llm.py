@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from llama_index.core.base.llms.generic_utils import (
     astream_chat_response_to_completion_response,
@@ -31,6 +31,19 @@ from llama_index_predictionguard.structured_output import StructuredOutputLLM
 
 if TYPE_CHECKING:
     from llama_index.core.tools.types import BaseTool
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _chat_callback(method: F) -> F:
+    """Apply LlamaIndex's decorator, and keep the method's type for type checkers."""
+    return llm_chat_callback()(method)  # type: ignore[no-any-return]
+
+
+def _completion_callback(method: F) -> F:
+    """Apply LlamaIndex's decorator, and keep the method's type for type checkers."""
+    return llm_completion_callback()(method)  # type: ignore[no-any-return]
 
 
 class PredictionGuard(ChatComponent, StructuredOutputLLM):
@@ -207,42 +220,42 @@ class PredictionGuard(ChatComponent, StructuredOutputLLM):
         """Facts about the model that LlamaIndex asks for. `context_window` and `num_output` are in tokens."""
         return LLMMetadata(**self._metadata())
 
-    @llm_chat_callback()
+    @_chat_callback
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Send messages and return the whole answer. `kwargs` are options that override the model's."""
         return self._chat(self._to_api(messages), kwargs)
 
-    @llm_chat_callback()
+    @_chat_callback
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Asynchronous version of `chat`."""
         return await self._achat(await self._ato_api(messages), kwargs)
 
-    @llm_chat_callback()
+    @_chat_callback
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
         """Send messages and return the answer as it is produced: each response has `delta` and the message so far."""
         return self._stream_chat(self._to_api(messages), kwargs)
 
-    @llm_chat_callback()
+    @_chat_callback
     async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
         """Asynchronous version of `stream_chat`."""
         return self._astream_chat(await self._ato_api(messages), kwargs)
 
-    @llm_completion_callback()
+    @_completion_callback
     def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
         """Send a prompt and return the whole answer."""
         return chat_response_to_completion_response(self._chat(prompt_to_api(prompt), kwargs))
 
-    @llm_completion_callback()
+    @_completion_callback
     async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
         """Asynchronous version of `complete`."""
         return chat_response_to_completion_response(await self._achat(prompt_to_api(prompt), kwargs))
 
-    @llm_completion_callback()
+    @_completion_callback
     def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
         """Send a prompt and return the answer as it is produced."""
         return stream_chat_response_to_completion_response(self._stream_chat(prompt_to_api(prompt), kwargs))
 
-    @llm_completion_callback()
+    @_completion_callback
     async def astream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseAsyncGen:
         """Asynchronous version of `stream_complete`."""
         return astream_chat_response_to_completion_response(self._astream_chat(prompt_to_api(prompt), kwargs))

@@ -25,7 +25,7 @@ from llama_index.core.base.llms.types import (
 
 from llama_index_predictionguard import tool_calls
 from llama_index_predictionguard.image_sources import ImageLike, block_source, document_parts, is_data_uri
-from predictionguard_core.api.chat import ChatRequest, ImagePart, ImageURL, Message, Part, Location, TextPart
+from predictionguard_core.api.chat import ChatRequest, ImagePart, ImageURL, Location, Message, Part, TextPart
 from predictionguard_core.api.responses import ChatChunk, ChatCompletion, Delta
 from predictionguard_core.errors import ContentError, UnsupportedContentError
 from predictionguard_core.images import detect, files
@@ -94,7 +94,7 @@ def prompt_to_api(prompt: str, documents: Sequence[ImageLike] | ImageLike | None
     """Translate a prompt and the images that follow it. An error's location is the index in `documents`."""
     parts: list[Part] = [TextPart(text=prompt)]
     several = [documents] if _is_one(documents) else documents or ()
-    for index, document in enumerate(several):  # type: ignore[arg-type]
+    for index, document in enumerate(several):
         try:
             found = _image_parts(document) if isinstance(document, ImageBlock) else document_parts(document)
         except ContentError as error:
@@ -244,7 +244,7 @@ def to_response(completion: ChatCompletion, request: ChatRequest) -> ChatRespons
     a JSON object stay a string in its `ToolCallBlock`.
     """
     answer = StreamedAnswer(request)
-    answer.add(completion.message)
+    answer.add(completion.message, is_whole=True)
     return ChatResponse(
         message=answer.message(is_whole=True),
         raw=completion.model_dump(exclude_none=True),
@@ -276,12 +276,12 @@ class StreamedAnswer:
         # Models that were asked for one call at most may make several all the same.
         self._has_one_call = request.parallel_tool_calls is False
 
-    def add(self, delta: Delta) -> None:
-        """Add what a chunk or a whole message says."""
-        self._content += delta.content or getattr(delta, "refusal", None) or ""
+    def add(self, delta: Delta, *, is_whole: bool = False) -> None:
+        """Add what a chunk or a whole message says. Calls of a whole message need no index."""
+        self._content += delta.content or delta.refusal or ""
         self._reasoning += delta.reasoning or ""
         for position, fragment in enumerate(delta.tool_calls or ()):
-            index = position if fragment.index is None else fragment.index
+            index = position if is_whole or fragment.index is None else fragment.index
             if index not in self._calls:
                 if self._calls and self._has_one_call:
                     continue

@@ -263,13 +263,20 @@ def test_roles(role: str, sent: str, llm: PredictionGuard, box: Sandbox) -> None
     assert box.requests[-1]["messages"][0] == {"role": sent, "content": "one"}
 
 
-def test_texts_of_one_message_stay_apart(llm: PredictionGuard, box: Sandbox) -> None:
-    message = ChatMessage(
-        role="user", blocks=[TextBlock(text="a"), TextBlock(text="b")], additional_kwargs={"name": "Al"}
-    )
+def test_text_blocks_without_an_image_are_one_string(llm: PredictionGuard, box: Sandbox) -> None:
+    message = ChatMessage(role="user", blocks=[TextBlock(text="a"), TextBlock(text="b")])
     llm.chat([message])
-    parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
-    assert box.requests[-1]["messages"] == [{"role": "user", "content": parts, "name": "Al"}]
+    assert box.requests[-1]["messages"] == [{"role": "user", "content": message.content}]
+
+
+@pytest.mark.parametrize(
+    ("name", "sent"), [("Al", "Al"), ("Al Jo", "Al_Jo"), ("Zoë (she)", "Zo_she"), ("佐藤", None), ("", None), (5, None)]
+)
+def test_names_have_only_the_characters_that_servers_accept(
+    name: Any, sent: str | None, llm: PredictionGuard, box: Sandbox
+) -> None:
+    llm.chat([ChatMessage(role="user", content="hi", additional_kwargs={"name": name})])
+    assert box.requests[-1]["messages"][0].get("name") == sent
 
 
 def test_the_callers_messages_stay_as_they_were(llm: PredictionGuard, cat: bytes) -> None:

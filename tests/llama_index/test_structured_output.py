@@ -1,4 +1,4 @@
-"""Structured answers, streamed: parts on the way, and at the end the object itself or an error."""
+"""Structured output, plain and streamed: the same answers give the same object or the same error."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ from tests.llama_index.conftest import KEY
 
 Make = Callable[..., PredictionGuard]
 PROMPT = PromptTemplate("Describe {what}")
-FORMS = ["predict", "apredict", "chat", "achat"]
+STREAMED = ["predict", "apredict", "chat", "achat"]
+PLAIN = ["plain predict", "plain apredict", "plain chat", "plain achat"]
+FORMS = [*STREAMED, *PLAIN]
 
 
 class Part(BaseModel):
@@ -59,9 +61,17 @@ class Easy(BaseModel):
 GOOD = {"color": "red", "n": 2, "parts": [{"name": "the tail of it, which is long"}, {"name": "the rest"}]}
 
 
-async def streamed(llm: PredictionGuard, form: str, output_cls: type[Any] = Out, *blocks: Any) -> list[Any]:
-    """What comes of each of the four ways to stream an object."""
+async def ask(llm: PredictionGuard, form: str, output_cls: type[Any] = Out, *blocks: Any) -> list[Any]:
+    """Return the objects of each of the eight ways to ask for one."""
     question = [ChatMessage(role="user", blocks=[TextBlock(text="Describe it"), *blocks])]
+    if form == "plain predict":
+        return [llm.structured_predict(output_cls, PROMPT, what="it")]
+    if form == "plain apredict":
+        return [await llm.astructured_predict(output_cls, PROMPT, what="it")]
+    if form == "plain chat":
+        return [llm.as_structured_llm(output_cls).chat(question).raw]
+    if form == "plain achat":
+        return [(await llm.as_structured_llm(output_cls).achat(question)).raw]
     if form == "predict":
         return list(llm.stream_structured_predict(output_cls, PROMPT, what="it"))
     if form == "apredict":
@@ -72,10 +82,10 @@ async def streamed(llm: PredictionGuard, form: str, output_cls: type[Any] = Out,
     return [each.raw async for each in await structured.astream_chat(question)]
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", STREAMED)
 async def test_parts_come_and_the_object_itself_is_last(form: str, llm: PredictionGuard, box: Sandbox) -> None:
     box.answer(tool_calls=[("Out", GOOD)])
-    *parts, last = await streamed(llm, form)
+    *parts, last = await ask(llm, form)
     assert type(last) is Out
     assert last == Out(**GOOD)  # type: ignore[arg-type]
     assert any(each.color == "red" and each != last for each in parts)
@@ -96,8 +106,8 @@ async def test_a_call_that_is_no_such_object(
     form: str, arguments: dict[str, Any], reason: str, llm: PredictionGuard, box: Sandbox
 ) -> None:
     box.answer(tool_calls=[("Out", arguments)])
-    with pytest.raises(wing.InvalidResponseError, match="is no Out") as caught:
-        await streamed(llm, form)
+    with pytest.raises(wing.InvalidResponseError, match="is not a valid Out") as caught:
+        await ask(llm, form)
     assert reason in str(caught.value)
     assert caught.value.__context__ is None
 
@@ -107,47 +117,47 @@ async def test_a_call_that_is_no_such_object(
 async def test_an_answer_in_words(form: str, words: str, llm: PredictionGuard, box: Sandbox) -> None:
     box.answer(words)
     with pytest.raises(wing.InvalidResponseError) as caught:
-        await streamed(llm, form)
+        await ask(llm, form)
     assert caught.value.__context__ is None
 
 
 @pytest.mark.parametrize("form", FORMS)
 async def test_words_that_hold_the_object(form: str, llm: PredictionGuard, box: Sandbox) -> None:
     box.answer('Here it is:\n```json\n{"color": "green", "n": 1}\n```')
-    assert (await streamed(llm, form))[-1] == Out(color="green", n=1)
+    assert (await ask(llm, form))[-1] == Out(color="green", n=1)
 
 
 @pytest.mark.parametrize("form", FORMS)
 async def test_a_class_that_asks_for_nothing_still_wants_a_call(form: str, llm: PredictionGuard, box: Sandbox) -> None:
     box.answer("It is red.")
     with pytest.raises(wing.InvalidResponseError, match="It is red"):
-        await streamed(llm, form, Easy)
+        await ask(llm, form, Easy)
     box.answer(tool_calls=[("Easy", {})])
-    assert (await streamed(llm, form, Easy))[-1] == Easy()
+    assert (await ask(llm, form, Easy))[-1] == Easy()
 
 
 @pytest.mark.parametrize("form", FORMS)
 async def test_the_first_of_several_calls(form: str, llm: PredictionGuard, box: Sandbox) -> None:
     box.answer(tool_calls=[("Out", GOOD), ("Out", {"color": "green", "n": 9})])
-    assert (await streamed(llm, form))[-1] == Out(**GOOD)  # type: ignore[arg-type]
+    assert (await ask(llm, form))[-1] == Out(**GOOD)  # type: ignore[arg-type]
     box.answer(tool_calls=[("Out", {"color": "red"}), ("Out", GOOD)])
     with pytest.raises(wing.InvalidResponseError):
-        await streamed(llm, form)
+        await ask(llm, form)
 
 
 @pytest.mark.parametrize("form", FORMS)
 async def test_fields_by_their_names_in_json(form: str, llm: PredictionGuard, box: Sandbox) -> None:
     box.answer(tool_calls=[("Renamed", {"colour": "red"})])
-    assert (await streamed(llm, form, Renamed))[-1] == Renamed(colour="red")
+    assert (await ask(llm, form, Renamed))[-1] == Renamed(colour="red")
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", STREAMED)
 async def test_a_stream_that_is_cut_is_never_an_object(form: str, llm: PredictionGuard, box: Sandbox) -> None:
-    assert type((await streamed(llm, form))[-1]) is Out
+    assert type((await ask(llm, form))[-1]) is Out
     for after in (1, 2, 4, 99):
         box.cut_stream(after)
         with pytest.raises(wing.StreamInterruptedError):
-            await streamed(llm, form)
+            await ask(llm, form)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -157,7 +167,7 @@ async def test_a_stream_that_is_cut_is_never_an_object(form: str, llm: Predictio
 async def test_a_model_without_tools(form: str, options: dict[str, Any], make: Make, box: Sandbox) -> None:
     llm = make(system_prompt="Be exact.", **options)
     box.answer('```json\n{"color": "green", "n": 1}\n```')
-    last = (await streamed(llm, form))[-1]
+    last = (await ask(llm, form))[-1]
     assert type(last) is Out
     assert last == Out(color="green", n=1)
     system, question = box.requests[-1]["messages"]
@@ -168,7 +178,7 @@ async def test_a_model_without_tools(form: str, options: dict[str, Any], make: M
     for words, reason in (("It is red.", "It is red"), ('{"color": "red"}', "n: Field required")):
         box.answer(words)
         with pytest.raises(wing.InvalidResponseError, match=reason):
-            await streamed(llm, form)
+            await ask(llm, form)
 
 
 class Afar:
@@ -210,12 +220,12 @@ class InRows(InItsOwnWay):
         return iter(list(super().stream_chat(messages, **kwargs)))
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", STREAMED)
 @pytest.mark.parametrize("has_tools", [True, False])
 @pytest.mark.parametrize("kind", [InItsOwnWay, InRows])
 async def test_a_subclass_that_streams_in_its_own_way(kind: Any, has_tools: bool, form: str) -> None:
     llm = kind("m", api_key=KEY, is_function_calling_model=has_tools)
-    first, second, last = await streamed(llm, form)
+    first, second, last = await ask(llm, form)
     assert last == Out(color="red", n=2)
     assert first != second
     assert second.color == "red"
@@ -228,12 +238,20 @@ def test_a_model_without_tools_told_to_use_them(make: Make) -> None:
         list(llm.stream_structured_predict(Out, PROMPT, what="it"))
 
 
-@pytest.mark.parametrize("form", ["chat", "achat"])
+@pytest.mark.parametrize("form", FORMS)
+async def test_an_answer_that_max_tokens_cut_names_the_remedy(form: str, llm: PredictionGuard, box: Sandbox) -> None:
+    for answer in ({"tool_calls": [("Out", {})]}, {"text": '{"color": "red", '}):
+        box.answer(**answer, finish_reason="length")  # type: ignore[arg-type]
+        with pytest.raises(wing.InvalidResponseError, match="Raise max_tokens"):
+            await ask(llm, form)
+
+
+@pytest.mark.parametrize("form", ["chat", "achat", "plain chat", "plain achat"])
 async def test_the_error_says_nothing_of_a_picture(form: str, llm: PredictionGuard, box: Sandbox, photos: Path) -> None:
     picture = (photos / "cat.jpg").read_bytes()
     box.answer(tool_calls=[("Out", {"color": "data:image/jpeg;base64," + base64.b64encode(picture).decode(), "n": 1})])
     with pytest.raises(wing.InvalidResponseError) as caught:
-        await streamed(llm, form, Out, ImageBlock(image=picture))
+        await ask(llm, form, Out, ImageBlock(image=picture))
     assert "color: Input should be" in str(caught.value)
     assert base64.b64encode(picture).decode()[:40] not in repr(caught.value)
     assert KEY not in repr(caught.value)

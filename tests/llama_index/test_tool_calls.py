@@ -175,31 +175,136 @@ def test_fragments_of_a_call_are_put_together(deltas: list[Any], make: Make) -> 
 def test_two_calls_under_one_index(make: Make) -> None:
     fragments = [call('{"a": 1, "b": 1}', id="x", index=0), call('{"a": 2, "b": 2}', id="y", index=0)]
     llm = streaming(make, {"tool_calls": [fragments[0]]}, {"tool_calls": [fragments[1]]})
-    last = list(llm.stream_chat_with_tools(TOOLS, "?"))[-1]
+    last = list(llm.stream_chat_with_tools(TOOLS, "?", allow_parallel_tool_calls=True))[-1]
     assert [each.tool_id for each in llm.get_tool_calls_from_response(last)] == ["x", "y"]
 
 
-@pytest.mark.parametrize("arguments", ['{"a": 2,', "two and three", "[2, 3]", "5", "null"])
-def test_malformed_arguments_raise_and_are_kept(arguments: str, make: Make) -> None:
-    message = {"role": "assistant", "content": None, "tool_calls": [call(arguments, id="x")]}
-    llm = replying(make, message)
-    response = llm.chat_with_tools(TOOLS, "2 + 3?")
-    assert response.message.blocks[0].tool_kwargs == arguments  # type: ignore[union-attr]
-    with pytest.raises(wing.InvalidResponseError, match="'add'"):
-        llm.get_tool_calls_from_response(response)
-    with pytest.raises(wing.InvalidResponseError):
-        llm.predict_and_call(TOOLS, "2 + 3?")
+@pytest.mark.parametrize("arguments", ['{"a": 2,', "two and three", "[2, 3]", "5"])
+def test_unreadable_arguments_make_the_tool_return_an_error(arguments: str, make: Make) -> None:
+    for tool in TOOLS:
+        message = {"role": "assistant", "content": None, "tool_calls": [call(arguments, tool.metadata.name, id="x")]}
+        llm = replying(make, message)
+        response = llm.chat_with_tools(TOOLS, "2 + 3?")
+        assert response.message.blocks[0].tool_kwargs == arguments  # type: ignore[union-attr]
+        answer = llm.predict_and_call(TOOLS, "2 + 3?")
+        assert answer.sources[0].is_error
+        assert "arguments_are_not_a_json_object" in answer.response
+
+
+@pytest.mark.parametrize("arguments", ['{"a": 2,', "{}", ""])
+@pytest.mark.parametrize("form", ["plain", "stream"])
+def test_a_call_that_max_tokens_cut_is_refused(form: str, arguments: str, make: Make) -> None:
+    calls = {"tool_calls": [call(arguments, id="x", index=0)]}
+    if form == "plain":
+        last = replying(make, {"role": "assistant", "content": None, **calls}, "length").chat_with_tools(TOOLS, "?")
+    else:
+        last = list(streaming(make, calls, finish_reason="length").stream_chat_with_tools(TOOLS, "?"))[-1]
+    for error_on_no_tool_call in (True, False):
+        with pytest.raises(wing.InvalidResponseError, match=r"max_tokens ended the answer within its call of 'add'"):
+            make().get_tool_calls_from_response(last, error_on_no_tool_call=error_on_no_tool_call)
+
+
+def test_the_markup_of_a_cut_call_is_no_answer(make: Make) -> None:
+    llm = replying(make, {"role": "assistant", "content": '<tool_call>\n{"name": "add", "argu'}, "length")
+    with pytest.raises(wing.InvalidResponseError, match="Raise max_tokens"):
+        llm.get_tool_calls_from_response(llm.chat_with_tools(TOOLS, "?"), error_on_no_tool_call=False)
+
+
+def test_a_whole_call_of_a_cut_answer_is_good(make: Make) -> None:
+    message = {"role": "assistant", "content": None, "tool_calls": [call('{"a": 2, "b": 3}', id="x")]}
+    llm = replying(make, message, "length")
+    (selection,) = llm.get_tool_calls_from_response(llm.chat_with_tools(TOOLS, "?"))
+    assert selection.tool_kwargs == {"a": 2, "b": 3}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "read"),
+    [
+        ('{"city": "Paris\nFrance\t"}', {"city": "Paris\nFrance\t"}),
+        ('"{\\"city\\": \\"Paris\\"}"', {"city": "Paris"}),
+        ("null", {}),
+        ("  ", {}),
+    ],
+)
+def test_unambiguous_arguments_are_accepted(arguments: str, read: dict[str, Any], make: Make, box: Sandbox) -> None:
+    calls = {"tool_calls": [call(arguments, "get_weather", id="x", index=0)]}
+    plain = replying(make, {"role": "assistant", "content": None, **calls}).chat_with_tools(TOOLS, "?")
+    streamed = list(streaming(make, calls).stream_chat_with_tools(TOOLS, "?"))[-1]
+    for response in (plain, streamed):
+        (selection,) = make().get_tool_calls_from_response(response)
+        assert selection.tool_kwargs == read
+        result = ChatMessage(role="tool", content="sunny", additional_kwargs={"tool_call_id": "x"})
+        make().chat([ChatMessage(role="user", content="?"), response.message, result])
+        assert json.loads(box.requests[-1]["messages"][1]["tool_calls"][0]["function"]["arguments"]) == read
 
 
 @pytest.mark.parametrize("finish_reason", ["length", None])
-def test_malformed_arguments_of_a_stream(finish_reason: str | None, make: Make) -> None:
+def test_unreadable_arguments_of_a_stream(finish_reason: str | None, make: Make) -> None:
     llm = streaming(make, {"tool_calls": [call('{"a": 2,', id="x", index=0)]}, finish_reason=finish_reason)
     chunks = list(llm.stream_chat_with_tools(TOOLS, "2 + 3?"))
     assert llm.get_tool_calls_from_response(chunks[0])[0].tool_kwargs == {"a": 2}
     with pytest.raises(wing.InvalidResponseError):
-        llm.get_tool_calls_from_response(chunks[-1])
-    with pytest.raises(wing.InvalidResponseError):
         list(llm.stream_structured_predict(Photo, PromptTemplate("?")))
+    with pytest.raises(wing.InvalidResponseError):
+        llm.structured_predict(Photo, PromptTemplate("?"))
+
+
+class Scripted(httpx.AsyncBaseTransport):
+    """A service that gives these answers one after the other, streamed."""
+
+    def __init__(self, *deltas: dict[str, Any]) -> None:
+        self.bodies: list[dict[str, Any]] = []
+        self._deltas = list(deltas)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        self.bodies.append(json.loads(await request.aread()))
+        delta = self._deltas.pop(0)
+        reason = "tool_calls" if "tool_calls" in delta else "stop"
+        choices = [{"index": 0, "delta": delta}, {"index": 0, "delta": {}, "finish_reason": reason}]
+        body = "".join(f"data: {json.dumps({'id': '1', 'choices': [choice]})}\n\n" for choice in choices)
+        return httpx.Response(200, text=body + "data: [DONE]\n\n", headers={"content-type": "text/event-stream"})
+
+
+async def test_an_agent_goes_on_after_unreadable_arguments(make: Make) -> None:
+    script = Scripted(
+        {"tool_calls": [call('{"a": 2, "b"', id="x", index=0)]},
+        {"tool_calls": [call('{"a": 2, "b": 3}', id="y", index=0)]},
+        {"content": "It is 5."},
+    )
+    async with httpx.AsyncClient(transport=script) as client:
+        agent = FunctionAgent(tools=TOOLS, llm=make(async_http_client=client))
+        assert str(await agent.run(user_msg="2 + 3?")) == "It is 5."
+    first = script.bodies[1]["messages"]
+    assert json.loads(first[1]["tool_calls"][0]["function"]["arguments"])["received"] == '{"a": 2, "b"'
+    assert "arguments_are_not_a_json_object" in first[2]["content"]
+    assert script.bodies[2]["messages"][-1]["content"] == "5"
+
+
+def test_a_stream_keeps_as_many_calls_as_a_plain_answer(make: Make) -> None:
+    calls = [call('{"a": 1, "b": 1}', id="x", index=0), call('{"a": 2, "b": 2}', id="y", index=1)]
+    for is_parallel in (False, True):
+        last = list(
+            streaming(make, *({"tool_calls": [each]} for each in calls)).stream_chat_with_tools(
+                TOOLS, "?", allow_parallel_tool_calls=is_parallel
+            )
+        )[-1]
+        plain = replying(make, {"role": "assistant", "tool_calls": calls}).chat_with_tools(
+            TOOLS, "?", allow_parallel_tool_calls=is_parallel
+        )
+        assert last.message == plain.message
+        assert len(last.message.blocks) == (2 if is_parallel else 1)
+
+
+def test_the_blocks_of_finished_calls_are_not_built_again(make: Make) -> None:
+    deltas = []
+    for index in range(50):
+        deltas += [{"tool_calls": [call("", id=f"c{index}", index=index)]}]
+        deltas += [{"tool_calls": [call(part, None, index=index)]} for part in ('{"a": 1, ', '"b": 2}')]
+    llm = streaming(make, *deltas)
+    chunks = list(llm.stream_chat_with_tools(TOOLS, "?", allow_parallel_tool_calls=True))
+    built = {id(block) for chunk in chunks[:-1] for block in chunk.message.blocks}
+    assert len(built) <= len(deltas) + 1
+    assert [block.tool_kwargs for block in chunks[-1].message.blocks] == [{"a": 1, "b": 2}] * 50  # type: ignore[union-attr]
 
 
 def test_a_tool_without_parameters(make: Make) -> None:
@@ -293,8 +398,19 @@ def test_results_without_ids_answer_in_order(llm: PredictionGuard, box: Sandbox)
     assert [each["id"] for each in asked["tool_calls"]] == [each["tool_call_id"] for each in answered]
 
 
-@pytest.mark.parametrize(("given", "sent"), [({}, "{}"), ("", "{}"), ('{"a": ', '{"a": '), ({"a": "é"}, '{"a": "é"}')])
-def test_arguments_go_back_as_json_text(given: Any, sent: str, llm: PredictionGuard, box: Sandbox) -> None:
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        ({}, "{}"),
+        ("", "{}"),
+        ("null", "{}"),
+        ({"a": "é"}, '{"a": "é"}'),
+        ('{"a":1}', '{"a":1}'),
+        ('{"a": "1\n2"}', '{"a": "1\\n2"}'),
+        ('{"a": ', '{"arguments_are_not_a_json_object": true, "received": "{\\"a\\": "}'),
+    ],
+)
+def test_arguments_in_the_history_are_a_json_object(given: Any, sent: str, llm: PredictionGuard, box: Sandbox) -> None:
     call = ToolCallBlock(tool_call_id="x", tool_name="add", tool_kwargs=given)
     result = ChatMessage(role="tool", content="1", additional_kwargs={"tool_call_id": "x"})
     llm.chat([ChatMessage(role="user", content="?"), ChatMessage(role="assistant", blocks=[call]), result])
@@ -359,6 +475,61 @@ EXPECTED = Photo(width=30, height=40, title="Cat")
 def test_structured_predict(llm: PredictionGuard, box: Sandbox) -> None:
     assert llm.structured_predict(Photo, PROMPT, title="Cat") == EXPECTED
     assert box.requests[-1]["tool_choice"] == "required"
+
+
+class Album(BaseModel):
+    """Photos by year, with a note."""
+
+    photos: list[Photo]
+    note: str | None = None
+
+
+async def test_structured_output_is_strict_unless_turned_off(make: Make, box: Sandbox) -> None:
+    from llama_index.core.program import FunctionCallingProgram
+
+    llm = make()
+    album = {"photos": [EXPECTED.model_dump()], "note": None}
+    question = [ChatMessage(role="user", content="?")]
+    for ask in (
+        lambda: llm.structured_predict(Album, PromptTemplate("?")),
+        lambda: list(llm.stream_structured_predict(Album, PromptTemplate("?"))),
+        lambda: llm.as_structured_llm(Album).chat(question),
+        lambda: FunctionCallingProgram.from_defaults(Album, "?", llm=llm)(),
+    ):
+        box.answer(tool_calls=[("Album", album)])
+        ask()
+    box.answer(tool_calls=[("Album", album)])
+    await llm.astructured_predict(Album, PromptTemplate("?"))
+    assert len(box.requests) == 5
+    for body in box.requests:
+        function = body["tools"][0]["function"]
+        assert function["strict"] is True
+        schema = function["parameters"]
+        assert schema["required"] == ["photos", "note"]
+        assert schema["additionalProperties"] is schema["$defs"]["Photo"]["additionalProperties"] is False
+    for model, options in ((make(strict=False), None), (llm, {"strict": False})):
+        box.answer(tool_calls=[("Album", album)])
+        model.structured_predict(Album, PromptTemplate("?"), llm_kwargs=options)
+        assert "strict" not in box.requests[-1]["tools"][0]["function"]
+
+
+class Tags(BaseModel):
+    """Counts by tag."""
+
+    counts: dict[str, int]
+
+
+def test_a_schema_that_strict_mode_cannot_express_is_sent_as_it_is(llm: PredictionGuard, box: Sandbox) -> None:
+    box.answer(tool_calls=[("Tags", {"counts": {"cat": 1}})])
+    assert llm.structured_predict(Tags, PromptTemplate("?")) == Tags(counts={"cat": 1})
+    assert "strict" not in box.requests[-1]["tools"][0]["function"]
+
+
+def test_other_tools_are_strict_on_request(llm: PredictionGuard, box: Sandbox) -> None:
+    llm.chat_with_tools(TOOLS, PARIS, tool_required=True)
+    assert "strict" not in box.requests[-1]["tools"][0]["function"]
+    llm.chat_with_tools(TOOLS, PARIS, strict=True)
+    assert all(tool["function"]["strict"] for tool in box.requests[-1]["tools"])
 
 
 async def test_structured_predict_asynchronously(llm: PredictionGuard) -> None:

@@ -23,6 +23,7 @@ from llama_index_predictionguard import ImagePolicy, PredictionGuard
 from predictionguard_core.sandbox import Sandbox
 
 Make = Callable[..., PredictionGuard]
+FOLLOWS = "The result is an image; it follows in the next user message."
 
 
 def question(*blocks: Any, role: str = "user") -> list[ChatMessage]:
@@ -257,8 +258,8 @@ def test_pictures_of_two_results_are_told_apart(llm: PredictionGuard, box: Sandb
     llm.chat([ChatMessage(role="user", content="Look"), ChatMessage(role="assistant", blocks=calls), *results])
     picture = {"type": "image_url", "image_url": {"url": data_uri(cat)}}
     assert box.requests[-1]["messages"][2:] == [
-        {"role": "tool", "content": "", "tool_call_id": "a"},
-        {"role": "tool", "content": "", "tool_call_id": "b"},
+        {"role": "tool", "content": FOLLOWS, "tool_call_id": "a"},
+        {"role": "tool", "content": FOLLOWS, "tool_call_id": "b"},
         {
             "role": "user",
             "content": [
