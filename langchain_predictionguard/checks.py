@@ -12,30 +12,10 @@ from langchain_core.runnables import Runnable, RunnableConfig
 
 from langchain_predictionguard.clients import ConnectionOptions, new_clients
 from langchain_predictionguard.errors import mapped as langchain_errors
-from predictionguard_core.api.safety import CheckedText, PIIReplaceMethod, TextChecks
+from predictionguard_core.api.safety import CheckedText, CheckReport, PIIReplaceMethod, TextChecks
 from predictionguard_core.errors import ConfigurationError
 
 T = TypeVar("T")
-
-
-@dataclasses.dataclass(frozen=True)
-class CheckReport:
-    """What `PredictionGuardCheck.check` found.
-
-    Attributes:
-        value: The value to go on with: personal data is replaced if `pii` is "replace".
-        texts: One result for each text, in their order; `failed` names the checks that it failed.
-        unchecked: The types of content that no check looked at, such as "image_url".
-    """
-
-    value: Any
-    texts: tuple[CheckedText, ...]
-    unchecked: tuple[str, ...]
-
-    @property
-    def has_failed(self) -> bool:
-        """Whether any text failed a check."""
-        return any(text.failed for text in self.texts)
 
 
 class PredictionGuardCheck(Runnable[Any, Any]):
@@ -166,8 +146,7 @@ def _text(block: Any) -> str | None:
 
 def _passed(report: CheckReport) -> Any:
     with langchain_errors():
-        for text in report.texts:
-            text.raise_for_failed()
+        report.raise_for_failed()
     return report.value
 
 

@@ -221,7 +221,7 @@ class Client(Connection):
         Example:
             >>> result = client.check_factuality("The sky is blue.", "The sky is green.")
             >>> result.score
-            0.152
+            0.108
         """
         request = FactualityRequest(reference=reference, text=text)
         return self._run(operations.check_factuality(request, self._settings.max_retries))
@@ -504,7 +504,7 @@ class AsyncClient(Connection):
         Example:
             >>> result = await client.check_factuality("The sky is blue.", "The sky is green.")
             >>> result.score
-            0.152
+            0.108
         """
         request = FactualityRequest(reference=reference, text=text)
         return await self._run(operations.check_factuality(request, self._settings.max_retries))

@@ -6,6 +6,7 @@ of personal data in three ways; all of them are read.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Annotated, Any, Literal
 
@@ -227,3 +228,28 @@ class CheckedText(_Result):
         else:
             message += f": {'probability' if check == 'injection' else 'score'} {getattr(self, check):.2f}"
         return kind(message, status_code=200)
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckReport:
+    """What the checks of a message, a prompt or a list of messages found.
+
+    Attributes:
+        value: The value to go on with: personal data is replaced if `pii` is "replace".
+        texts: One result for each text, in their order; `failed` names the checks that it failed.
+        unchecked: The types of content that no check looked at, such as "image_url".
+    """
+
+    value: Any
+    texts: tuple[CheckedText, ...]
+    unchecked: tuple[str, ...]
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether any text failed a check."""
+        return any(text.failed for text in self.texts)
+
+    def raise_for_failed(self) -> None:
+        """Raise the `CheckFailedError` of the first text that failed a check."""
+        for text in self.texts:
+            text.raise_for_failed()
