@@ -46,34 +46,24 @@ class Proxies:
         return origin.scheme == b"https" or (proxy is not None and proxy.url.scheme == "https")
 
     def connection(
-        self,
-        origin: httpcore.Origin,
-        tls: ssl.SSLContext | None,
-        limits: httpx.Limits,
-        backend: httpcore.NetworkBackend,
-    ) -> httpcore.ConnectionInterface:
-        """Return a connection to `origin`, directly or through its proxy. It opens with its first request."""
-        options: dict[str, Any] = {"keepalive_expiry": limits.keepalive_expiry, "network_backend": backend}
-        proxy = self._find(origin)
-        if proxy is None:
-            return httpcore.HTTPConnection(origin, tls, **options)
-        kind = httpcore.SOCKSProxy if proxy.url.scheme.startswith("socks") else httpcore.HTTPProxy
-        return kind(ssl_context=tls, **_arguments(proxy, tls), **options).create_connection(origin)
+        self, kinds: tuple[Any, Any, Any], origin: httpcore.Origin, tls: ssl.SSLContext | None, **options: Any
+    ) -> Any:
+        """Return a connection to `origin`, directly or through its proxy. It opens with its first request.
 
-    def async_connection(
-        self,
-        origin: httpcore.Origin,
-        tls: ssl.SSLContext | None,
-        limits: httpx.Limits,
-        backend: httpcore.AsyncNetworkBackend,
-    ) -> httpcore.AsyncConnectionInterface:
-        """`connection`, async."""
-        options: dict[str, Any] = {"keepalive_expiry": limits.keepalive_expiry, "network_backend": backend}
+        `kinds` are httpcore's classes for a connection, for a proxy and for a SOCKS proxy, sync or async.
+        """
+        direct, http, socks = kinds
         proxy = self._find(origin)
         if proxy is None:
-            return httpcore.AsyncHTTPConnection(origin, tls, **options)
-        kind = httpcore.AsyncSOCKSProxy if proxy.url.scheme.startswith("socks") else httpcore.AsyncHTTPProxy
-        return kind(ssl_context=tls, **_arguments(proxy, tls), **options).create_connection(origin)
+            return direct(origin, tls, **options)
+        url, options = proxy.url, {**options, "ssl_context": tls, "proxy_auth": proxy.raw_auth}
+        options["proxy_url"] = httpcore.URL(
+            scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
+        )
+        if url.scheme.startswith("socks"):
+            return socks(**options).create_connection(origin)
+        proxy_tls = tls if url.scheme == "https" else None
+        return http(**options, proxy_headers=proxy.headers.raw, proxy_ssl_context=proxy_tls).create_connection(origin)
 
     def _find(self, origin: httpcore.Origin) -> httpx.Proxy | None:
         if not self.by_scheme:
@@ -109,16 +99,3 @@ def _proxy(scheme: str, url: str) -> httpx.Proxy:
             'pip install "httpx[socks]"'
         )
     return proxy
-
-
-def _arguments(proxy: httpx.Proxy, tls: ssl.SSLContext | None) -> dict[str, Any]:
-    arguments: dict[str, Any] = {
-        "proxy_url": httpcore.URL(
-            scheme=proxy.url.raw_scheme, host=proxy.url.raw_host, port=proxy.url.port, target=proxy.url.raw_path
-        ),
-        "proxy_auth": proxy.raw_auth,
-    }
-    if not proxy.url.scheme.startswith("socks"):
-        arguments["proxy_headers"] = proxy.headers.raw
-        arguments["proxy_ssl_context"] = tls if proxy.url.scheme == "https" else None
-    return arguments

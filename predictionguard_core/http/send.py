@@ -72,7 +72,13 @@ async def async_send_request(client: AnyAsyncClient, request: RequestHead, body:
 
 def _request(request: RequestHead, content: Any) -> httpx.Request:
     extensions = {"timeout": request.timeouts}
-    return httpx.Request(request.method, request.url, headers=request.headers, content=content, extensions=extensions)
+    url = _parsed(request.url)
+    return httpx.Request(request.method, url, headers=request.headers, content=content, extensions=extensions)
+
+
+@functools.lru_cache(maxsize=64)
+def _parsed(url: str) -> httpx.URL:
+    return httpx.URL(url)
 
 
 def _build_request(client: Any, request: RequestHead, content: Any) -> Any:

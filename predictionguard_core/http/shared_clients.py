@@ -70,7 +70,7 @@ def shared_client(user: object) -> AnyClient:
     registry = _registry
     with registry.lock:
         if registry.client is None:
-            registry.client = _new_client()
+            registry.client = _new_client(Transport, httpx.Client)
         registry.users.add(user)
         return registry.client
 
@@ -98,7 +98,7 @@ async def shared_async_client(user: object) -> AnyAsyncClient:
         if found is None:
             for other in [each for each in registry.loops if each.is_closed()]:
                 del registry.loops[other]
-            client = _new_async_client()
+            client = _new_client(AsyncTransport, httpx.AsyncClient)
             found = registry.loops[loop] = _LoopClient(client, _close_with_loop(client, loop))
             # `asyncio.run` closes every async generator that was started in its loop: the only moment at which a loop
             # that is about to end can still close its sockets. It is started by hand, as nothing here may await.
@@ -130,18 +130,11 @@ async def _close_with_loop(client: AnyAsyncClient, loop: asyncio.AbstractEventLo
             await client.finish()
 
 
-def _new_client() -> AnyClient:
+def _new_client(ours: Any, httpx_client: Any) -> Any:
     found = proxies.Proxies.from_environment()
     if transport.is_supported():
-        return Transport(_LIMITS, found)
-    return httpx.Client(verify=tls.tls_context(), limits=_LIMITS, mounts=dict.fromkeys(proxies.LOOPBACK))
-
-
-def _new_async_client() -> AnyAsyncClient:
-    found = proxies.Proxies.from_environment()
-    if transport.is_supported():
-        return AsyncTransport(_LIMITS, found)
-    return httpx.AsyncClient(verify=tls.tls_context(), limits=_LIMITS, mounts=dict.fromkeys(proxies.LOOPBACK))
+        return ours(_LIMITS, found)
+    return httpx_client(verify=tls.tls_context(), limits=_LIMITS, mounts=dict.fromkeys(proxies.LOOPBACK))
 
 
 def compute_all(jobs: list[Callable[[], Any]]) -> list[Any]:

@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import math
 import os
 import socket
 import ssl
 import time
 import weakref
 from collections.abc import AsyncIterator, Iterable, Iterator
-from types import TracebackType
 from typing import Any, Self
 
 import httpcore
@@ -31,27 +31,24 @@ POOL_TIMEOUT = 300.0
 
 _DRAIN_TIMEOUT = 0.25
 
-_current: contextvars.ContextVar[deadline | async_deadline | None] = contextvars.ContextVar(
-    "predictionguard_deadline", default=None
-)
+_current: contextvars.ContextVar[deadline | None] = contextvars.ContextVar("predictionguard_deadline", default=None)
 
 
 class deadline:  # noqa: N801 - used as a block
     """Bound the sync code in the block to this many seconds altogether."""
 
-    __slots__ = ("_is_aborted", "_token", "end", "seconds", "stream")
-
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
-        self._is_aborted = False
+        self.end = math.inf
         self.stream: httpcore.NetworkStream | None = None
+        self._is_aborted = False
 
     def __enter__(self) -> Self:
         self.end = time.monotonic() + (0 if self._is_aborted else self.seconds)
         self._token = _current.set(self)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         _current.reset(self._token)
 
     def pause(self) -> None:
@@ -71,27 +68,18 @@ class deadline:  # noqa: N801 - used as a block
                 connected.shutdown(socket.SHUT_RDWR)
 
 
-class async_deadline:  # noqa: N801 - used as a block
-    """Bound the async code in the block to this many seconds altogether. Raises `TimeoutError` at its end."""
-
-    __slots__ = ("_timeout", "_token", "end", "seconds")
-
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
+class async_deadline(deadline):  # noqa: N801 - used as a block
+    """`deadline`, async. Raises `TimeoutError` at its end."""
 
     async def __aenter__(self) -> Self:
         running_loop()
         self._timeout = asyncio.timeout(self.seconds)
         await self._timeout.__aenter__()
-        self.end = time.monotonic() + self.seconds
-        self._token = _current.set(self)
-        return self
+        return self.__enter__()
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
-        _current.reset(self._token)
-        await self._timeout.__aexit__(kind, error, at)
+    async def __aexit__(self, *error: Any) -> None:
+        self.__exit__()
+        await self._timeout.__aexit__(*error)
 
     def pause(self) -> None:
         """Stop the clock."""
@@ -99,7 +87,7 @@ class async_deadline:  # noqa: N801 - used as a block
 
     def resume(self, paused: float) -> None:
         """Let the clock go on after a pause of so many seconds."""
-        self.end += paused
+        super().resume(paused)
         self._timeout.reschedule(asyncio.get_running_loop().time() + self.end - time.monotonic())
 
 
@@ -238,8 +226,7 @@ def _remaining(
     current = _current.get()
     if current is None:
         return timeout
-    if isinstance(current, deadline):
-        current.stream = stream
+    current.stream = stream
     left = current.end - time.monotonic()
     if left <= 0:
         raise late("the deadline is over")

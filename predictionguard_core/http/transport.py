@@ -35,6 +35,8 @@ _TURNS, _LAST_TURNS = 200, 20
 
 
 _DIRECT = Proxies()
+_KINDS = (httpcore.HTTPConnection, httpcore.HTTPProxy, httpcore.SOCKSProxy)
+_ASYNC_KINDS = (httpcore.AsyncHTTPConnection, httpcore.AsyncHTTPProxy, httpcore.AsyncSOCKSProxy)
 
 
 def is_supported() -> bool:
@@ -111,6 +113,10 @@ class _Connections:
         # Referenced, because if a stream and its socket became garbage together, the socket might go first, and warn.
         self.in_use: set[Any] = set()
 
+    def _connection(self, kinds: Any, origin: httpcore.Origin, tls: ssl.SSLContext | None, backend: Any) -> Any:
+        seconds = self._limits.keepalive_expiry
+        return self._proxies.connection(kinds, origin, tls, keepalive_expiry=seconds, network_backend=backend)
+
     def _take(self, origin: httpcore.Origin) -> Any:
         """Return the idle connection to `origin` that was used last, or None. Any thread may ask at any time."""
         for connection in reversed(list(self._idle)):
@@ -161,7 +167,7 @@ class Pool(_Connections):
             if connection is None:
                 backend = Backend(self._address)
                 tls = tls_context() if self._proxies.needs_tls(request.url.origin) else None
-                connection = self._proxies.connection(request.url.origin, tls, self._limits, backend)
+                connection = self._connection(_KINDS, request.url.origin, tls, backend)
             response = connection.handle_request(request)
         except BaseException:
             # Whatever it was, this connection can't be used again.
@@ -219,7 +225,7 @@ class AsyncPool(_Connections):
             if connection is None:
                 backend = AsyncBackend(self._address)
                 tls = await async_tls_context() if self._proxies.needs_tls(request.url.origin) else None
-                connection = self._proxies.async_connection(request.url.origin, tls, self._limits, backend)
+                connection = self._connection(_ASYNC_KINDS, request.url.origin, tls, backend)
             response = await connection.handle_async_request(request)
         except BaseException:
             # Whatever it was, this connection can't be used again.

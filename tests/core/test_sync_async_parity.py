@@ -10,25 +10,18 @@ from typing import Any
 import pytest
 
 from predictionguard_core import client
-from predictionguard_core.http import proxies, size_limits, timeouts, transport
+from predictionguard_core.http import size_limits, timeouts, transport
 from predictionguard_core.images import download
 
 # What one colour calls otherwise than the other. Everything else must have the same name.
 NAMES = {
-    "AsyncAnswered": "Answered",
+    "_ASYNC_KINDS": "_KINDS",
     "AsyncBackend": "Backend",
     "AsyncClient": "Client",
-    "AsyncConnectionInterface": "ConnectionInterface",
     "AsyncGenerator": "Generator",
-    "AsyncHTTPConnection": "HTTPConnection",
-    "AsyncHTTPProxy": "HTTPProxy",
     "AsyncHTTPTransport": "HTTPTransport",
-    "AsyncBaseTransport": "BaseTransport",
-    "AnyAsyncClient": "AnyClient",
     "AsyncIterator": "Iterator",
-    "AsyncNetworkBackend": "NetworkBackend",
     "AsyncPool": "Pool",
-    "AsyncSOCKSProxy": "SOCKSProxy",
     "AsyncTransport": "Transport",
     "QueueEmpty": "Empty",
     "_AsyncStream": "_Stream",
@@ -37,7 +30,6 @@ NAMES = {
     "__aiter__": "__iter__",
     "_async_close": "_close",
     "_async_get": "_get",
-    "_async_in_one_piece": "_in_one_piece",
     "_async_resolve": "_resolve",
     "aclose": "close",
     "aclosing": "closing",
@@ -45,7 +37,6 @@ NAMES = {
     "aiter_bytes": "iter_bytes",
     "anext": "next",
     "async_compute_all": "compute_all",
-    "async_connection": "connection",
     "async_deadline": "deadline",
     "async_download": "download",
     "async_download_all": "download_all",
@@ -136,7 +127,6 @@ TWINS = [
     (client.Client, client.AsyncClient),
     (download.download, download.async_download),
     (download._get, download._async_get),
-    (proxies.Proxies.connection, proxies.Proxies.async_connection),
     (size_limits.iter_body, size_limits.async_iter_body),
     (size_limits.read_body, size_limits.async_read_body),
     (timeouts.drain, timeouts.async_drain),
