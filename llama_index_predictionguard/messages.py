@@ -7,7 +7,7 @@ import binascii
 import mimetypes
 import re
 import urllib.parse
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +22,7 @@ from llama_index.core.base.llms.types import (
     ThinkingBlock,
     ToolCallBlock,
 )
+from pydantic import BaseModel
 
 from llama_index_predictionguard import tool_calls
 from llama_index_predictionguard.image_sources import ImageLike, block_source, document_parts, is_data_uri
@@ -93,8 +94,7 @@ async def ato_api(messages: Sequence[ChatMessage], policy: ImagePolicy) -> list[
 def prompt_to_api(prompt: str, documents: Sequence[ImageLike] | ImageLike | None = None) -> list[Message]:
     """Translate a prompt and the images that follow it. An error's location is the index in `documents`."""
     parts: list[Part] = [TextPart(text=prompt)]
-    several = [documents] if _is_one(documents) else documents or ()
-    for index, document in enumerate(several):
+    for index, document in enumerate(_several(documents)):
         try:
             found = _image_parts(document) if isinstance(document, ImageBlock) else document_parts(document)
         except ContentError as error:
@@ -103,8 +103,13 @@ def prompt_to_api(prompt: str, documents: Sequence[ImageLike] | ImageLike | None
     return [Message(role="user", content=_content(parts))]
 
 
-def _is_one(documents: Any) -> bool:
-    return documents is not None and not isinstance(documents, Sequence | Generator | Iterator | set | frozenset)
+def _several(documents: Any) -> Sequence[Any]:
+    """Return the images as a list, also where one is given by itself."""
+    if documents is None:
+        return ()
+    # Strings, bytes, open files and pydantic objects are iterable, too.
+    is_one = isinstance(documents, str | bytes | bytearray | BaseModel) or hasattr(documents, "read")
+    return [documents] if is_one or not isinstance(documents, Iterable) else list(documents)
 
 
 def _results_first(messages: Sequence[ChatMessage]) -> list[tuple[int, ChatMessage]]:
