@@ -257,10 +257,10 @@ async def test_the_reranker_keeps_images_that_it_cannot_rank(box: Sandbox, photo
         kept = rerank.postprocess_nodes(nodes, query_str="How is espresso brewed?")
     assert [each.node for each in kept] == [texts[1].node, images[0].node, images[1].node]
     assert [each.score for each in kept[1:]] == [0.7, 0.7]
-    with pytest.warns(UserWarning):
+    with pytest.warns(UserWarning, match="neither text nor metadata"):
         assert await rerank.apostprocess_nodes(nodes, query_str="How is espresso brewed?") == kept
     count = len(box.requests)
-    with pytest.warns(UserWarning):
+    with pytest.warns(UserWarning, match="neither text nor metadata"):
         assert rerank.postprocess_nodes(images, query_str="espresso") == images
     assert len(box.requests) == count
 
