@@ -16,9 +16,16 @@ from predictionguard_core.errors import *  # noqa: F403
 from predictionguard_core.version import __version__
 
 if TYPE_CHECKING:
+    from llama_index_predictionguard.checks import PredictionGuardChecker
     from llama_index_predictionguard.embeddings import PredictionGuardEmbedding
+    from llama_index_predictionguard.evaluation import PredictionGuardFactualityEvaluator
     from llama_index_predictionguard.llm import PredictionGuard
     from llama_index_predictionguard.multi_modal import PredictionGuardMultiModal
+    from llama_index_predictionguard.postprocessors import (
+        PredictionGuardInjectionPostprocessor,
+        PredictionGuardPIIPostprocessor,
+    )
+    from llama_index_predictionguard.readers import PredictionGuardReader
     from llama_index_predictionguard.rerank import PredictionGuardRerank
     from predictionguard_core.api.checks import InputChecks, OutputChecks
     from predictionguard_core.images.policy import ImagePolicy
@@ -30,8 +37,13 @@ __all__ = [
     "InputChecks",
     "OutputChecks",
     "PredictionGuard",
+    "PredictionGuardChecker",
     "PredictionGuardEmbedding",
+    "PredictionGuardFactualityEvaluator",
+    "PredictionGuardInjectionPostprocessor",
     "PredictionGuardMultiModal",
+    "PredictionGuardPIIPostprocessor",
+    "PredictionGuardReader",
     "PredictionGuardRerank",
     "__version__",
 ]
@@ -42,6 +54,11 @@ _MODULES = {
     "ImagePolicy": "predictionguard_core.images.policy",
     "InputChecks": "predictionguard_core.api.checks",
     "OutputChecks": "predictionguard_core.api.checks",
+    "PredictionGuardChecker": "llama_index_predictionguard.checks",
+    "PredictionGuardFactualityEvaluator": "llama_index_predictionguard.evaluation",
+    "PredictionGuardInjectionPostprocessor": "llama_index_predictionguard.postprocessors",
+    "PredictionGuardPIIPostprocessor": "llama_index_predictionguard.postprocessors",
+    "PredictionGuardReader": "llama_index_predictionguard.readers",
     "PredictionGuard": "llama_index_predictionguard.llm",
     "PredictionGuardEmbedding": "llama_index_predictionguard.embeddings",
     # LlamaIndex has deprecated the base of this class and may remove it.

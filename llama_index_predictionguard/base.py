@@ -46,7 +46,7 @@ _CLIENT_FIELDS = ("base_url", "timeout", "max_retries", "default_headers", "imag
 _API_NAMES = {"max_tokens": "max_completion_tokens", "input_checks": "input", "output_checks": "output"}
 
 
-class Component(BaseComponent):
+class ServiceComponent(BaseComponent):
     """A component that calls the service. Creating one never touches the network.
 
     Raises:
@@ -55,7 +55,6 @@ class Component(BaseComponent):
 
     model_config = ConfigDict(arbitrary_types_allowed=True, protected_namespaces=())
 
-    model: str = Field(min_length=1, kw_only=False)  # kw_only: type checkers allow it as the positional argument
     api_key: ApiKey | None = Field(default=None, exclude=True, repr=False)
     base_url: str | None = None
     api_base: str | None = Field(default=None, exclude=True, repr=False)
@@ -68,9 +67,7 @@ class Component(BaseComponent):
     _ALIASES: ClassVar[dict[str, str]] = {"api_base": "base_url"}
     _clients: tuple[Client, AsyncClient] | None = PrivateAttr(default=None)
 
-    def __init__(self, model: str = "", **fields: Any) -> None:
-        """Create the component. The class's docstring lists the arguments."""
-        fields["model"] = model
+    def __init__(self, **fields: Any) -> None:
         for alias, name in self._ALIASES.items():
             value = fields.pop(alias, None)
             if value and fields.get(name) not in (None, "", value):
@@ -88,14 +85,6 @@ class Component(BaseComponent):
         )
         self.api_key, self.base_url = resolved.api_key, resolved.base_url
         self.timeout, self.max_retries = resolved.timeout, resolved.max_retries
-
-    def list_models(self, capability: Capability | None = None) -> list[Model]:
-        """List the models of the account, or those with a capability such as "chat-with-image"."""
-        return self._client().models(capability)
-
-    async def alist_models(self, capability: Capability | None = None) -> list[Model]:
-        """Asynchronous version of `list_models`."""
-        return await self._async_client().models(capability)
 
     def _client(self) -> Client:
         return self._both_clients()[0]
@@ -142,7 +131,7 @@ class Component(BaseComponent):
         for name in _NOT_PICKLED:
             copied.__dict__.pop(name, None)
         copied._clients = None
-        return super(Component, copied).__getstate__()
+        return super(ServiceComponent, copied).__getstate__()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         try:
@@ -151,6 +140,24 @@ class Component(BaseComponent):
             # A process pool hangs if a task's arguments can't be unpickled: the first call reports the missing key.
             self.__init__(**state["__dict__"], api_key="none")  # type: ignore[misc]
             self.api_key = None
+
+
+class Component(ServiceComponent):
+    """A component that calls a model of the service."""
+
+    model: str = Field(min_length=1, kw_only=False)  # kw_only: type checkers allow it as the positional argument
+
+    def __init__(self, model: str = "", **fields: Any) -> None:
+        """Create the component. The class's docstring lists the arguments."""
+        super().__init__(model=model, **fields)
+
+    def list_models(self, capability: Capability | None = None) -> list[Model]:
+        """List the models of the account, or those with a capability such as "chat-with-image"."""
+        return self._client().models(capability)
+
+    async def alist_models(self, capability: Capability | None = None) -> list[Model]:
+        """Asynchronous version of `list_models`."""
+        return await self._async_client().models(capability)
 
 
 class ImageComponent(Component):

@@ -1,0 +1,187 @@
+"""Prediction Guard's checks as node postprocessors: what they drop or change never reaches the model."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, Literal
+
+from llama_index.core.postprocessor.types import BaseNodePostprocessor
+from llama_index.core.schema import BaseNode, ImageNode, MetadataMode, Node, NodeWithScore, QueryBundle
+from pydantic import Field
+
+from llama_index_predictionguard.base import ServiceComponent
+from predictionguard_core.api.safety import PIICheck, PIIReplaceMethod
+
+CHECKS_KEY = "predictionguard_checks"
+"""The metadata key that says what was checked; neither the model nor an embedding model sees it."""
+
+
+class _CheckPostprocessor(ServiceComponent, BaseNodePostprocessor):
+    """A postprocessor that checks what the model would see of each node: its text and its metadata."""
+
+    def __init__(self, **options: Any) -> None:  # type checkers would derive one from the fields
+        super().__init__(**options)
+
+
+class PredictionGuardPIIPostprocessor(_CheckPostprocessor):
+    """Replace or remove personal data in retrieved nodes before the model sees them.
+
+    Args:
+        action: "replace" replaces personal data, "remove" cuts it out, "drop" drops the nodes that hold it.
+        replace_method: What replaces it: "random" characters, "fake" values, the "category", or a "mask" (`*`).
+        entity_list: Kinds of personal data that are ignored, such as "PHONE_NUMBER".
+        api_key: Default: the environment variable PREDICTIONGUARD_API_KEY.
+        base_url: Default: the environment variable PREDICTIONGUARD_URL, else the public service.
+        timeout: Seconds for one attempt.
+        max_retries: Number of retries after a failed attempt.
+        default_headers: Headers of every request.
+        http_client, async_http_client: Your own httpx clients.
+
+    The text and the metadata that the model sees are checked, all nodes in one request. Changed nodes are copies; the
+    index keeps the originals. Each node that comes out says under `predictionguard_checks` in its metadata whether it
+    was changed, and what no check looked at: images.
+
+    Example:
+        >>> pii = PredictionGuardPIIPostprocessor(replace_method="category")
+        >>> engine = index.as_query_engine(node_postprocessors=[pii])
+    """
+
+    action: Literal["replace", "remove", "drop"] = "replace"
+    replace_method: PIIReplaceMethod | None = None
+    entity_list: list[str] | None = None
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Return the name that LlamaIndex serialises this class under."""
+        return "PredictionGuardPIIPostprocessor"
+
+    def _postprocess_nodes(
+        self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
+    ) -> list[NodeWithScore]:
+        texts = _Texts(nodes)
+        return self._checked(texts, self._client().check_pii(texts.to_check, **self._options()))
+
+    async def _apostprocess_nodes(
+        self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
+    ) -> list[NodeWithScore]:
+        texts = _Texts(nodes)
+        return self._checked(texts, await self._async_client().check_pii(texts.to_check, **self._options()))
+
+    def _options(self) -> dict[str, Any]:
+        replace = self.action == "replace"
+        method = self.replace_method if replace else None
+        return {"replace": replace, "replace_method": method, "entity_list": self.entity_list}
+
+    def _checked(self, texts: _Texts, results: list[PIICheck]) -> list[NodeWithScore]:
+        if self.action == "drop":
+            return texts.without([result.has_pii for result in results])
+        return texts.with_texts([_without_pii(result) for result in results])
+
+
+class PredictionGuardInjectionPostprocessor(_CheckPostprocessor):
+    """Drop retrieved nodes that hold a prompt injection.
+
+    Args:
+        threshold: Probability from which a text counts as a prompt injection.
+        api_key: Default: the environment variable PREDICTIONGUARD_API_KEY.
+        base_url: Default: the environment variable PREDICTIONGUARD_URL, else the public service.
+        timeout: Seconds for one attempt.
+        max_retries: Number of retries after a failed attempt.
+        default_headers: Headers of every request.
+        http_client, async_http_client: Your own httpx clients.
+
+    The text and the metadata that the model sees are checked, all nodes in one request. Each node that comes out says
+    under `predictionguard_checks` in its metadata what no check looked at: images.
+
+    Example:
+        >>> engine = index.as_query_engine(node_postprocessors=[PredictionGuardInjectionPostprocessor()])
+    """
+
+    threshold: float = Field(default=0.5, ge=0, le=1)
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Return the name that LlamaIndex serialises this class under."""
+        return "PredictionGuardInjectionPostprocessor"
+
+    def _postprocess_nodes(
+        self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
+    ) -> list[NodeWithScore]:
+        texts = _Texts(nodes)
+        found = self._client().check_injection(texts.to_check)
+        return texts.without([each.probability >= self.threshold for each in found])
+
+    async def _apostprocess_nodes(
+        self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
+    ) -> list[NodeWithScore]:
+        texts = _Texts(nodes)
+        found = await self._async_client().check_injection(texts.to_check)
+        return texts.without([each.probability >= self.threshold for each in found])
+
+
+class _Texts:
+    """The texts of nodes that the model would see. Blank ones are left out: the service refuses them."""
+
+    def __init__(self, nodes: list[NodeWithScore]) -> None:
+        self._nodes = nodes
+        # The metadata key, or None for the node's own text.
+        self._places: list[tuple[int, str | None]] = []
+        self.to_check: list[str] = []
+        for number, each in enumerate(nodes):
+            texts = {None: each.node.get_content(metadata_mode=MetadataMode.NONE), **_metadata(each.node)}
+            for key, text in texts.items():
+                if text.strip():
+                    self._places.append((number, key))
+                    self.to_check.append(text)
+
+    def without(self, dropped: list[bool]) -> list[NodeWithScore]:
+        """Return the nodes none of whose texts is dropped."""
+        numbers = {number for (number, _), is_dropped in zip(self._places, dropped, strict=True) if is_dropped}
+        return [_marked(each, False) for number, each in enumerate(self._nodes) if number not in numbers]
+
+    def with_texts(self, texts: list[str]) -> list[NodeWithScore]:
+        """Return the nodes with other texts. Those that change are copies."""
+        changes: dict[int, dict[str | None, str]] = {}
+        for (number, key), old, new in zip(self._places, self.to_check, texts, strict=True):
+            if new != old:
+                changes.setdefault(number, {})[key] = new
+        return [_marked(each, number in changes, changes.get(number)) for number, each in enumerate(self._nodes)]
+
+
+def _metadata(node: BaseNode) -> dict[str | None, str]:
+    hidden = set(node.excluded_llm_metadata_keys)
+    return {key: value for key, value in node.metadata.items() if isinstance(value, str) and key not in hidden}
+
+
+def _marked(each: NodeWithScore, is_changed: bool, changes: dict[str | None, str] | None = None) -> NodeWithScore:
+    node = copy.deepcopy(each.node)
+    for key, text in (changes or {}).items():
+        if key is None:
+            node.set_content(text)
+        else:
+            node.metadata[key] = text
+    before = node.metadata.get(CHECKS_KEY, {})
+    node.metadata[CHECKS_KEY] = {
+        "changed": is_changed or before.get("changed", False),
+        "unchecked": ["image"] if _has_image(node) else [],
+    }
+    for keys in (node.excluded_llm_metadata_keys, node.excluded_embed_metadata_keys):
+        if CHECKS_KEY not in keys:
+            keys.append(CHECKS_KEY)
+    return NodeWithScore(node=node, score=each.score)
+
+
+def _has_image(node: BaseNode) -> bool:
+    return isinstance(node, ImageNode) or (isinstance(node, Node) and node.image_resource is not None)
+
+
+def _without_pii(result: PIICheck) -> str:
+    if result.new_prompt is not None:
+        return result.new_prompt
+    # Entities may overlap: an e-mail address holds a URL.
+    kept, end = [], 0
+    for entity in sorted(result.entities, key=lambda each: (each.start, each.end)):
+        if entity.end > end:
+            kept.append(result.prompt[end : max(entity.start, end)])
+            end = entity.end
+    return "".join([*kept, result.prompt[end:]])
