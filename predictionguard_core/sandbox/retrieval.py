@@ -29,7 +29,8 @@ def embeddings(body: object) -> Response:
     fields.require("model", "input")
     model = models.find(fields.required_string("model"), "embedding")
     truncate = bool(fields.boolean("truncate"))
-    left = fields.choice("truncation_direction", ("Left", "Right")) == "Left"
+    # The specification writes "Left" and "Right", the official SDK sends "right".
+    left = fields.choice("truncation_direction", ("Left", "Right", "left", "right")) in ("Left", "left")
     as_base64 = fields.choice("encoding_format", ("float", "base64")) == "base64"
     if fields.integer("dimensions", 1) not in (None, model.dimensions):
         raise ServiceError(f"dimensions: {model.name} only gives vectors of {model.dimensions} numbers")
