@@ -1,6 +1,7 @@
-"""Prediction Guard for LangChain."""
+"""LangChain integration for Prediction Guard: chat with images, completions, embeddings, reranking and checks."""
 
-from typing import TYPE_CHECKING
+import importlib
+from typing import TYPE_CHECKING, Any
 
 try:
     import langchain_core  # noqa: F401
@@ -10,7 +11,6 @@ except ModuleNotFoundError as error:
 
 from langchain_predictionguard import errors
 from langchain_predictionguard.errors import *  # noqa: F403
-from predictionguard_core import lazy
 from predictionguard_core.version import __version__
 
 if TYPE_CHECKING:
@@ -22,9 +22,11 @@ if TYPE_CHECKING:
     from langchain_predictionguard.rerank import PredictionGuardRerank
     from predictionguard_core.api.checks import InputChecks, OutputChecks
     from predictionguard_core.images.policy import ImagePolicy
+    from predictionguard_core.images.sources import Image
 
 __all__ = [
     "ChatPredictionGuard",
+    "Image",
     "ImagePolicy",
     "InputChecks",
     "OutputChecks",
@@ -36,24 +38,30 @@ __all__ = [
     "PredictionGuardRerank",
     "__version__",
 ]
-__all__ += errors.__all__  # a form that type checkers read
+__all__ += errors.__all__  # type checkers understand this form
 
-# Imported by who asks for it: each of the framework's base classes brings much with it.
-_LATER = {
+# Loaded when first used (PEP 562): each of LangChain's base classes takes long to import.
+_MODULES = {
     "ChatPredictionGuard": "langchain_predictionguard.chat_models",
+    "Image": "predictionguard_core.images.sources",
+    "ImagePolicy": "predictionguard_core.images.policy",
+    "InputChecks": "predictionguard_core.api.checks",
+    "OutputChecks": "predictionguard_core.api.checks",
     "PredictionGuard": "langchain_predictionguard.llms",
     "PredictionGuardBlobParser": "langchain_predictionguard.document_loaders",
     "PredictionGuardCheck": "langchain_predictionguard.checks",
     "PredictionGuardEmbeddings": "langchain_predictionguard.embeddings",
     "PredictionGuardLoader": "langchain_predictionguard.document_loaders",
     "PredictionGuardRerank": "langchain_predictionguard.rerank",
-    "ImagePolicy": "predictionguard_core.images.policy",
-    "InputChecks": "predictionguard_core.api.checks",
-    "OutputChecks": "predictionguard_core.api.checks",
 }
 
-__getattr__ = lazy.attributes(__name__, _LATER)
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = globals()[name] = getattr(importlib.import_module(_MODULES[name]), name)
+    return found
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted(__all__)

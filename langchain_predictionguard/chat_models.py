@@ -1,11 +1,11 @@
-"""Prediction Guard's vision endpoint as a LangChain chat model."""
+"""The chat model."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Unpack, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel, LanguageModelInput, ModelProfile
@@ -15,75 +15,186 @@ from langchain_core.prompt_values import ChatPromptValue, PromptValue
 from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
+from pydantic import model_validator
 
-from langchain_predictionguard import errors, later
-from langchain_predictionguard.connection import CONFIG
-from langchain_predictionguard.options import Generating
-from predictionguard_core import endings, models
-from predictionguard_core.errors import ConfigurationError
+from langchain_predictionguard.base import CONFIG, GenerativeModel
+from langchain_predictionguard.errors import langchain_errors
+from predictionguard_core.errors import ConfigurationError, ContentError
+from predictionguard_core.models import known_model
 
 if TYPE_CHECKING:
-    from langchain_predictionguard import arguments
     from langchain_predictionguard.structured_output import Method
+    from langchain_predictionguard.tool_calls import OfferedTools
     from predictionguard_core.api.chat import ChatRequest
 
+_TOOL_OPTIONS = ("tools", "tool_choice", "parallel_tool_calls")
+"""Options that the API takes only together with tools."""
 
-class ChatPredictionGuard(Generating, BaseChatModel):
-    """A chat model of Prediction Guard's, with pictures.
+
+class ChatPredictionGuard(GenerativeModel, BaseChatModel):
+    """Chat model for Prediction Guard's chat and vision endpoint.
+
+    Setup:
+        Install the package and set the API key:
+
+        ```bash
+        pip install "predictionguard-integrations[langchain]"
+        export PREDICTIONGUARD_API_KEY="your-api-key"
+        ```
 
     Args:
-        model: The model's name, such as "Qwen2.5-VL-7B-Instruct"; `list_models("chat-with-image")` tells which see.
-        api_key: Default: the environment's PREDICTIONGUARD_API_KEY.
-        base_url: Default: the environment's PREDICTIONGUARD_URL, else the public service.
-        temperature: 0 to 2.
-        max_tokens: Of the answer.
-        top_p: 0 to 1.
-        top_k: A whole number.
-        frequency_penalty: -2 to 2.
-        presence_penalty: -2 to 2.
-        logit_bias: Token id to a value of -100 to 100.
-        reasoning_effort: "low", "medium" or "high", for models that reason.
-        stop: Text, or a list of texts, at which the answer ends.
+        model: Name of the model, such as "Qwen2.5-VL-7B-Instruct". `list_models("chat-with-image")` lists the models
+            that accept images.
+        api_key: API key, or a function (sync or async) that returns it. Default: PREDICTIONGUARD_API_KEY.
+        base_url: URL of the API. Default: PREDICTIONGUARD_URL, else the public service.
+        temperature: Randomness of the answer, 0 to 2.
+        max_tokens: Maximum number of tokens of the answer.
+        top_p: Probability mass that tokens are sampled from, 0 to 1.
+        top_k: Number of tokens that are sampled from.
+        frequency_penalty: Penalty on frequent tokens, -2 to 2.
+        presence_penalty: Penalty on tokens that have occurred, -2 to 2.
+        logit_bias: Token id to a bias of -100 to 100.
+        reasoning_effort: How much a reasoning model thinks, such as "low", "medium" or "high".
+        stop: A string, or a list of strings, that ends the answer.
         input_checks: `InputChecks`, or a dict of its fields.
-        output_checks: `OutputChecks`, or a dict of its fields. An answer under a check comes as one chunk.
-        timeout: Seconds. Bounds one attempt of a plain call as a whole, and on a stream the longest silence.
-        max_retries: What may come after the first attempt.
-        images: `ImagePolicy`: where pictures may come from, how large they may be, what is done to them.
-        vision_streaming: Whether your deployment streams answers about pictures. The documented service does not: such
-            an answer comes as one chunk.
+        output_checks: `OutputChecks`, or a dict of its fields. A checked answer is streamed as one chunk.
+        timeout: Seconds that one attempt of a call may take; for a stream, seconds without content.
+        max_retries: Number of retries after a failed attempt.
+        images: `ImagePolicy`: where images may come from, how large they may be, how they are changed.
+        vision_streaming: Whether your deployment streams answers about images. The public service does not, so by
+            default such an answer is streamed as one chunk.
         stream_usage: Whether a stream ends with token counts.
-        streaming: Whether `invoke` streams behind the scenes, too, for callbacks that want each token.
-        http_client, http_async_client: Your own httpx clients; used as they are and never closed.
-        extra_body: Fields that are sent beside the documented ones.
+        streaming: Whether `invoke` streams internally, for callbacks that want each token.
+        extra_body: Further fields of the request body.
+        profile_from_service: Whether `profile` is read from the service, when it is first used, instead of from the
+            published facts about models.
+        http_client, http_async_client: Your own httpx clients. They are never closed here.
 
-    Options that are None are not sent. Those of the answer, the checks, `extra_body` and `model` may also be given to a
-    call or to `bind`. Making a model touches no network.
+    Options that are None are not sent. Those of the answer, the checks, `extra_body` and `model` may also be passed to
+    a call or to `bind`. The constructor makes no network calls. Errors are subclasses of both the core's and
+    LangChain's errors (`langchain_predictionguard.errors`).
 
-    Errors are raised as classes that are both ours and LangChain's (`langchain_predictionguard.errors`).
+    Instantiate:
+        ```python
+        from langchain_predictionguard import ChatPredictionGuard
 
-    Example:
-        >>> from langchain_predictionguard import ChatPredictionGuard
-        >>> chat = ChatPredictionGuard(model="Qwen2.5-VL-7B-Instruct")
-        >>> picture = {"type": "image", "url": "https://example.com/photo.jpg"}
-        >>> question = {"type": "text", "text": "What is in this picture?"}
-        >>> chat.invoke([{"role": "user", "content": [question, picture]}]).text
+        chat = ChatPredictionGuard("Qwen2.5-VL-7B-Instruct", temperature=0, max_tokens=200)
+        ```
+
+    Invoke:
+        ```python
+        chat.invoke([("system", "Answer in one word."), ("human", "What is the capital of Austria?")])
+        ```
+
+        ```text
+        AIMessage(content='Vienna.', response_metadata={'model_provider': 'predictionguard', 'id': 'chat-1',
+        'model_name': 'Qwen2.5-VL-7B-Instruct', 'finish_reason': 'stop'}, id='lc_run--...', ...)
+        ```
+
+    Stream:
+        ```python
+        for chunk in chat.stream("What is the capital of Austria?"):
+            print(chunk.text, end="|")
+        ```
+
+        ```text
+        The| capital| of| Austria| is| Vienna|.||
+        ```
+
+    Async:
+        ```python
+        message = await chat.ainvoke("What is the capital of Austria?")
+        async for chunk in chat.astream("What is the capital of Austria?"):
+            print(chunk.text, end="|")
+        ```
+
+    Image input:
+        An image may be a URL, a data URI, base64, bytes, a `pathlib.Path`, an open file or a PIL image. `Image.open`
+        reads one, and its `block()` is a plain dict, for prompt templates and checkpointers.
+
+        ```python
+        from langchain_core.messages import HumanMessage
+
+        from langchain_predictionguard import Image
+
+        question = {"type": "text", "text": "What is in this image?"}
+        chat.invoke([HumanMessage([question, Image.open("cat.jpg").block()])]).text
+        ```
+
+        ```text
+        'A cat lies on a grey sofa.'
+        ```
+
+    Tool calling:
+        ```python
+        from langchain_core.tools import tool
+
+
+        @tool
+        def get_weather(city: str) -> str:
+            '''Return the weather in a city.'''
+            return f"Sunny in {city}"
+
+
+        chat.bind_tools([get_weather]).invoke("What is the weather in Vienna?").tool_calls
+        ```
+
+        ```text
+        [{'name': 'get_weather', 'args': {'city': 'Vienna'}, 'id': 'call_1', 'type': 'tool_call'}]
+        ```
+
+    Structured output:
+        ```python
+        from pydantic import BaseModel
+
+
+        class Receipt(BaseModel):
+            '''A receipt.'''
+
+            shop: str
+            total: float
+
+
+        chat.with_structured_output(Receipt).invoke("Bakery Huber, one loaf of bread, 4.20 euros.")
+        ```
+
+        ```text
+        Receipt(shop='Bakery Huber', total=4.2)
+        ```
+
+    Checks:
+        ```python
+        from langchain_predictionguard import PIIDetectedError
+
+        checked = ChatPredictionGuard("Qwen2.5-VL-7B-Instruct", input_checks={"pii": "block"})
+        try:
+            checked.invoke("Write to ann@example.com")
+        except PIIDetectedError as error:
+            print(error)
+        ```
+
+        ```text
+        pii detected (status 400)
+        ```
+
+    Token usage:
+        ```python
+        chat.invoke("What is the capital of Austria?").usage_metadata
+        ```
+
+        ```text
+        {'input_tokens': 14, 'output_tokens': 8, 'total_tokens': 22}
+        ```
     """
 
-    reasoning_effort: Literal["low", "medium", "high"] | None = None
+    reasoning_effort: str | None = None
     vision_streaming: bool = False
     stream_usage: bool = True
     streaming: bool = False
     extra_body: dict[str, Any] | None = None
+    profile_from_service: bool = False
 
     model_config = CONFIG
-
-    if TYPE_CHECKING:
-
-        def __init__(self, model: str, **given: Unpack[arguments.Chat]) -> None: ...
-
-    sent = (*Generating.sent, "reasoning_effort", "extra_body", "vision_streaming")
-
-    # What a call is
 
     def _generate(
         self,
@@ -92,8 +203,11 @@ class ChatPredictionGuard(Generating, BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        with errors.mapped():
-            return later.messages.to_result(self._sync.chat(self._request(messages, stop, kwargs)))
+        from langchain_predictionguard.messages import to_result
+
+        with langchain_errors():
+            request, offered = self._request(messages, stop, kwargs)
+            return to_result(self._sync.chat(request), offered)
 
     async def _agenerate(
         self,
@@ -102,8 +216,11 @@ class ChatPredictionGuard(Generating, BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        with errors.mapped():
-            return later.messages.to_result(await self._async.chat(self._request(messages, stop, kwargs)))
+        from langchain_predictionguard.messages import to_result
+
+        with langchain_errors():
+            request, offered = self._request(messages, stop, kwargs)
+            return to_result(await self._async.chat(request), offered)
 
     def _stream(
         self,
@@ -112,12 +229,14 @@ class ChatPredictionGuard(Generating, BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        with errors.mapped(), contextlib.closing(self._sync.pieces(self._request(messages, stop, kwargs))) as chunks:
-            made = later.messages.Chunks()
-            for chunk in chunks:
-                if not isinstance(chunk, str):
-                    yield from made.before(chunk)
-                yield made.to_chunk(chunk)
+        from langchain_predictionguard.messages import ChunkConverter
+
+        with langchain_errors():
+            request, offered = self._request(messages, stop, kwargs)
+            converter = ChunkConverter(offered)
+            with contextlib.closing(self._sync.stream(request)) as chunks:
+                for chunk in chunks:
+                    yield from converter.to_chunks(chunk)
 
     async def _astream(
         self,
@@ -126,30 +245,58 @@ class ChatPredictionGuard(Generating, BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        with errors.mapped():
-            async with endings.aclosing(self._async.pieces(self._request(messages, stop, kwargs))) as chunks:
-                made = later.messages.Chunks()
+        from langchain_predictionguard.messages import ChunkConverter
+
+        with langchain_errors():
+            request, offered = self._request(messages, stop, kwargs)
+            converter = ChunkConverter(offered)
+            async with contextlib.aclosing(self._async.stream(request)) as chunks:
                 async for chunk in chunks:
-                    if not isinstance(chunk, str):
-                        for earlier in made.before(chunk):
-                            yield earlier
-                    yield made.to_chunk(chunk)
+                    for converted in converter.to_chunks(chunk):
+                        yield converted
 
-    def _request(self, messages: Sequence[BaseMessage], stop: list[str] | None, given: dict[str, Any]) -> ChatRequest:
-        options = self._options(stop, given)
-        usage = later.chat.StreamOptions(include_usage=options.pop("stream_usage", self.stream_usage))
+    def _request(
+        self, messages: Sequence[BaseMessage], stop: list[str] | None, call: dict[str, Any]
+    ) -> tuple[ChatRequest, OfferedTools]:
+        """Return the request, and what has to be known of it to read its response."""
+        from langchain_predictionguard.messages import to_api
+        from langchain_predictionguard.tool_calls import OfferedTools, tool_choice
+        from predictionguard_core.api.chat import ChatRequest, StreamOptions
+
+        if not messages:
+            raise ContentError("messages must not be empty")
+        options = self._options(stop, call)
+        usage = StreamOptions(include_usage=options.pop("stream_usage", self.stream_usage))
         options = {"stream_options": usage, **options}
-        if "tools" in options and not options["tools"]:
-            options = {name: value for name, value in options.items() if name not in _ABOUT_TOOLS}
+        response_tool = self._add_response_tool(options)
+        if not options.get("tools"):
+            options = {name: value for name, value in options.items() if name not in _TOOL_OPTIONS}
         if "tool_choice" in options:
-            offered = [tool["function"]["name"] for tool in options.get("tools") or [] if "function" in tool]
-            options["tool_choice"] = _tool_choice(options["tool_choice"], offered)
-        return later.chat.ChatRequest(messages=later.messages.to_wire(messages), **options)
+            names = [tool["function"]["name"] for tool in options["tools"] if "function" in tool]
+            options["tool_choice"] = tool_choice(options["tool_choice"], names)
+        request = ChatRequest(messages=to_api(messages), **options)
+        return request, OfferedTools.of(request, response_tool)
 
-    def _request_of_nothing(self) -> ChatRequest:
-        return self._request([], None, {})
+    @classmethod
+    def _request_fields(cls) -> set[str]:
+        from predictionguard_core.api.chat import ChatRequest
 
-    # Tools
+        return {*ChatRequest.model_fields, "max_tokens"}
+
+    def _add_response_tool(self, options: dict[str, Any]) -> str | None:
+        """Replace a `response_format` by a tool that the model has to call. Returns the tool's name."""
+        if "response_format" not in options:
+            return None
+        from langchain_predictionguard.structured_output import response_format_tool
+
+        tool = response_format_tool(options.pop("response_format"))
+        if tool is None:
+            return None
+        options["tools"] = [*options.get("tools", []), tool]
+        options["tool_choice"] = "required"
+        return str(tool["function"]["name"])
+
+    # Tools and structured output
 
     def bind_tools(
         self,
@@ -159,22 +306,23 @@ class ChatPredictionGuard(Generating, BaseChatModel):
         strict: bool | None = None,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, AIMessage]:
-        """Offer tools to the model.
+        """Return this model with tools that it may call.
 
         Args:
-            tools: Functions, pydantic classes, LangChain tools, or JSON schemas. With none, nothing is sent of tools.
-            tool_choice: "auto", "none", "any" (also "required" or True: some tool), a tool's name, or a dict as the
-                endpoint has it. None leaves it to the service.
-            strict: Whether the arguments must keep to the schema.
+            tools: Functions, pydantic classes, LangChain tools, or JSON schemas.
+            tool_choice: "auto", "none", "any" (also "required" or True: some tool), a tool's name, or a dict in the
+                API's form. None leaves it to the service.
+            strict: Whether the service has to enforce the tools' schemas.
             **kwargs: Options of the call, such as `parallel_tool_calls`.
         """
+        from langchain_predictionguard import tool_calls
+
         offered = [convert_to_openai_tool(tool, strict=strict) for tool in tools]
-        with errors.mapped():
+        with langchain_errors():
             for tool in offered:
                 if "function" not in tool:
-                    raise ConfigurationError(f"the endpoint takes tools of type function, not {tool.get('type')!r}")
-            names = [tool["function"]["name"] for tool in offered]
-            choice = _tool_choice(tool_choice, names)
+                    raise ConfigurationError(f"the API takes tools of type 'function', got {tool.get('type')!r}")
+            choice = tool_calls.tool_choice(tool_choice, [tool["function"]["name"] for tool in offered])
         if choice is not None:
             kwargs["tool_choice"] = choice
         return self.bind(tools=offered, **kwargs)
@@ -185,95 +333,144 @@ class ChatPredictionGuard(Generating, BaseChatModel):
         *,
         include_raw: bool = False,
         method: Method = "function_calling",
-        strict: bool | None = None,
+        strict: bool | None = True,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, Any]:
-        """Have answers that keep to a schema; pictures in the prompt are no hindrance.
+        """Return this model with answers that follow a schema.
 
         Args:
-            schema: A pydantic class, a TypedDict, a JSON schema, or a tool as the endpoint has it.
-            include_raw: Whether to get a dict of `raw` (the message), `parsed` and `parsing_error`.
-            method: By LangChain's names; all of them go by way of a tool that the model has to call.
-            strict: Whether the service shall enforce the schema.
+            schema: A pydantic class, a TypedDict, a JSON schema, or a tool in the API's form.
+            include_raw: Whether to return a dict of `raw` (the message), `parsed` and `parsing_error`.
+            method: One of LangChain's names. All of them use a tool that the model has to call.
+            strict: Whether the service has to enforce the schema. True makes the schema valid for strict mode, or
+                leaves `strict` out if it can't be. vLLM enforces only strict schemas.
             **kwargs: Options of the call.
 
-        Returns an object of the pydantic class, else a dict. Unless `include_raw`, raises `OutputParserException` for
-        an answer in words and for arguments that are no JSON, and pydantic's `ValidationError` for those that don't
-        fit the class.
+        Returns:
+            A runnable that returns an object of the pydantic class, else a dict.
+
+        Raises:
+            ModelRefusalError: if the model refuses (LangChain's; `OutputParserException` before langchain-core 1.7.5).
+            OutputParserException: for an answer in words, for arguments that are not JSON, and for an answer that
+                `max_tokens` cut off. With `include_raw` it is the `parsing_error`.
+            ValidationError: (pydantic's) for an answer that does not fit the class.
         """
-        with errors.mapped():
-            later.structured_output.check(method, schema)
-        offered = convert_to_openai_tool(schema, strict=strict)
+        from langchain_predictionguard import structured_output
+
+        with langchain_errors():
+            structured_output.check_arguments(method, schema)
+        tool = structured_output.schema_tool(schema, strict=strict)
+        name = tool["function"]["name"]
         model = self.bind_tools(
-            [offered],
-            tool_choice=offered["function"]["name"],
-            ls_structured_output_format={"kwargs": {"method": "function_calling"}, "schema": offered},
+            [tool],
+            tool_choice=name,
+            ls_structured_output_format={
+                "kwargs": {"method": "function_calling", "strict": strict},
+                "schema": convert_to_openai_tool(schema),
+            },
             **kwargs,
         )
-        return later.structured_output.parsed(model, schema, offered["function"]["name"], include_raw=include_raw)
+        return structured_output.with_parser(model, schema, name, include_raw=include_raw)
 
-    # What LangChain asks
+    # What LangChain asks for
 
     def get_num_tokens(self, text: str) -> int:
-        """Tokens of a text, estimated offline (`predictionguard_core.tokens` says how)."""
-        return later.token_counts.estimate_text_tokens(text)
+        """Estimate the tokens of a text offline, or count them with `custom_get_token_ids`."""
+        from predictionguard_core.token_counts import estimate_text_tokens
+
+        return len(self.custom_get_token_ids(text)) if self.custom_get_token_ids else estimate_text_tokens(text)
 
     def get_num_tokens_from_messages(
         self, messages: list[BaseMessage], tools: Sequence[Any] | None = None, **kwargs: Any
     ) -> int:
-        """Tokens of a conversation, estimated offline: pictures by their size in pixels, tools by their schemas."""
-        with errors.mapped():
-            count = later.token_counts.estimate_message_tokens(later.messages.to_wire(messages), self.images)
-        return count + sum(
-            later.token_counts.estimate_text_tokens(json.dumps(convert_to_openai_tool(tool))) for tool in tools or []
-        )
+        """Estimate the tokens of a conversation offline: images by their size in pixels, tools by their schemas."""
+        from langchain_predictionguard.messages import to_api
+        from predictionguard_core.token_counts import estimate_message_tokens
+
+        with langchain_errors():
+            count = estimate_message_tokens(to_api(messages), self._policy, self.get_num_tokens)
+        return count + sum(self.get_num_tokens(json.dumps(convert_to_openai_tool(tool))) for tool in tools or [])
 
     def _resolve_model_profile(self) -> ModelProfile | None:
-        known = models.known_model(self.model)
+        known = known_model(self.model)
         if known is None:
             return None
-        profile: dict[str, Any] = {
-            "text_inputs": True,
-            "text_outputs": True,
-            "image_inputs": known.accepts_images,
-            "image_url_inputs": known.accepts_images,
-            "image_tool_message": known.accepts_images,
-            "max_input_tokens": known.context_window,
-            "tool_calling": known.supports_tools,
-            "reasoning_output": known.is_reasoning,
-        }
-        return cast("ModelProfile", {name: value for name, value in profile.items() if value is not None})
+        return _profile(
+            context_window=known.context_window,
+            accepts_images=known.accepts_images,
+            supports_tools=known.supports_tools,
+            is_reasoning=known.is_reasoning,
+        )
+
+    @model_validator(mode="after")
+    def _defer_profile(self) -> Self:
+        if self.profile_from_service and "profile" not in self.model_fields_set:
+            self.__dict__.pop("profile", None)
+        return self
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            # The constructor touches no network, so `profile_from_service` asks when the profile is first read.
+            if name == "profile" and "profile" in type(self).model_fields:
+                self.profile = self._profile_from_service() or self._resolve_model_profile()
+                return self.profile
+            return super().__getattr__(name)
+
+    def _profile_from_service(self) -> ModelProfile | None:
+        found = next((each for each in self.list_models() if each.id == self.model), None)
+        if found is None:
+            return None
+        can = found.capabilities.get
+        return _profile(
+            context_window=found.max_context_length,
+            accepts_images=can("chat_with_image", can("chat-with-image")),
+            supports_tools=can("tool_calling"),
+            is_reasoning=can("reasoning"),
+        )
 
     @property
     def _llm_type(self) -> str:
         return "chat-predictionguard"
 
+    def _get_invocation_params(self, stop: list[str] | None = None, **kwargs: Any) -> dict[str, Any]:
+        params: dict[str, Any] = super()._get_invocation_params(stop=self._stop(stop), **kwargs)
+        return params
+
     def _convert_input(self, model_input: LanguageModelInput) -> PromptValue:
+        from langchain_predictionguard.content_blocks import traceable
+
         prompt = super()._convert_input(model_input)
-        given = prompt.to_messages()
-        ready = later.content_blocks.traceable(given)
-        return prompt if ready is given else ChatPromptValue(messages=ready)
+        messages = prompt.to_messages()
+        converted = traceable(messages)
+        return prompt if converted is messages else ChatPromptValue(messages=converted)
 
     def generate(self, messages: list[list[BaseMessage]], *args: Any, **kwargs: Any) -> LLMResult:
-        """See `BaseChatModel.generate`. Any block that `invoke` takes is taken here, too."""
-        return super().generate([later.content_blocks.traceable(each) for each in messages], *args, **kwargs)
+        """Generate answers to several conversations; see `BaseChatModel.generate`."""
+        from langchain_predictionguard.content_blocks import traceable
+
+        return super().generate([traceable(each) for each in messages], *args, **kwargs)
 
     async def agenerate(self, messages: list[list[BaseMessage]], *args: Any, **kwargs: Any) -> LLMResult:
-        """`generate`, asynchronous."""
-        return await super().agenerate([later.content_blocks.traceable(each) for each in messages], *args, **kwargs)
+        """Async version of `generate`."""
+        from langchain_predictionguard.content_blocks import traceable
+
+        return await super().agenerate([traceable(each) for each in messages], *args, **kwargs)
 
 
-_ABOUT_TOOLS = ("tools", "tool_choice", "parallel_tool_calls")
-"""Options that the endpoint takes only of a request with tools."""
-
-
-def _tool_choice(choice: str | dict[str, Any] | bool | None, names: list[str]) -> str | dict[str, Any] | None:
-    if isinstance(choice, dict) or choice is None or choice is False:
-        return choice or None
-    if choice is True or choice in ("any", "required"):
-        return "required"
-    if choice in ("auto", "none"):
-        return choice
-    if choice not in names:
-        raise ConfigurationError(f"tool_choice: there is no tool {choice!r} among {', '.join(names) or 'none'}")
-    return {"type": "function", "function": {"name": choice}}
+def _profile(
+    *, context_window: int | None, accepts_images: bool | None, supports_tools: bool | None, is_reasoning: bool | None
+) -> ModelProfile:
+    profile: dict[str, Any] = {
+        "text_inputs": True,
+        "text_outputs": True,
+        "image_inputs": accepts_images,
+        "image_url_inputs": accepts_images,
+        "image_tool_message": accepts_images,
+        "pdf_inputs": accepts_images,
+        "pdf_tool_message": accepts_images,
+        "max_input_tokens": context_window,
+        "tool_calling": supports_tools,
+        "reasoning_output": is_reasoning,
+    }
+    return cast("ModelProfile", {name: value for name, value in profile.items() if value is not None})

@@ -11,8 +11,8 @@ from langchain_core.prompt_values import ChatPromptValue, PromptValue, StringPro
 from langchain_core.runnables import Runnable, RunnableConfig
 
 from langchain_predictionguard.clients import ConnectionOptions, new_clients
-from langchain_predictionguard.errors import mapped as langchain_errors
-from predictionguard_core.api.safety import CheckedText, CheckReport, PIIReplaceMethod, TextChecks
+from langchain_predictionguard.errors import langchain_errors
+from predictionguard_core.api.safety import CheckedText, PIIReplaceMethod, TextChecks
 from predictionguard_core.errors import ConfigurationError
 
 T = TypeVar("T")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from pydantic import SecretStr
 
-from langchain_predictionguard.errors import mapped as langchain_errors
+from langchain_predictionguard.errors import langchain_errors
 from predictionguard_core.api.base import unknown
 from predictionguard_core.client import AsyncClient, Client
 from predictionguard_core.errors import ConfigurationError

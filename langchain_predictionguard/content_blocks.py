@@ -1,27 +1,32 @@
-"""One content block of LangChain's, in any form it has or had, to one of the endpoint's parts. Pure.
+"""LangChain's content blocks, in every form they have or had, to parts of the API's messages. No I/O.
 
-A picture becomes an image part that names its source; the core's image room does the rest.
+An image becomes an image part that names its source; reading, downloading and checking it is the core's.
 """
 
 from __future__ import annotations
 
+import binascii
 import operator
-from pathlib import Path
+import urllib.parse
 from typing import Any
 
 from langchain_core.messages import BaseMessage
 
 from predictionguard_core.api.chat import ImagePart, ImageURL, Part, TextPart
 from predictionguard_core.errors import UnsupportedContentError
-from predictionguard_core.images.sources import Base64, Image, sniff_base64
+from predictionguard_core.images.sources import Base64, sniff_base64
 
 Block = dict[str, Any]
 
 _TEXTS = frozenset({"text", "text-plain", "input_text", "output_text", "file", None})
+_IMAGES = frozenset({"image_url", "image", "input_image"})
+_SOURCES = ("url", "image", "base64", "data", "file_data")
+_BASE64 = ("base64", "data", "file_data")
+_NO_TEXT = ("image/", "audio/", "video/", "application/pdf")
 
-# In an assistant's message these stand beside what is sent from elsewhere (`tool_calls`), or are the model's thoughts,
-# which the endpoint takes in no form.
-_SAID_ELSEWHERE = frozenset(
+# In an assistant's message these repeat what is sent elsewhere (`tool_calls`), or are the model's thoughts, which the
+# API takes in no form.
+_NOT_SENT = frozenset(
     {
         "function_call",
         "invalid_tool_call",
@@ -37,55 +42,55 @@ _SAID_ELSEWHERE = frozenset(
 
 
 def to_parts(block: Any, *, from_assistant: bool) -> list[Part]:
-    """The parts that a block becomes: one, or none for what an assistant's message says elsewhere.
+    """Return the parts that a block becomes: one; two for an image with a text; none for what is sent elsewhere.
 
-    A picture that has a text beside it becomes two. Raises `ContentError`.
+    Raises `ContentError`.
     """
     part = _to_part(block, from_assistant=from_assistant)
     if not isinstance(part, ImagePart):
         return [] if part is None else [part]
-    text = _beside(block, "text")
-    return [TextPart.model_construct(text=text), part] if isinstance(text, str) and text else [part]
+    text = _extra(block, "text")
+    return [TextPart(text=text), part] if isinstance(text, str) and text else [part]
 
 
 def _to_part(block: Any, *, from_assistant: bool) -> Part | None:
     if isinstance(block, str):
-        return TextPart.model_construct(text=block)
+        return TextPart(text=block)
     if not isinstance(block, dict):
-        raise UnsupportedContentError(f"a content block is text or a dict, not {type(block).__name__}")
+        raise UnsupportedContentError(f"a content block must be a string or a dict, got {type(block).__name__}")
     kind = block.get("type")
+    if not isinstance(kind, str | None):
+        raise UnsupportedContentError(f"the type of a content block must be a string, got {type(kind).__name__}")
     text = block.get("text")
     if kind in _TEXTS and isinstance(text, str) and not (kind in ("file", None) and _has_source(block)):
-        return TextPart.model_construct(text=text)
-    if kind in ("image_url", "image", "input_image") or (kind is None and "image_url" in block):
+        return TextPart(text=text)
+    if kind in _IMAGES or (kind is None and "image_url" in block):
         return _image(block)
     if kind in ("file", "document"):
-        source = block.get("source")
-        if isinstance(source, dict) and source.get("type") == "text" and isinstance(source.get("data"), str):
-            return TextPart.model_construct(text=source["data"])
-        # A picture by another name, or a PDF, whose pages are pictures: the bytes will tell.
-        return _image(block)
-    if from_assistant and kind in _SAID_ELSEWHERE:
+        text = _text_of_file(block)
+        # What is no text is an image under another name, or a PDF: the core looks at the bytes.
+        return _image(block) if text is None else TextPart(text=text)
+    if from_assistant and kind in _NOT_SENT:
         return None
     if from_assistant and kind == "refusal" and isinstance(block.get("refusal"), str):
-        return TextPart.model_construct(text=block["refusal"])  # the model's words, as OpenAI has them when it says no
+        return TextPart(text=block["refusal"])
     raise UnsupportedContentError(
-        f"the endpoint takes text and pictures, no block of type {str(kind)[:40]!r}"
+        f"unsupported content block of type {kind[:40]!r}: the API takes text and images"
         if kind
         else "a content block needs a type, such as 'text' or 'image'"
     )
 
 
-def source(block: Block) -> Any:
-    """The source of the picture that a block holds. Raises `ContentError` for a block that holds none."""
+def image_source(block: Block) -> Any:
+    """Return the source of the image in a block. Raises `ContentError` for a block without an image."""
     part = _to_part(block, from_assistant=False)
     if not isinstance(part, ImagePart):
-        raise UnsupportedContentError("this block holds no picture")
+        raise UnsupportedContentError("this content block has no image")
     return part.image_url.url
 
 
-def _beside(block: Block, name: str) -> Any:
-    """What a block says beside its picture, there or in the `extras` to which LangChain moves what it does not know."""
+def _extra(block: Block, name: str) -> Any:
+    """Return a value from a block, or from the `extras` to which LangChain moves what it does not know."""
     extras = block.get("extras")
     value = block.get(name)
     return extras.get(name) if value is None and isinstance(extras, dict) else value
@@ -94,55 +99,84 @@ def _beside(block: Block, name: str) -> Any:
 def _has_source(block: Block) -> bool:
     if block.get("source_type") == "text":
         return False
-    return any(block.get(key) for key in ("url", "base64", "data", "file", "file_id", "source", "image_url"))
+    return any(block.get(key) is not None for key in (*_SOURCES, "file", "file_id", "source", "image_url"))
 
 
 def _image(block: Block) -> ImagePart:
     nested = block.get("image_url")
     detail = nested.get("detail") if isinstance(nested, dict) and block.get("detail") is None else None
     if detail is None:
-        detail = _beside(block, "detail")
-    if detail == "original":
-        detail = "auto"  # a level that only OpenAI has: it asks for more than "low" and names no level of ours
-    if detail not in (None, "auto", "low", "high"):
-        raise UnsupportedContentError("a picture's detail is 'auto', 'low' or 'high'")
-    return ImagePart.model_construct(image_url=ImageURL.model_construct(url=_source(block), detail=detail))
+        detail = _extra(block, "detail")
+    if detail not in (None, "auto", "low", "high", "original"):
+        raise UnsupportedContentError("the detail of an image must be 'auto', 'low' or 'high'")
+    # "original" is a level that OpenAI alone has.
+    level: Any = "auto" if detail == "original" else detail
+    return ImagePart(image_url=ImageURL(url=_source(block), detail=level))
+
+
+def _inner(block: Block) -> Block:
+    """Return the part of a block that has the data, as Anthropic (`source`) and OpenAI (`file`) nest it."""
+    return next((block[key] for key in ("source", "file") if isinstance(block.get(key), dict)), block)
 
 
 def _source(block: Block) -> Any:
-    """The picture's source in any of the forms that LangChain has or had, or that other providers' blocks use."""
+    """Return the source of an image in any of the forms that LangChain has or had, or that other providers use."""
     nested = block.get("image_url")
-    if isinstance(nested, dict):
-        nested = nested.get("url")
-    for key in ("source", "file"):
-        # Anthropic's {"type": "base64", "media_type": …, "data": …} and OpenAI's {"file_data": …, "filename": …}
-        inner = block.get(key)
-        if isinstance(inner, dict):
-            block = inner
-    for value in (nested, block.get("url")):
-        if isinstance(value, str | bytes | Path | Image):
-            return value
-    for key in ("base64", "data", "file_data"):
-        value = block.get(key)
-        if isinstance(value, str):
-            # Some put a whole data URI where base64 is meant.
-            return value if value[:5].lower() == "data:" else Base64(value)
-        if isinstance(value, bytes):
-            return value
-    if block.get("file_id") or (block.get("id") and block.get("source_type") == "id"):
-        raise UnsupportedContentError("the endpoint keeps no files: send the picture itself, not a file id")
+    nested = nested.get("url") if isinstance(nested, dict) else nested
+    inner = _inner(block)
+    if nested is not None and nested != "":
+        return nested
+    for key in _SOURCES:
+        value = inner.get(key)
+        if value is None or value == "":
+            continue
+        is_base64 = key in _BASE64 and isinstance(value, str) and value[:5].lower() != "data:"
+        return Base64(value) if is_base64 else value
+    if inner.get("file_id") or (inner.get("id") and inner.get("source_type") == "id"):
+        raise UnsupportedContentError("the API stores no files: send the image itself, not a file id")
     raise UnsupportedContentError(
-        "the picture's block names no source; give it 'url' (a data URI or an http address, as text, or a "
-        "pathlib.Path) or 'base64' (text or bytes). A picture that is open in Pillow is saved to bytes first"
+        "the image block has no source: give it 'url' (a data URI, an http(s) URL, a pathlib.Path, bytes, an open "
+        "file, a PIL image) or 'base64'"
     )
 
 
-def traceable(messages: list[BaseMessage]) -> list[BaseMessage]:
-    """The same list, or one with copies of those messages that hold a block at which LangChain's tracing would fail.
+def _text_of_file(block: Block) -> str | None:
+    """Return the text of a file block (CSV, JSON, Markdown, ...); None for bytes that are no text."""
+    inner = _inner(block)
+    if inner.get("type") == "text" and isinstance(inner.get("data"), str) and inner is not block:
+        return str(inner["data"])  # Anthropic's document
+    mime_type = str(inner.get("mime_type") or inner.get("media_type") or block.get("mime_type") or "")
+    data = next((inner[key] for key in (*_BASE64, "url") if inner.get(key) is not None), None)
+    if isinstance(data, str):
+        head, comma, payload = data.partition(",")
+        if data[:5].lower() == "data:" and comma:
+            mime_type, data = head[5:], payload
+            if not head.lower().endswith(";base64"):
+                data = urllib.parse.unquote_to_bytes(payload)
+        elif inner.get("url") is data:
+            return None
+    if mime_type.lower().startswith(_NO_TEXT) or not isinstance(data, str | bytes):
+        return None
+    if isinstance(data, str):
+        if sniff_base64(data):
+            return None
+        try:
+            data = binascii.a2b_base64(data, strict_mode=True)
+        except (ValueError, binascii.Error):
+            return None
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return None
+    return None if "\0" in text or text.startswith("%PDF") else text
 
-    It fails with bare errors, before any model is called: at base64 without a mime type, though the bytes tell it, and
-    at blocks of version 0 that have an id, hold text, or lack what they announce, and at OpenAI's files with more in
-    them. What can't be sent in any form gets our own error, with its place, when its turn comes.
+
+def traceable(messages: list[BaseMessage]) -> list[BaseMessage]:
+    """Return the same list, or one with copies of the messages that hold blocks at which LangChain's tracing fails.
+
+    It fails with bare KeyErrors and ValueErrors, before any model is called: at base64 without a mime type, at version
+    0 blocks that have an id, hold text, or lack what they announce, and at OpenAI's files with more in them.
+    What can't be sent in any form gets our own error, with its location, later.
     """
     copies = [_traceable(message) for message in messages]
     return messages if all(map(operator.is_, copies, messages)) else copies
@@ -151,61 +185,60 @@ def traceable(messages: list[BaseMessage]) -> list[BaseMessage]:
 def _traceable(message: BaseMessage) -> BaseMessage:
     if isinstance(message.content, str):
         return message
-    content = [_settled(block) for block in message.content]
+    content = [_traceable_block(block) for block in message.content]
     if all(map(operator.is_, content, message.content)):
         return message
     return message.model_copy(update={"content": content})
 
 
-def _settled(block: Any) -> Any:
+def _traceable_block(block: Any) -> Any:
     if not isinstance(block, dict):
         return block
     kind = block.get("type")
     if kind is not None and not isinstance(kind, str):
         return {**block, "type": repr(kind)[:40]}
     if kind == "file" and isinstance(block.get("file"), dict):
-        block = _of_openai(block)
+        block = _openai_file(block)
     elif "source_type" in block and kind in ("image", "audio", "file"):
-        block = _of_version_1(block)
+        block = _version_1(block)
     if kind == "image" and "text" in block and not block.keys() & {"url", "base64"}:
         extras = block["extras"] if isinstance(block.get("extras"), dict) else {}
         block = {**block, "extras": {**extras, "text": block["text"]}}
         del block["text"]  # with it, LangChain looks for a url
-    return {**block, "mime_type": _type_of(block)} if _lacks_type(block) else block
+    return {**block, "mime_type": _mime_type(block)} if _lacks_mime_type(block) else block
 
 
-def _of_openai(block: Block) -> Block:
-    """A file as OpenAI has it, with that alone which LangChain does not take for something of its own."""
-    given = block["file"]
+def _openai_file(block: Block) -> Block:
+    """Return a file block of OpenAI's without the keys that LangChain takes for its own."""
+    file = block["file"]
     unfit = {"id"}
-    if isinstance(given.get("file_data"), str) or given.get("file_id") in (None, ""):
+    if isinstance(file.get("file_data"), str) or file.get("file_id") in (None, ""):
         unfit.add("file_id")
-    file = {name: value for name, value in given.items() if name not in unfit}
-    said = {name: value for name in ("detail", "text") if (value := _beside(block, name)) is not None}
-    if file.keys() == given.keys() and block.keys() == {"type", "file", *said}:
+    kept = {name: value for name, value in file.items() if name not in unfit}
+    extras = {name: value for name in ("detail", "text") if (value := _extra(block, name)) is not None}
+    if kept.keys() == file.keys() and block.keys() == {"type", "file", *extras}:
         return block
-    return {"type": "file", "file": file, **said}
+    return {"type": "file", "file": kept, **extras}
 
 
-def _of_version_1(block: Block) -> Block:
+def _version_1(block: Block) -> Block:
     form, text = block["source_type"], block.get("text", block.get("url"))
     if form == "text" and block["type"] == "file" and isinstance(text, str):
         return {"type": "text", "text": text}
-    made = {name: value for name, value in block.items() if name not in ("source_type", "data", "id")}
+    converted = {name: value for name, value in block.items() if name not in ("source_type", "data", "id")}
     if form == "id" and block.get("id"):
-        made["file_id"] = block["id"]
+        converted["file_id"] = block["id"]
     if block.get("data") is not None:
-        made["base64"] = block["data"]
-    if form == "base64" and "base64" in made:
-        made.pop("url", None)  # the form says which of the two is meant
-    return made
+        converted["base64"] = block["data"]
+    if form == "base64" and "base64" in converted:
+        converted.pop("url", None)  # the form says which of the two is meant
+    return converted
 
 
-def _lacks_type(block: Block) -> bool:
+def _lacks_mime_type(block: Block) -> bool:
     return block.get("type") == "image" and "base64" in block and not block.get("mime_type")
 
 
-def _type_of(block: Block) -> str:
+def _mime_type(block: Block) -> str:
     text = block["base64"]
-    # What is no picture gets its own error, with its place, when the message is sent.
     return (isinstance(text, str) and sniff_base64(text)) or "application/octet-stream"

@@ -12,7 +12,7 @@ from langchain_core.documents import Document
 from langchain_core.documents.base import Blob
 
 from langchain_predictionguard.clients import ConnectionOptions, new_clients
-from langchain_predictionguard.errors import mapped as langchain_errors
+from langchain_predictionguard.errors import langchain_errors
 from predictionguard_core.api.checks import InputChecks, OutputChecks
 from predictionguard_core.api.documents import DEFAULT_MAX_BYTES, ExtractedDocument, ExtractRequest
 from predictionguard_core.errors import ContentError

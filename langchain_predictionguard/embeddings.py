@@ -1,37 +1,71 @@
-"""Prediction Guard's embeddings of texts and pictures for LangChain."""
+"""Embeddings of texts and images."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Unpack
+from pathlib import Path
+from typing import Any, Literal
 
 from langchain_core.embeddings import Embeddings
 
-from langchain_predictionguard import errors, later
-from langchain_predictionguard.connection import CONFIG, Connected
+from langchain_predictionguard.base import CONFIG, ServiceModel
+from langchain_predictionguard.errors import langchain_errors
 from predictionguard_core.api.embeddings import EmbeddingInput, EmbeddingRequest
 from predictionguard_core.errors import ContentError
 
-if TYPE_CHECKING:
-    from langchain_predictionguard import arguments
 
+class PredictionGuardEmbeddings(ServiceModel, Embeddings):
+    """Embedding model for texts and images.
 
-class PredictionGuardEmbeddings(Connected, Embeddings):
-    """Texts and pictures as vectors.
+    Setup:
+        Install the package and set the API key:
+
+        ```bash
+        pip install "predictionguard-integrations[langchain]"
+        export PREDICTIONGUARD_API_KEY="your-api-key"
+        ```
 
     Args:
-        model: The model's name: "bge-m3" for texts, "bridgetower-large-itm-mlm-itc" for texts and pictures together;
-            `list_models("embedding")` and `list_models("embedding-with-image")` tell which there are.
-        truncate: Whether inputs that are too long are cut. Not for models that take pictures.
+        model: Name of the model: "bge-m3" for texts, "bridgetower-large-itm-mlm-itc" for texts and images together.
+            `list_models("embedding")` and `list_models("embedding-with-image")` list those of the account.
+        truncate: Whether texts that are too long are cut. Not for models that take images.
         truncation_direction: Which end is cut, "Left" or "Right".
+        api_key, base_url, timeout, max_retries, images, http_client, http_async_client: The connection; see
+            `ChatPredictionGuard`.
 
-    The connection's arguments are those of `ChatPredictionGuard`. Any number of inputs may be given: they are asked for
-    in batches of the endpoint's size, and come back in their order, one list of floats each.
+    Instantiate:
+        ```python
+        from langchain_predictionguard import PredictionGuardEmbeddings
 
-    Example:
-        >>> from langchain_predictionguard import PredictionGuardEmbeddings
-        >>> embeddings = PredictionGuardEmbeddings(model="bridgetower-large-itm-mlm-itc")
-        >>> embeddings.embed_images([Path("cat.jpg")]), embeddings.embed_query("a cat")
+        embeddings = PredictionGuardEmbeddings("bridgetower-large-itm-mlm-itc")
+        ```
+
+    Embed texts:
+        ```python
+        embeddings.embed_query("a cat")
+        embeddings.embed_documents(["a cat", "a cup of coffee"])
+        ```
+
+        ```text
+        [0.021, -0.043, ...]
+        [[0.021, -0.043, ...], [0.017, 0.008, ...]]
+        ```
+
+    Embed images:
+        ```python
+        from pathlib import Path
+
+        embeddings.embed_images([Path("cat.jpg"), "https://example.com/coffee.jpg"])
+        ```
+
+        ```text
+        [[0.019, -0.038, ...], [0.015, 0.011, ...]]
+        ```
+
+    Async:
+        ```python
+        await embeddings.aembed_documents(["a cat", "a cup of coffee"])
+        ```
     """
 
     truncate: bool | None = None
@@ -39,51 +73,55 @@ class PredictionGuardEmbeddings(Connected, Embeddings):
 
     model_config = CONFIG
 
-    if TYPE_CHECKING:
-
-        def __init__(self, model: str, **given: Unpack[arguments.Embedding]) -> None: ...
-
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
-        """A vector for each text."""
-        with errors.mapped():
-            return self._sync.embed(self._request(_listed(texts)))
+        """Return a vector for each text."""
+        with langchain_errors():
+            return self._sync.embed(self._request(_as_list(texts)))
 
     async def aembed_documents(self, texts: list[str]) -> list[list[float]]:
-        """`embed_documents`, asynchronous."""
-        with errors.mapped():
-            return await self._async.embed(self._request(_listed(texts)))
+        """Async version of `embed_documents`."""
+        with langchain_errors():
+            return await self._async.embed(self._request(_as_list(texts)))
 
     def embed_query(self, text: str) -> list[float]:
-        """The vector of one text."""
+        """Return the vector of one text."""
         return self.embed_documents([text])[0]
 
     async def aembed_query(self, text: str) -> list[float]:
-        """`embed_query`, asynchronous."""
+        """Async version of `embed_query`."""
         return (await self.aembed_documents([text]))[0]
 
     def embed_images(self, images: Sequence[Any]) -> list[list[float]]:
-        """A vector for each picture.
+        """Return a vector for each image.
 
-        Each may be a data URI, base64, an http(s) address, bytes, a `pathlib.Path`, an open binary file, an `Image`, or
-        an image block as messages have it.
-        In an error, `block_index` is the picture's place in the list.
+        An image may be a data URI, base64, an http(s) URL, bytes, a `pathlib.Path`, an open binary file, a PIL image,
+        an `Image`, or an image block of a message. In an error, `block_index` is the image's position in the list.
         """
         return self.embed_image_text(_images(images))
 
     async def aembed_images(self, images: Sequence[Any]) -> list[list[float]]:
-        """`embed_images`, asynchronous."""
+        """Async version of `embed_images`."""
         return await self.aembed_image_text(_images(images))
 
-    embed_image = embed_images  # its name in the retired package
+    def embed_image(self, uris: Sequence[Any]) -> list[list[float]]:
+        """Return a vector for each image, as LangChain's vector stores (Chroma, LanceDB) ask for them.
+
+        As they do, it takes strings that are neither a URL nor base64 as paths of files.
+        """
+        return self.embed_images(_paths(uris))
+
+    async def aembed_image(self, uris: Sequence[Any]) -> list[list[float]]:
+        """Async version of `embed_image`."""
+        return await self.aembed_images(_paths(uris))
 
     def embed_image_text(self, inputs: Sequence[Mapping[str, Any]]) -> list[list[float]]:
-        """A vector for each dict of a `text`, an `image`, or both as one."""
-        with errors.mapped():
+        """Return a vector for each dict of a `text`, an `image`, or both."""
+        with langchain_errors():
             return self._sync.embed(self._request(_inputs(inputs)))
 
     async def aembed_image_text(self, inputs: Sequence[Mapping[str, Any]]) -> list[list[float]]:
-        """`embed_image_text`, asynchronous."""
-        with errors.mapped():
+        """Async version of `embed_image_text`."""
+        with langchain_errors():
             return await self._async.embed(self._request(_inputs(inputs)))
 
     def _request(self, inputs: list[str] | list[EmbeddingInput]) -> EmbeddingRequest:
@@ -95,31 +133,47 @@ class PredictionGuardEmbeddings(Connected, Embeddings):
         )
 
 
-def _listed(texts: list[str]) -> list[str]:
-    if isinstance(texts, str):  # which would be taken for a list of letters
-        raise ContentError("embed_documents takes a list of texts; for one text there is embed_query")
+def _as_list(texts: list[str]) -> list[str]:
+    if isinstance(texts, str):  # a list of its characters, as far as Python knows
+        raise ContentError("embed_documents takes a list of strings; for one string there is embed_query")
     return list(texts)
 
 
 def _images(images: Sequence[Any]) -> list[dict[str, Any]]:
-    with errors.mapped():
+    with langchain_errors():
         if isinstance(images, str | bytes) or not isinstance(images, Iterable):
-            raise ContentError("embed_images takes a list of pictures; put one in brackets")
+            raise ContentError(f"expected a list of images, got {type(images).__name__}: put one image in brackets")
     return [{"image": image} for image in images]
+
+
+def _paths(uris: Sequence[Any]) -> Sequence[Any]:
+    from predictionguard_core.images.sources import sniff_base64
+
+    if isinstance(uris, str | bytes) or not isinstance(uris, Iterable):
+        return uris  # refused by `_images`
+    found: list[Any] = []
+    for uri in uris:
+        is_path = isinstance(uri, str) and not uri[:6].lower().startswith(("data:", "http:", "https:"))
+        if is_path and not sniff_base64(uri):
+            uri = Path(uri.removeprefix("file://")).expanduser()
+        found.append(uri)
+    return found
 
 
 def _inputs(inputs: Sequence[Mapping[str, Any]]) -> list[EmbeddingInput]:
     for index, each in enumerate(inputs):
         if not isinstance(each, Mapping):
-            raise ContentError(f"an input is a dict of text and image, not {type(each).__name__}", block_index=index)
+            raise ContentError(f"expected a dict of text and image, got {type(each).__name__}", block_index=index)
     return [_input(each, index) for index, each in enumerate(inputs)]
 
 
 def _input(given: Mapping[str, Any], index: int) -> EmbeddingInput:
+    from langchain_predictionguard.content_blocks import image_source
+
     image = given.get("image")
     if not isinstance(image, dict):
         return EmbeddingInput(**given)
     try:
-        return EmbeddingInput(**{**given, "image": later.content_blocks.source(image)})
+        return EmbeddingInput(**{**given, "image": image_source(image)})
     except ContentError as error:
         raise error.with_location(None, index) from None

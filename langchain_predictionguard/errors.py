@@ -1,7 +1,7 @@
-"""Each of the core's errors as a class that is LangChain's, too, and the place where the one becomes the other.
+"""The core's errors as subclasses of LangChain's errors.
 
-The tree is the core's (`predictionguard_core.errors`): code that catches the core's class, LangChain's `Model…Error` or
-the class of the same name here catches the same error. Which of LangChain's a class is stands in its line.
+The tree is that of `predictionguard_core.errors`. Code that catches the core's class, LangChain's `Model…Error` or the
+class of the same name here catches the same error.
 """
 
 from __future__ import annotations
@@ -15,136 +15,136 @@ from predictionguard_core import errors as core
 
 
 class PredictionGuardError(core.PredictionGuardError, lc.ModelError):
-    """The root of the tree."""
+    """Base class of all errors of this package."""
 
 
 class ConfigurationError(core.ConfigurationError, PredictionGuardError, lc.ModelInvalidRequestError):
-    """No key, a bad address, or a bad option."""
+    """Raised for a missing API key, a bad URL or a bad option."""
 
 
 class ContentError(core.ContentError, PredictionGuardError, lc.ModelInvalidRequestError):
-    """What was given can't be sent: `message_index`, `block_index`."""
+    """Raised for content that can't be sent; `message_index` and `block_index` locate it."""
 
 
 class UnsupportedContentError(core.UnsupportedContentError, ContentError):
-    """Audio, video, file ids, unknown blocks."""
+    """Raised for audio, video, file ids and unknown content blocks."""
 
 
 class ImageError(core.ImageError, ContentError):
-    """A picture that can't be sent."""
+    """Raised for an image that can't be sent."""
 
 
 class ImageFormatError(core.ImageFormatError, ImageError):
-    """Not an image, corrupt, or of no known type."""
+    """Raised for data that is not an image, is corrupt or is of an unknown type."""
 
 
 class ImageTooLargeError(core.ImageTooLargeError, ImageError):
-    """Bytes, pixels, or count over the policy."""
+    """Raised when the bytes, pixels or number of images exceed the policy."""
 
 
 class ImageBlockedError(core.ImageBlockedError, ImageError):
-    """The policy refuses this host, address, scheme or path."""
+    """Raised when the policy refuses a host, address, scheme or path."""
 
 
 class ImageFetchError(core.ImageFetchError, ImageError):
-    """A download that the policy allows failed."""
+    """Raised when an allowed download fails."""
 
 
 class APIConnectionError(core.APIConnectionError, PredictionGuardError, lc.ModelConnectionError):
-    """No answer."""
+    """Raised when the service does not respond."""
 
 
 class APITimeoutError(core.APITimeoutError, APIConnectionError, lc.ModelTimeoutError):
-    """No answer in time."""
+    """Raised when the service does not respond in time."""
 
 
 class APIStatusError(core.APIStatusError, PredictionGuardError):
-    """An answer that is an error: `status_code`, `message`, `request_id`, `retry_after`."""
+    """Raised for an error response; has `status_code`, `message`, `request_id` and `retry_after`."""
 
 
 class InvalidRequestError(core.InvalidRequestError, APIStatusError, lc.ModelInvalidRequestError):
-    """400, 422."""
+    """Raised for status 400 and 422."""
 
 
 class CheckFailedError(core.CheckFailedError, InvalidRequestError):
-    """A check of Prediction Guard's stopped the call."""
+    """Raised when one of Prediction Guard's checks stops a call."""
 
 
 class PIIDetectedError(core.PIIDetectedError, CheckFailedError):
-    """The input holds personal data."""
+    """Raised when the input contains personal data."""
 
 
 class PromptInjectionError(core.PromptInjectionError, CheckFailedError):
-    """The input tries to take over the prompt."""
+    """Raised when the input contains a prompt injection."""
 
 
 class ToxicityError(core.ToxicityError, CheckFailedError):
-    """The answer was toxic."""
+    """Raised when the answer is toxic."""
 
 
 class FactualityError(core.FactualityError, CheckFailedError):
-    """The answer contradicts its context."""
+    """Raised when the answer contradicts its context."""
 
 
 class ContextOverflowError(core.ContextOverflowError, InvalidRequestError, lc.ContextOverflowError):
-    """The messages are longer than the model's context window."""
+    """Raised when the messages exceed the model's context window."""
 
 
 class AuthenticationError(core.AuthenticationError, APIStatusError, lc.ModelAuthenticationError):
-    """401."""
+    """Raised for status 401."""
 
 
 class PermissionDeniedError(core.PermissionDeniedError, AuthenticationError, lc.ModelPermissionDeniedError):
-    """403."""
+    """Raised for status 403."""
 
 
 class NotFoundError(core.NotFoundError, APIStatusError, lc.ModelNotFoundError):
-    """404."""
+    """Raised for status 404."""
 
 
 class RequestTooLargeError(core.RequestTooLargeError, APIStatusError, lc.ModelInvalidRequestError):
-    """413."""
+    """Raised for status 413."""
 
 
 class RateLimitError(core.RateLimitError, APIStatusError, lc.ModelRateLimitError):
-    """429."""
+    """Raised for status 429."""
 
 
 class ServerError(core.ServerError, APIStatusError, lc.ModelAPIError):
-    """5xx."""
+    """Raised for status 5xx."""
 
 
 class InvalidResponseError(core.InvalidResponseError, PredictionGuardError, lc.ModelAPIError):
-    """A 200 that is not the promised JSON or event stream."""
+    """Raised for a successful response that is not the documented JSON or event stream."""
 
 
 class StreamInterruptedError(core.StreamInterruptedError, InvalidResponseError):
-    """The stream ended before the answer did."""
+    """Raised when a stream ends before the answer is complete."""
 
 
 TABLE: dict[type[core.PredictionGuardError], type[PredictionGuardError]] = {
     kind.__bases__[0]: kind for kind in list(vars().values()) if isinstance(kind, type) and kind.__module__ == __name__
 }
-"""The core's class to the one that is LangChain's, too."""
+"""Maps each class of the core to its class here."""
 
 
 @contextlib.contextmanager
-def mapped() -> Iterator[None]:
-    """The core's errors leave as classes that are LangChain's, too, with their place, status and cause."""
+def langchain_errors() -> Iterator[None]:
+    """Convert errors of the core that leave this block to the classes of this module, with all their attributes."""
     try:
         yield
     except core.PredictionGuardError as error:
         if isinstance(error, lc.ModelError):
             raise
-        raise _both(error) from error.__cause__
+        raise _converted(error) from error.__cause__
 
 
-def _both(error: core.PredictionGuardError) -> PredictionGuardError:
+def _converted(error: core.PredictionGuardError) -> PredictionGuardError:
     kind = next(TABLE[each] for each in type(error).__mro__ if each in TABLE)
-    both = kind.__new__(kind)
-    both.__dict__.update(error.__dict__)
-    both.args = error.args
-    return both.with_traceback(error.__traceback__)
+    converted = kind.__new__(kind)
+    converted.__dict__.update(error.__dict__)
+    converted.args = error.args
+    return converted.with_traceback(error.__traceback__)
 
 
 __all__ = [

@@ -1,11 +1,11 @@
-"""Prediction Guard's text completions as a LangChain LLM."""
+"""Text completions, as a LangChain LLM."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import Any
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseLLM, LanguageModelInput
@@ -13,48 +13,73 @@ from langchain_core.messages import BaseMessage
 from langchain_core.outputs import Generation, GenerationChunk, LLMResult
 from langchain_core.prompt_values import PromptValue
 
-from langchain_predictionguard import errors
-from langchain_predictionguard.connection import CONFIG
-from langchain_predictionguard.options import Generating
-from predictionguard_core import endings
+from langchain_predictionguard.base import CONFIG, GenerativeModel
+from langchain_predictionguard.errors import langchain_errors
 from predictionguard_core.api.completions import CompletionRequest
 from predictionguard_core.api.responses import ChatChunk, ChatCompletion, Usage
 from predictionguard_core.errors import UnsupportedContentError
 
-if TYPE_CHECKING:
-    from langchain_predictionguard import arguments
 
+class PredictionGuard(GenerativeModel, BaseLLM):
+    """Text completion model.
 
-class PredictionGuard(Generating, BaseLLM):
-    """A model of Prediction Guard's that goes on with a text.
+    For conversations, images and tools use `ChatPredictionGuard`.
 
-    For conversations, pictures and tools take `ChatPredictionGuard`. The connection's arguments are the same.
+    Setup:
+        Install the package and set the API key:
+
+        ```bash
+        pip install "predictionguard-integrations[langchain]"
+        export PREDICTIONGUARD_API_KEY="your-api-key"
+        ```
 
     Args:
-        model: The model's name, such as "Hermes-3-Llama-3.1-8B"; `list_models("completion")` tells which there are.
-        temperature: 0 to 2.
-        max_tokens: Of the answer.
-        top_p: 0 to 1.
-        top_k: A whole number.
-        frequency_penalty: -2 to 2.
-        presence_penalty: -2 to 2.
-        logit_bias: Token id to a value of -100 to 100.
-        stop: Text, or a list of texts, at which the answer ends, without it.
+        model: Name of the model, such as "Hermes-3-Llama-3.1-8B"; `list_models("completion")` lists those of the
+            account.
+        temperature: Randomness of the answer, 0 to 2.
+        max_tokens: Maximum number of tokens of the answer.
+        top_p: Probability mass that tokens are sampled from, 0 to 1.
+        top_k: Number of tokens that are sampled from.
+        frequency_penalty: Penalty on frequent tokens, -2 to 2.
+        presence_penalty: Penalty on tokens that have occurred, -2 to 2.
+        logit_bias: Token id to a bias of -100 to 100.
+        stop: A string, or a list of strings, that ends the answer. It is not part of the answer.
         input_checks: `InputChecks`, or a dict of its fields.
-        output_checks: `OutputChecks`, or a dict of its fields. An answer under a check comes as one chunk.
+        output_checks: `OutputChecks`, or a dict of its fields. A checked answer is streamed as one chunk.
+        api_key, base_url, timeout, max_retries, images, http_client, http_async_client: The connection; see
+            `ChatPredictionGuard`.
 
-    Options that are None are not sent. Each may also be given to a call or to `bind`.
+    Options that are None are not sent. Those of the answer may also be passed to a call or to `bind`.
 
-    Example:
-        >>> from langchain_predictionguard import PredictionGuard
-        >>> PredictionGuard(model="Hermes-3-Llama-3.1-8B").invoke("The capital of Austria is")
+    Instantiate:
+        ```python
+        from langchain_predictionguard import PredictionGuard
+
+        llm = PredictionGuard("Hermes-3-Llama-3.1-8B", max_tokens=50)
+        ```
+
+    Invoke:
+        ```python
+        llm.invoke("The capital of Austria is")
+        ```
+
+        ```text
+        " Vienna."
+        ```
+
+    Stream:
+        ```python
+        for chunk in llm.stream("The capital of Austria is"):
+            print(chunk, end="")
+        ```
+
+    Async:
+        ```python
+        await llm.ainvoke("The capital of Austria is")
+        ```
     """
 
     model_config = CONFIG
-
-    if TYPE_CHECKING:
-
-        def __init__(self, model: str, **given: Unpack[arguments.Generating]) -> None: ...
 
     def _generate(
         self,
@@ -63,7 +88,7 @@ class PredictionGuard(Generating, BaseLLM):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> LLMResult:
-        with errors.mapped():
+        with langchain_errors():
             requests = [self._request(prompt, stop, kwargs) for prompt in prompts]
             return _to_result(requests, [self._sync.complete(request) for request in requests])
 
@@ -74,9 +99,9 @@ class PredictionGuard(Generating, BaseLLM):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> LLMResult:
-        with errors.mapped():
+        with langchain_errors():
             requests = [self._request(prompt, stop, kwargs) for prompt in prompts]
-            return _to_result(requests, await _together(map(self._async.complete, requests)))
+            return _to_result(requests, await _gather(map(self._async.complete, requests)))
 
     def _stream(
         self,
@@ -86,13 +111,13 @@ class PredictionGuard(Generating, BaseLLM):
         **kwargs: Any,
     ) -> Iterator[GenerationChunk]:
         request = self._request(prompt, stop, kwargs)
-        end = _End(request.stop)
-        with errors.mapped(), contextlib.closing(self._sync.complete_stream(request)) as chunks:
+        cutter = StopCutter(request.stop)
+        with langchain_errors(), contextlib.closing(self._sync.complete_stream(request)) as chunks:
             for chunk in chunks:
-                made = _to_chunk(chunk, end)
+                converted = _to_chunk(chunk, cutter)
                 if run_manager:
-                    run_manager.on_llm_new_token(made.text, chunk=made)
-                yield made
+                    run_manager.on_llm_new_token(converted.text, chunk=converted)
+                yield converted
 
     async def _astream(
         self,
@@ -102,25 +127,26 @@ class PredictionGuard(Generating, BaseLLM):
         **kwargs: Any,
     ) -> AsyncIterator[GenerationChunk]:
         request = self._request(prompt, stop, kwargs)
-        end = _End(request.stop)
-        with errors.mapped():
-            async with endings.aclosing(self._async.complete_stream(request)) as chunks:
+        cutter = StopCutter(request.stop)
+        with langchain_errors():
+            async with contextlib.aclosing(self._async.complete_stream(request)) as chunks:
                 async for chunk in chunks:
-                    made = _to_chunk(chunk, end)
+                    converted = _to_chunk(chunk, cutter)
                     if run_manager:
-                        await run_manager.on_llm_new_token(made.text, chunk=made)
-                    yield made
+                        await run_manager.on_llm_new_token(converted.text, chunk=converted)
+                    yield converted
 
-    def _request(self, prompt: str, stop: list[str] | None, given: dict[str, Any]) -> CompletionRequest:
-        with errors.mapped():
-            return CompletionRequest(prompt=prompt, **self._options(stop, given))
+    def _request(self, prompt: str, stop: list[str] | None, call: dict[str, Any]) -> CompletionRequest:
+        with langchain_errors():
+            return CompletionRequest(prompt=prompt, **self._options(stop, call))
 
-    def _request_of_nothing(self) -> CompletionRequest:
-        return self._request("", None, {})
+    @classmethod
+    def _request_fields(cls) -> set[str]:
+        return set(CompletionRequest.model_fields)
 
     def _convert_input(self, model_input: LanguageModelInput) -> PromptValue:
         prompt = super()._convert_input(model_input)
-        with errors.mapped():
+        with langchain_errors():
             for index, message in enumerate(prompt.to_messages()):
                 _check_text(message, index)
         return prompt
@@ -130,8 +156,8 @@ class PredictionGuard(Generating, BaseLLM):
         return "predictionguard"
 
 
-async def _together(calls: Iterable[Coroutine[Any, Any, ChatCompletion]]) -> list[ChatCompletion]:
-    """What all of them answer, in their order. None goes on when this has returned or raised."""
+async def _gather(calls: Iterable[Coroutine[Any, Any, ChatCompletion]]) -> list[ChatCompletion]:
+    """Return all responses in order. The first error cancels the other calls."""
     tasks = [asyncio.ensure_future(call) for call in calls]
     try:
         return await asyncio.gather(*tasks)
@@ -141,8 +167,8 @@ async def _together(calls: Iterable[Coroutine[Any, Any, ChatCompletion]]) -> lis
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-class _End:
-    """Ends a text where a stop sequence begins: the service is known to send the sequence along."""
+class StopCutter:
+    """Ends a text where a stop sequence begins, because the service includes the sequence in the answer."""
 
     def __init__(self, stop: str | list[str] | None) -> None:
         self._stops = [each for each in ([stop] if isinstance(stop, str) else stop or []) if each]
@@ -150,7 +176,7 @@ class _End:
         self._is_over = False
 
     def cut(self, text: str, *, is_last: bool) -> str:
-        """What of the text so far can be said: a piece that may be a stop sequence's beginning waits for the next."""
+        """Return the text that can be delivered. What may be the start of a stop sequence waits for the next chunk."""
         if self._is_over:
             return ""
         text = self._held + text
@@ -173,24 +199,24 @@ def _to_result(requests: list[CompletionRequest], completions: list[ChatCompleti
     generations = [
         [
             Generation(
-                text=_End(request.stop).cut(choice.message.content or "", is_last=True),
+                text=StopCutter(request.stop).cut(choice.message.content or "", is_last=True),
                 generation_info=_reason(choice.finish_reason) or None,
             )
-            for choice in completion.choices
+            for choice in completion.choices[:1]
         ]
         for request, completion in zip(requests, completions, strict=True)
     ]
     return LLMResult(generations=generations, llm_output=output)
 
 
-def _to_chunk(chunk: ChatChunk, end: _End) -> GenerationChunk:
+def _to_chunk(chunk: ChatChunk, cutter: StopCutter) -> GenerationChunk:
     choice = chunk.choices[0]
     info = _reason(choice.finish_reason)
-    if chunk.is_last:  # and on no other: LangChain adds up what the chunks say
+    if chunk.is_last:  # LangChain adds up the values of all chunks
         info |= {"model_name": chunk.model} if chunk.model else {}
         info |= _token_usage([chunk.usage])
     return GenerationChunk(
-        text=end.cut(choice.delta.content or "", is_last=chunk.is_last), generation_info=info or None
+        text=cutter.cut(choice.delta.content or "", is_last=chunk.is_last), generation_info=info or None
     )
 
 
@@ -198,18 +224,19 @@ def _reason(finish_reason: str | None) -> dict[str, Any]:
     return {"finish_reason": finish_reason} if finish_reason else {}
 
 
-def _token_usage(given: Sequence[Usage | None]) -> dict[str, Any]:
-    used = [usage for usage in given if usage]
+def _token_usage(usages: Sequence[Usage | None]) -> dict[str, Any]:
+    used = [usage for usage in usages if usage]
     names = ("prompt_tokens", "completion_tokens", "total_tokens")
     return {"token_usage": {name: sum(getattr(usage, name) for usage in used) for name in names}} if used else {}
 
 
 def _check_text(message: BaseMessage, index: int) -> None:
-    # LangChain makes a prompt of what is text in a message, and leaves the rest out.
+    # LangChain would make a prompt of the texts and drop the rest.
     for block_index, block in enumerate(message.content if isinstance(message.content, list) else []):
         if isinstance(block, dict) and block.get("type") != "text":
             raise UnsupportedContentError(
-                f"a text completion takes no block of type {str(block.get('type'))[:60]!r}: ask ChatPredictionGuard",
+                f"unsupported content block of type {str(block.get('type'))[:60]!r}: completions take text only; "
+                "use ChatPredictionGuard",
                 message_index=index,
                 block_index=block_index,
             )

@@ -1,10 +1,11 @@
-"""LangChain's messages to the endpoint's, and its answers back. Pure: nothing here reads a file or an address.
+"""LangChain's messages to the API's, and its responses back. No I/O: nothing here reads a file or a URL.
 
-The caller's messages are never edited.
+The caller's messages are never changed.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
@@ -19,25 +20,21 @@ from langchain_core.messages import (
     ToolMessage,
 )
 from langchain_core.messages.ai import InputTokenDetails, OutputTokenDetails, UsageMetadata
-from langchain_core.messages.tool import tool_call_chunk
+from langchain_core.messages.tool import ToolCallChunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 
-from langchain_predictionguard import tool_calls
+from langchain_predictionguard.base import PROVIDER
 from langchain_predictionguard.content_blocks import to_parts
-from langchain_predictionguard.options import PROVIDER
-from predictionguard_core.api.chat import ImagePart, Message, Part, TextPart
-from predictionguard_core.api.responses import (
-    ChatChunk,
-    ChatCompletion,
-    Choice,
-    ChunkChoice,
-    Delta,
-    ToolCallDelta,
-    Usage,
+from langchain_predictionguard.tool_calls import (
+    OfferedTools,
+    StreamedCalls,
+    ToolCallIds,
+    cut_call_in_text,
+    to_tool_calls,
 )
+from predictionguard_core.api import chat as api
+from predictionguard_core.api.responses import ChatChunk, ChatCompletion, Delta, Usage
 from predictionguard_core.errors import ContentError
-from predictionguard_core.quick import like
-from predictionguard_core.streaming import Piece
 
 Role = Literal["system", "user", "assistant", "tool"]
 
@@ -49,53 +46,76 @@ _ROLES: dict[str, Role] = {
     "assistant": "assistant",
     "ai": "assistant",
 }
+_ONLY_IMAGES = "The result is an image. It follows in the next message of the user."
 
 
-# Down: to the endpoint
+# Requests
 
 
-def to_wire(messages: Sequence[BaseMessage]) -> list[Message]:
-    """The endpoint's messages. Raises `ContentError`, with the place, for what it has no form for."""
-    sent: list[Message] = []
-    ids = tool_calls.CallIds(messages)
-    pictures: list[tuple[str, list[ImagePart]]] = []
-    for index, message in enumerate(messages):
+def to_api(messages: Sequence[BaseMessage]) -> list[api.Message]:
+    """Return the API's messages. Raises `ContentError`, with the location, for what the API has no form for.
+
+    The API takes images in messages of the user only. Those of other messages follow in one of the user: after the
+    last result, if they come from tools, else after the message itself.
+    """
+    sent: list[api.Message] = []
+    ids = ToolCallIds(messages)
+    moved: list[tuple[str, list[api.ImagePart]]] = []
+    for index, message in _results_first(messages):
+        parts = _parts(message, index)
         if isinstance(message, ToolMessage | FunctionMessage):
-            # The endpoint takes no picture in a tool's message: it follows from the user's side when all have spoken.
-            texts, images = _apart(_parts(message, index))
-            sent.append(_message("tool", texts, message, tool_call_id=ids.answered_by(message, index)))
-            if images:
-                pictures.append((f"{message.name or 'tool call'} {sent[-1].tool_call_id}", images))
+            call_id = ids.id_for(message, index)
+            parts = _without_images(parts, f"the result of {message.name or 'tool call'} {call_id}", moved)
+            sent.append(api.Message(role="tool", content=_content(parts) or _ONLY_IMAGES, tool_call_id=call_id))
             continue
-        if pictures:
-            sent.append(_shown(pictures))
-            pictures = []
-        called = ids.called_by(message, index) if isinstance(message, AIMessage) else None
-        sent.append(_message(_role(message, index), _parts(message, index), message, tool_calls=called))
-    if pictures:
-        sent.append(_shown(pictures))
+        role = _role(message, index)
+        if moved and role != "system":
+            sent.append(_image_message(moved))
+            moved = []
+        if role != "user":
+            parts = _without_images(parts, f"the {role} message above", moved)
+        calls = ids.calls_of(message, index) if isinstance(message, AIMessage) else None
+        sent.append(api.Message(role=role, content=_content(parts), name=_name(message), tool_calls=calls))
+    if moved:
+        sent.append(_image_message(moved))
     return sent
 
 
-def _message(role: Role, parts: list[Part], message: BaseMessage, **fields: Any) -> Message:
-    content: str | list[Part] = parts
-    if not parts:
-        content = ""
-    elif len(parts) == 1 and isinstance(parts[0], TextPart):
-        content = parts[0].text
-    # A tool's result is known by its call's id, and no server expects a name, which LangGraph gives to each.
-    name = message.name if role != "tool" else None
-    return Message.model_construct(role=role, content=content, name=name or None, **fields)
+def _results_first(messages: Sequence[BaseMessage]) -> list[tuple[int, BaseMessage]]:
+    # Between a call and its results servers take no other message, such as one that a `Command` brings along.
+    keys, turn = [], 0
+    for message in messages:
+        turn += isinstance(message, AIMessage)
+        is_result = isinstance(message, ToolMessage | FunctionMessage)
+        keys.append((turn, 0 if isinstance(message, AIMessage) else 1 if is_result else 2))
+    return sorted(enumerate(messages), key=lambda each: keys[each[0]])
 
 
-def _shown(pictures: list[tuple[str, list[ImagePart]]]) -> Message:
-    parts: list[Part] = []
-    for call, images in pictures:
-        if len(pictures) > 1:
-            # Among the pictures of several calls the model has to know which is whose.
-            parts.append(TextPart(text=f"From the result of {call}:"))
+def _without_images(parts: list[api.Part], origin: str, moved: list[tuple[str, list[api.ImagePart]]]) -> list[api.Part]:
+    images = [part for part in parts if isinstance(part, api.ImagePart)]
+    if images:
+        moved.append((origin, images))
+    return [part for part in parts if isinstance(part, api.TextPart)]
+
+
+def _image_message(moved: list[tuple[str, list[api.ImagePart]]]) -> api.Message:
+    parts: list[api.Part] = []
+    for origin, images in moved:
+        if len(moved) > 1 or not origin.startswith("the result"):
+            parts.append(api.TextPart(text=f"From {origin}:"))
         parts.extend(images)
-    return Message.model_construct(role="user", content=parts)
+    return api.Message(role="user", content=parts)
+
+
+def _content(parts: list[api.Part]) -> str | list[api.Part]:
+    # Some servers take a list only where there is an image.
+    texts = [part.text for part in parts if isinstance(part, api.TextPart)]
+    return "\n".join(texts) if len(texts) == len(parts) else parts
+
+
+def _name(message: BaseMessage) -> str | None:
+    # OpenAI-style servers take letters, digits, _ and - only.
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", message.name or "").strip("_")[:64] or None
 
 
 def _role(message: BaseMessage, index: int) -> Role:
@@ -109,153 +129,136 @@ def _role(message: BaseMessage, index: int) -> Role:
         case ChatMessage() if message.role in _ROLES:
             return _ROLES[message.role]
     if isinstance(message, ChatMessage) and message.role == "tool":
-        raise ContentError("a tool's message needs the id of its call: use ToolMessage", message_index=index)
-    what = f"role {message.role!r}" if isinstance(message, ChatMessage) else type(message).__name__
+        raise ContentError("a message with role 'tool' needs the id of its call: use ToolMessage", message_index=index)
+    kind = f"role {message.role!r}" if isinstance(message, ChatMessage) else type(message).__name__
     raise ContentError(
-        f"the endpoint knows no {what}; the roles are system, user, assistant and tool", message_index=index
+        f"unsupported message: {kind}. The roles are system, user, assistant and tool", message_index=index
     )
 
 
-def _parts(message: BaseMessage, index: int) -> list[Part]:
+def _parts(message: BaseMessage, index: int) -> list[api.Part]:
     content = message.content
     if not content and isinstance(refusal := message.additional_kwargs.get("refusal"), str):
-        content = refusal  # where OpenAI's chat has the words of its no
+        content = refusal  # where langchain-openai puts it
     if isinstance(content, str):
-        return [TextPart.model_construct(text=content)] if content else []
-    parts: list[Part] = []
+        return [api.TextPart(text=content)] if content else []
+    parts: list[api.Part] = []
     for block_index, block in enumerate(content):
         try:
-            made = to_parts(block, from_assistant=isinstance(message, AIMessage))
+            converted = to_parts(block, from_assistant=isinstance(message, AIMessage))
         except ContentError as error:
             raise error.with_location(index, block_index) from None
-        for part in made:
-            if isinstance(part, ImagePart):
+        for part in converted:
+            if isinstance(part, api.ImagePart):
                 part.location = (index, block_index)
-        parts += made
+        parts += [part for part in converted if isinstance(part, api.ImagePart) or part.text]
     return parts
 
 
-def _apart(parts: list[Part]) -> tuple[list[Part], list[ImagePart]]:
-    images = [part for part in parts if isinstance(part, ImagePart)]
-    return [part for part in parts if isinstance(part, TextPart)], images
+# Responses
 
 
-# Up: from the endpoint
+def to_result(completion: ChatCompletion, offered: OfferedTools) -> ChatResult:
+    """Return LangChain's result. Tool calls with unusable arguments are in `invalid_tool_calls`.
 
-
-def to_result(completion: ChatCompletion) -> ChatResult:
-    """LangChain's result. Arguments of a tool call that are no JSON object land in `invalid_tool_calls`."""
-    generations = [_generation(choice, completion) for choice in completion.choices]
-    return ChatResult(generations=generations, llm_output={"model_name": completion.model})
-
-
-def _generation(choice: Choice, completion: ChatCompletion) -> ChatGeneration:
-    message = choice.message
-    good, invalid = tool_calls.sorted_out(message.tool_calls or [])
-    metadata = _metadata(completion, choice.finish_reason)
-    return ChatGeneration(
-        message=AIMessage(
-            content=message.content or "",
-            additional_kwargs=_thoughts(message),
-            tool_calls=good,
-            invalid_tool_calls=invalid,
-            usage_metadata=_usage(completion.usage),
-            response_metadata=metadata,
-            id=completion.id,
-        ),
-        generation_info={"finish_reason": choice.finish_reason} if choice.finish_reason else None,
+    Only the first choice is read: the others of an `n` in `extra_body` have no place in one message.
+    """
+    choice = completion.choices[0]
+    delta, is_cut = choice.message, choice.finish_reason == "length"
+    text, calls = delta.content or "", delta.tool_calls or []
+    text += "".join(call.function.arguments or "" for call in calls if call.function.name == offered.response_tool)
+    calls = [call for call in calls if not call.function.name or call.function.name != offered.response_tool]
+    valid, invalid = to_tool_calls(calls, offered, is_cut=is_cut)
+    if is_cut and offered.required and not calls:
+        text, cut_call = cut_call_in_text(text)
+        invalid += [cut_call] if cut_call else []
+    message = AIMessage(
+        content=_content_with_refusal(text, delta),
+        additional_kwargs=_additional(delta),
+        tool_calls=valid,
+        invalid_tool_calls=invalid,
+        usage_metadata=_usage(completion.usage),
+        response_metadata=_metadata(completion, choice.finish_reason),
     )
+    generation = ChatGeneration(message=message, generation_info=_generation_info(choice.finish_reason))
+    return ChatResult(generations=[generation], llm_output={"model_name": completion.model})
 
 
-class Chunks:
-    """The chunks of one answer, one after the other. The last one spoils the arguments of calls that were cut off."""
+class ChunkConverter:
+    """Converts the chunks of one stream to LangChain's. Finish reason, model name and usage are on the last one."""
 
-    def __init__(self) -> None:
-        self._arguments: dict[int | None, str] = {}
-        self._with_id: set[int | None] = set()
-        self._likeness: tuple[ChatGenerationChunk, AIMessageChunk] | None = None
+    def __init__(self, offered: OfferedTools) -> None:
+        self._calls = StreamedCalls(offered)
 
-    def to_chunk(self, chunk: Piece) -> ChatGenerationChunk:
-        """LangChain's chunk. The finish reason, the model's name and the usage stand on the last one only."""
-        if isinstance(chunk, str):
-            return self._word(chunk)
-        if self._likeness is None:
-            plain = to_chunk(ChatChunk(id=chunk.id))
-            assert isinstance(plain.message, AIMessageChunk)
-            self._likeness = (plain, plain.message)
-        for choice in chunk.choices:
-            for call in choice.delta.tool_calls or []:
-                # LangChain adds ids up: each call has one, from the first piece that bears one.
-                if chunk.is_last and call.index not in self._arguments:
-                    call.id = call.id or tool_calls.made_id()  # a whole call, as in an answer that comes as one chunk
-                if call.index in self._with_id:
-                    call.id = None
-                elif call.id:
-                    self._with_id.add(call.index)
-                self._arguments[call.index] = self._arguments.get(call.index, "") + (call.function.arguments or "")
-        made = to_chunk(chunk)
-        if chunk.is_last:
-            spoilers = [
-                tool_call_chunk(name=None, args=spoiler, id=None, index=index)
-                for index, text in self._arguments.items()
-                if (spoiler := tool_calls.spoiler(text))
-            ]
-            if spoilers and isinstance(made.message, AIMessageChunk):
-                made.message = made.message.model_copy(
-                    update={"tool_call_chunks": made.message.tool_call_chunks + spoilers}
-                )
-        return made
-
-    def before(self, chunk: ChatChunk) -> Iterator[ChatGenerationChunk]:
-        """What comes before a chunk: before the last one, ids for those calls to which the server gave none.
-
-        On the last one itself LangChain would take them for calls of their own.
-        """
-        missing = [index for index in self._arguments if index not in self._with_id] if chunk.is_last else []
-        if missing:
-            made = [ToolCallDelta(index=index, id=tool_calls.made_id()) for index in missing]
-            yield self.to_chunk(ChatChunk(id=chunk.id, choices=[ChunkChoice(delta=Delta(tool_calls=made))]))
-
-    def _word(self, text: str) -> ChatGenerationChunk:
-        assert self._likeness is not None, "the first piece is a chunk"
-        made, message = self._likeness
-        own = {"content": text, "additional_kwargs": {}, "response_metadata": {}, "tool_call_chunks": []}
-        own |= {"tool_calls": [], "invalid_tool_calls": []}
-        return like(made, {"message": like(message, own), "text": text})
-
-
-def to_chunk(chunk: ChatChunk) -> ChatGenerationChunk:
-    """One chunk by itself, as `Chunks` hands it on."""
-    delta = chunk.choices[0].delta if chunk.choices else Delta()
-    finish_reason = chunk.choices[0].finish_reason if chunk.choices else None
-    return ChatGenerationChunk(
-        message=AIMessageChunk(
-            content=delta.content or "",
-            additional_kwargs=_thoughts(delta),
-            tool_call_chunks=[
-                tool_call_chunk(name=call.function.name, args=call.function.arguments, id=call.id, index=call.index)
-                for call in delta.tool_calls or []
-            ],
+    def to_chunks(self, chunk: ChatChunk) -> Iterator[ChatGenerationChunk]:
+        """Yield LangChain's chunks: one, and before the last one another that completes the tool calls."""
+        choice = next((each for each in chunk.choices if each.index == 0), None)
+        delta = choice.delta if choice else Delta()
+        text = delta.content or ""
+        fragments: list[ToolCallChunk] = []
+        for call in delta.tool_calls or []:
+            more, fragment = self._calls.add(call)
+            text += more
+            fragments += [fragment] if fragment else []
+        if not chunk.is_last:
+            yield _chunk(text, delta, fragments)
+            return
+        finish_reason = choice.finish_reason if choice else None
+        endings = self._calls.finish(is_cut=finish_reason == "length")
+        here = {fragment["index"] for fragment in fragments}
+        if earlier := [ending for ending in endings if ending["index"] not in here]:
+            # LangChain takes the calls of the last chunk for complete calls, so these go before it.
+            yield _chunk("", Delta(), earlier)
+        yield _chunk(
+            text,
+            delta,
+            _completed(fragments, endings),
+            finish_reason,
             usage_metadata=_usage(chunk.usage),
-            response_metadata=_metadata(chunk, finish_reason) if chunk.is_last else {},
-            chunk_position="last" if chunk.is_last else None,
-            id=chunk.id,
+            response_metadata=_metadata(chunk, finish_reason),
+            chunk_position="last",
         )
-    )
 
 
-def _metadata(reply: ChatCompletion | ChatChunk, finish_reason: str | None) -> dict[str, Any]:
-    metadata: dict[str, Any] = {"model_provider": PROVIDER}
-    if reply.model:
-        metadata["model_name"] = reply.model
-    if finish_reason:
-        metadata["finish_reason"] = finish_reason
-    return metadata
+def _chunk(
+    text: str, delta: Delta, calls: list[ToolCallChunk], finish_reason: str | None = None, **fields: Any
+) -> ChatGenerationChunk:
+    # With an index LangChain joins the pieces of one refusal.
+    content, additional = _content_with_refusal(text, delta, index=0), _additional(delta)
+    message = AIMessageChunk(content=content, additional_kwargs=additional, tool_call_chunks=calls, **fields)
+    return ChatGenerationChunk(message=message, generation_info=_generation_info(finish_reason))
 
 
-def _thoughts(message: Delta) -> dict[str, Any]:
-    # The key from which LangChain makes reasoning blocks.
-    return {"reasoning_content": message.reasoning} if message.reasoning else {}
+def _completed(fragments: list[ToolCallChunk], endings: list[ToolCallChunk]) -> list[ToolCallChunk]:
+    """Return the calls of an answer that comes as one chunk, with what completes them."""
+    by_index = {ending["index"]: ending for ending in endings}
+    for fragment in fragments:
+        if ending := by_index.get(fragment["index"]):
+            fragment["args"] = (fragment["args"] or "") + (ending["args"] or "")
+            fragment["id"] = fragment["id"] or ending["id"]
+    return fragments
+
+
+def _content_with_refusal(text: str, delta: Delta, **more: Any) -> str | list[str | dict[str, Any]]:
+    if not delta.refusal:
+        return text
+    blocks: list[str | dict[str, Any]] = [{"type": "text", "text": text}] if text else []
+    return [*blocks, {"type": "refusal", "refusal": delta.refusal, **more}]
+
+
+def _additional(delta: Delta) -> dict[str, Any]:
+    # The keys that LangChain makes reasoning blocks of, and that langchain-openai has for refusals.
+    found = {"reasoning_content": delta.reasoning, "refusal": delta.refusal}
+    return {name: text for name, text in found.items() if text}
+
+
+def _generation_info(finish_reason: str | None) -> dict[str, Any] | None:
+    return {"finish_reason": finish_reason} if finish_reason else None
+
+
+def _metadata(response: ChatCompletion | ChatChunk, finish_reason: str | None) -> dict[str, Any]:
+    found = {"id": response.id, "model_name": response.model, "finish_reason": finish_reason}
+    return {"model_provider": PROVIDER, **{name: value for name, value in found.items() if value}}
 
 
 def _usage(usage: Usage | None) -> UsageMetadata | None:

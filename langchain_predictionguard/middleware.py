@@ -11,7 +11,7 @@ from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, HumanMes
 
 from langchain_predictionguard.checks import check_actions, message_texts, unchecked_types, with_texts
 from langchain_predictionguard.clients import ConnectionOptions, new_clients
-from langchain_predictionguard.errors import mapped as langchain_errors
+from langchain_predictionguard.errors import langchain_errors
 from predictionguard_core.api.safety import CheckedText, FactualityCheck, PIIReplaceMethod, TextChecks
 from predictionguard_core.errors import CheckFailedError, ConfigurationError, FactualityError
 

@@ -1,55 +1,77 @@
-"""Prediction Guard's reranker as a LangChain document compressor."""
+"""The reranker, as a document compressor."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import Any
 
-import yaml  # which langchain-core brings
+import yaml  # a dependency of langchain-core
 from langchain_core.callbacks import Callbacks
 from langchain_core.documents import BaseDocumentCompressor, Document
 from pydantic import Field
 
-from langchain_predictionguard import errors
-from langchain_predictionguard.connection import CONFIG, Connected
+from langchain_predictionguard.base import CONFIG, ServiceModel
+from langchain_predictionguard.errors import langchain_errors
 from predictionguard_core.api.rerank import Ranked, RerankRequest
 
-if TYPE_CHECKING:
-    from langchain_predictionguard import arguments
 
+class PredictionGuardRerank(ServiceModel, BaseDocumentCompressor):
+    """Document compressor that keeps the documents that answer a query best, the best first.
 
-class PredictionGuardRerank(Connected, BaseDocumentCompressor):
-    """Keeps the documents that answer a query best, the best first.
+    Setup:
+        Install the package and set the API key:
+
+        ```bash
+        pip install "predictionguard-integrations[langchain]"
+        export PREDICTIONGUARD_API_KEY="your-api-key"
+        ```
 
     Args:
-        model: The model's name, such as "bge-reranker-v2-m3"; `list_models("rerank")` tells which there are.
-        top_n: How many are kept at most; None: all.
+        model: Name of the model, such as "bge-reranker-v2-m3"; `list_models("rerank")` lists those of the account.
+        top_n: Number of documents to keep; None keeps all.
+        api_key, base_url, timeout, max_retries, images, http_client, http_async_client: The connection; see
+            `ChatPredictionGuard`.
 
-    The connection's arguments are those of `ChatPredictionGuard`. Each document that is kept is a copy with
-    `relevance_score`, a float, higher is better, in its metadata.
+    Instantiate:
+        ```python
+        from langchain_predictionguard import PredictionGuardRerank
 
-    Example:
-        >>> from langchain_predictionguard import PredictionGuardRerank
-        >>> PredictionGuardRerank(model="bge-reranker-v2-m3", top_n=3).compress_documents(documents, "a query")
+        reranker = PredictionGuardRerank("bge-reranker-v2-m3", top_n=1)
+        ```
+
+    Compress documents:
+        Each document that is kept is a copy, with `relevance_score` (higher is better) in its metadata.
+
+        ```python
+        from langchain_core.documents import Document
+
+        documents = [Document("Pizza is baked in an oven."), Document("Deep learning trains large networks.")]
+        reranker.compress_documents(documents, "What is deep learning?")
+        ```
+
+        ```text
+        [Document(metadata={"relevance_score": 0.97}, page_content="Deep learning trains large networks.")]
+        ```
+
+    Async:
+        ```python
+        await reranker.acompress_documents(documents, "What is deep learning?")
+        ```
     """
 
     top_n: int | None = Field(default=None, ge=1)
 
     model_config = CONFIG
 
-    if TYPE_CHECKING:
-
-        def __init__(self, model: str, **given: Unpack[arguments.Rerank]) -> None: ...
-
     def rerank(
         self, query: str, documents: Sequence[str | Document | dict[str, Any]], *, model: str | None = None
     ) -> list[dict[str, Any]]:
-        """Which documents answer `query` best: dicts of `index` and `relevance_score`, the best first, all of them.
+        """Return a dict of `index` and `relevance_score` for each document, the best first.
 
         A document that is a dict is judged as its YAML.
         """
-        texts = [_text(each) for each in documents]
-        with errors.mapped():
+        texts = [_text(document) for document in documents]
+        with langchain_errors():
             request = RerankRequest(model=model or self.model, query=query, documents=texts, return_documents=False)
             ranked = self._sync.rerank(request)
         return [{"index": each.index, "relevance_score": each.relevance_score} for each in ranked]
@@ -57,15 +79,15 @@ class PredictionGuardRerank(Connected, BaseDocumentCompressor):
     def compress_documents(
         self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
     ) -> list[Document]:
-        """The documents that answer `query` best, the best first."""
-        with errors.mapped():
+        """Return the documents that answer `query` best, the best first."""
+        with langchain_errors():
             return self._kept(documents, self._sync.rerank(self._request(documents, query)))
 
     async def acompress_documents(
         self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
     ) -> list[Document]:
-        """`compress_documents`, asynchronous."""
-        with errors.mapped():
+        """Async version of `compress_documents`."""
+        with langchain_errors():
             return self._kept(documents, await self._async.rerank(self._request(documents, query)))
 
     def _request(self, documents: Sequence[Document], query: str) -> RerankRequest:
@@ -73,11 +95,10 @@ class PredictionGuardRerank(Connected, BaseDocumentCompressor):
         return RerankRequest(model=self.model, query=query, documents=texts, return_documents=False)
 
     def _kept(self, documents: Sequence[Document], ranked: list[Ranked]) -> list[Document]:
+        kept = [(documents[each.index], each.relevance_score) for each in ranked[: self.top_n]]
         return [
-            documents[each.index].model_copy(
-                update={"metadata": {**documents[each.index].metadata, "relevance_score": each.relevance_score}}
-            )
-            for each in ranked[: self.top_n]
+            document.model_copy(update={"metadata": {**document.metadata, "relevance_score": score}})
+            for document, score in kept
         ]
 
 

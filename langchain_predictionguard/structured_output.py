@@ -1,18 +1,26 @@
-"""Answers that keep to a schema, by way of a tool: the endpoint documents no other."""
+"""Answers that follow a schema, by way of a tool that the model has to call."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Iterator
 from operator import itemgetter
 from typing import Any, Literal, get_args
 
+from langchain_core import exceptions
 from langchain_core.exceptions import OutputParserException
-from langchain_core.messages import AIMessage
-from langchain_core.output_parsers.openai_tools import JsonOutputKeyToolsParser, PydanticToolsParser
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.output_parsers.openai_tools import (
+    JsonOutputKeyToolsParser,
+    JsonOutputToolsParser,
+    PydanticToolsParser,
+)
 from langchain_core.outputs import ChatGeneration, Generation
 from langchain_core.runnables import Runnable, RunnableMap, RunnablePassthrough
+from langchain_core.utils.function_calling import convert_to_openai_tool
 from langchain_core.utils.pydantic import is_basemodel_subclass
 
-from langchain_predictionguard import tool_calls
+from langchain_predictionguard.tool_calls import CUT_OFF, TRUNCATION_MARKER
+from predictionguard_core.api.strict_schema import strict_schema
 from predictionguard_core.errors import ConfigurationError
 
 _SHOWN = 200
@@ -20,16 +28,50 @@ _SHOWN = 200
 Method = Literal["function_calling", "json_schema", "json_mode"]
 
 
-def check(method: str, schema: Any) -> None:
-    """Raise `ConfigurationError` for what can't be had."""
+def check_arguments(method: str, schema: Any) -> None:
+    """Raise `ConfigurationError` for a method that does not exist, or a missing schema."""
     if method not in get_args(Method):
-        raise ConfigurationError(f"method: {method!r} is none of {', '.join(get_args(Method))}")
+        raise ConfigurationError(f"method must be one of {', '.join(get_args(Method))}, got {method!r}")
     if schema is None:
-        raise ConfigurationError("schema: the endpoint has no free JSON mode; give a schema for the answer to keep to")
+        raise ConfigurationError("schema is missing: the API has no free JSON mode, so pass a schema for the answer")
 
 
-def parsed(model: Runnable[Any, AIMessage], schema: Any, name: str, *, include_raw: bool) -> Runnable[Any, Any]:
-    """`model`, which has to call the tool `name`, followed by what reads the arguments of its call."""
+def schema_tool(schema: Any, *, strict: bool | None) -> dict[str, Any]:
+    """Return the tool for a schema. With `strict` the service enforces it, if the schema can be made strict."""
+    tool = convert_to_openai_tool(schema)
+    function = tool["function"]
+    if not strict:
+        return tool if strict is None else {**tool, "function": {**function, "strict": False}}
+    parameters = strict_schema(function.get("parameters") or {})
+    if parameters is None:
+        return tool
+    return {**tool, "function": {**function, "parameters": parameters, "strict": True}}
+
+
+def response_format_tool(response_format: Any) -> dict[str, Any] | None:
+    """Return a strict tool for a `response_format` of type json_schema, which the API does not document.
+
+    LangChain's agents send one for models that they know by name (`ProviderStrategy`). Returns None for plain text.
+    """
+    kind = response_format.get("type") if isinstance(response_format, dict) else None
+    if kind == "text":
+        return None
+    described = response_format.get("json_schema") if kind == "json_schema" else None
+    if not isinstance(described, dict) or not isinstance(described.get("schema"), dict):
+        raise ConfigurationError(
+            "response_format must be of type 'json_schema', with a schema; or use with_structured_output(schema)"
+        )
+    name = described.get("name") or described["schema"].get("title") or "response"
+    function = {
+        "name": name,
+        "description": described.get("description") or "Give the final answer.",
+        "parameters": described["schema"],
+    }
+    return schema_tool({"type": "function", "function": function}, strict=described.get("strict", True))
+
+
+def with_parser(model: Runnable[Any, AIMessage], schema: Any, name: str, *, include_raw: bool) -> Runnable[Any, Any]:
+    """Return `model`, which has to call the tool `name`, followed by a parser of its call's arguments."""
     parser: Runnable[Any, Any]
     if isinstance(schema, type) and is_basemodel_subclass(schema):
         parser = _PydanticParser(tools=[schema], first_tool_only=True)
@@ -42,29 +84,69 @@ def parsed(model: Runnable[Any, AIMessage], schema: Any, name: str, *, include_r
     return RunnableMap(raw=model) | read.with_fallbacks([unread], exception_key="parsing_error")
 
 
-class _PydanticParser(PydanticToolsParser):
+class _Strict(JsonOutputToolsParser):
+    """Raises for an answer without a valid call, plain and streamed. LangChain's parsers return None for it."""
+
     def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:
-        _check_call(result, partial)
+        message = result[0].message if isinstance(result[0], ChatGeneration) else None
+        if not partial and isinstance(message, AIMessage) and not message.tool_calls:
+            raise _error(message)
         return super().parse_result(result, partial=partial)
 
+    def _transform(self, input: Iterator[str | BaseMessage]) -> Iterator[Any]:  # noqa: A002 - LangChain's name
+        seen: list[Any] = []
+        yield from super()._transform(_noted(input, seen))
+        self._parse_whole(seen)
 
-class _JSONParser(JsonOutputKeyToolsParser):
-    def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:
-        _check_call(result, partial)
-        return super().parse_result(result, partial=partial)
+    async def _atransform(self, input: AsyncIterator[str | BaseMessage]) -> AsyncIterator[Any]:  # noqa: A002
+        seen: list[Any] = []
+        async for parsed in super()._atransform(_anoted(input, seen)):
+            yield parsed
+        self._parse_whole(seen)
+
+    def _parse_whole(self, chunks: list[Any]) -> None:
+        if chunks:
+            whole = chunks[0]
+            for chunk in chunks[1:]:
+                whole += chunk
+            self.parse_result([ChatGeneration(message=whole)])
 
 
-def _check_call(result: list[Generation], partial: bool) -> None:
-    # LangChain's parsers answer None here, as if the model had said nothing.
-    message = result[0].message if isinstance(result[0], ChatGeneration) else None
-    if partial or not isinstance(message, AIMessage) or message.tool_calls:
-        return
+class _PydanticParser(_Strict, PydanticToolsParser):
+    pass
+
+
+class _JSONParser(_Strict, JsonOutputKeyToolsParser):
+    pass
+
+
+def _noted(chunks: Iterator[Any], seen: list[Any]) -> Iterator[Any]:
+    for chunk in chunks:
+        seen.append(chunk)
+        yield chunk
+
+
+async def _anoted(chunks: AsyncIterator[Any], seen: list[Any]) -> AsyncIterator[Any]:
+    async for chunk in chunks:
+        seen.append(chunk)
+        yield chunk
+
+
+def _error(message: AIMessage) -> Exception:
+    refusal = message.additional_kwargs.get("refusal")
+    if refusal:
+        text = f"the model refused to answer: {refusal}"
+        if refused := getattr(exceptions, "ModelRefusalError", None):  # langchain-core 1.7.5
+            return refused(text, raw_message=message)  # type: ignore[no-any-return]
+        return OutputParserException(text, llm_output=str(refusal))
+    is_cut = message.response_metadata.get("finish_reason") == "length"
     if not message.invalid_tool_calls:
-        raise OutputParserException(
-            f"the model answered in words, not by the schema: {message.text[:_SHOWN]!r}", llm_output=message.text
+        remedy = CUT_OFF if is_cut else "use a model that supports tools, or say in the prompt what to extract"
+        return OutputParserException(
+            f"the model answered in words, not by the schema: {message.text[:_SHOWN]!r}. Remedy: {remedy}",
+            llm_output=message.text,
         )
     call = message.invalid_tool_calls[0]
-    raise OutputParserException(
-        f"the model's answer does not parse: {call['error'] or 'the arguments are no JSON object'}",
-        llm_output=tool_calls.without_spoiler(call["args"] or ""),
-    )
+    written = (call["args"] or "").removesuffix(TRUNCATION_MARKER)
+    problem = CUT_OFF if is_cut else call["error"] or "the arguments are not valid JSON"
+    return OutputParserException(f"the model's answer can't be parsed: {problem}", llm_output=written)

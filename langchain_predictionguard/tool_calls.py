@@ -1,297 +1,290 @@
-"""Tool calls, both ways: those of a history, whoever made it, and those of an answer. Pure."""
+"""Tool calls in both directions: those of a message history, and those of a response. No I/O."""
 
 from __future__ import annotations
 
-import contextlib
+import dataclasses
 import json
 import re
 import uuid
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Self
 
 from langchain_core.messages import AIMessage, BaseMessage, FunctionMessage, InvalidToolCall, ToolCall, ToolMessage
-from langchain_core.messages.tool import invalid_tool_call, tool_call
+from langchain_core.messages.tool import ToolCallChunk, invalid_tool_call, tool_call, tool_call_chunk
 from langchain_core.utils.json import parse_partial_json
 
-from predictionguard_core.api.chat import FunctionCall
-from predictionguard_core.api.chat import ToolCall as ApiToolCall
+from predictionguard_core.api import chat as api
 from predictionguard_core.api.responses import ToolCallDelta
-from predictionguard_core.errors import ContentError
+from predictionguard_core.errors import ConfigurationError, ContentError
 
-# Down: to the endpoint
+TRUNCATION_MARKER = '<truncated>[}"[}'
+"""Suffix that makes truncated JSON unparsable even for LangChain's partial parser.
+
+LangChain completes the arguments of a streamed call with the brackets that are missing, so a call that `max_tokens` cut
+off would be executed with half of its arguments. The parser gives up at a bracket that does not match. `[}` is one
+outside of a string; inside a string the quotation mark ends the string, and the second `[}` is one. The marker is
+removed when the message goes back to the service.
+"""
+
+CUT_OFF = "max_tokens cut the answer off before the call was complete; raise max_tokens or ask for less"
+
+_ON_OTHER_CONTENT = {"tool_use", "tool_call", "function_call", "invalid_tool_call"}
 
 
-class CallIds:
-    """Gives every call of a conversation an id, and every result the id of its call.
+# Requests
 
-    Some histories have no ids. A result without one, or with one that no call has, is paired with a call by the tool's
-    name, where it bears one, and by order. If neither of the two has an id, one is made up.
+
+def tool_choice(choice: str | dict[str, Any] | bool | None, names: list[str]) -> str | dict[str, Any] | None:
+    """Return the API's form of LangChain's `tool_choice`. Raises `ConfigurationError` for an unknown tool."""
+    if isinstance(choice, dict) or choice is None or choice is False:
+        return choice or None
+    if choice is True or choice in ("any", "required"):
+        return "required"
+    if choice in ("auto", "none"):
+        return choice
+    if choice not in names:
+        raise ConfigurationError(f"tool_choice: there is no tool {choice!r}; there are: {', '.join(names) or 'none'}")
+    return {"type": "function", "function": {"name": choice}}
+
+
+class ToolCallIds:
+    """Gives every tool call of a history an id, and every result the id of its call.
+
+    Results without an id answer the calls of the assistant's message before them in their order.
     """
 
     def __init__(self, messages: Sequence[BaseMessage]) -> None:
         self._messages = messages
-        self._answers: dict[int, str] = {}
-        self._waiting: set[str] = set()
+        self._answered: dict[int, str] = {}
 
-    def called_by(self, message: AIMessage, index: int) -> list[ApiToolCall] | None:
-        """The calls that an assistant's message makes; None if it makes none."""
+    def calls_of(self, message: AIMessage, index: int) -> list[api.ToolCall] | None:
+        """Return the calls of an assistant's message; None if it has none."""
         calls = _calls(message, index)
-        if not calls:
-            return None
         results = list(self._results_after(index))
-        if not all(call.id for call in calls) or not all(result.call_id for result in results):
-            self._pair(calls, results, index)
-        self._waiting.update(call.id for call in calls)
-        self._waiting.difference_update(each.call_id or self._answers.get(each.position, "") for each in results)
-        return calls
+        named = {call_id for _, call_id in results}
+        known = {call.id for call in calls}
+        waiting = [call for call in calls if not call.id or call.id not in named]
+        for position, call_id in results:
+            # An id that no call has is the id of a call that came without one.
+            answered = next((call for call in waiting if not call_id or not call.id), None)
+            if answered is None or (call_id and call_id in known):
+                continue
+            waiting.remove(answered)
+            known.add(call_id)
+            answered.id = answered.id or call_id or _new_id()
+            self._answered[position] = answered.id
+        for call in calls:
+            call.id = call.id or _new_id()
+        return calls or None
 
-    def answered_by(self, message: ToolMessage | FunctionMessage, index: int) -> str:
-        """The id of the call that a result answers. Raises `ContentError` if it has none and no call is left."""
-        given = message.tool_call_id if isinstance(message, ToolMessage) else ""
-        answered = given or self._answers.get(index)
-        if answered:
-            return answered
-        raise ContentError(
-            f"this {type(message).__name__} answers no call before it: "
-            "use ToolMessage, with the id of its call as tool_call_id",
-            message_index=index,
-        )
+    def id_for(self, message: ToolMessage | FunctionMessage, index: int) -> str:
+        """Return the id of the call that a result answers. Raises `ContentError` if no call is left."""
+        call_id = _result_id(message) or self._answered.get(index)
+        if not call_id:
+            raise ContentError(
+                f"this {type(message).__name__} answers no tool call before it: use a ToolMessage, with the id of "
+                "its call as tool_call_id",
+                message_index=index,
+            )
+        return call_id
 
-    def _results_after(self, index: int) -> Iterator[_Result]:
-        """The results between an assistant's message and the next one."""
+    def _results_after(self, index: int) -> Iterator[tuple[int, str]]:
         for position in range(index + 1, len(self._messages)):
             message = self._messages[position]
             if isinstance(message, AIMessage):
                 return
-            if isinstance(message, ToolMessage):
-                yield _Result(position, message.tool_call_id, message.name, False)
-            elif isinstance(message, FunctionMessage):
-                yield _Result(position, "", message.name, True)
-
-    def _pair(self, calls: list[ApiToolCall], results: list[_Result], index: int) -> None:
-        known = {call.id for call in calls if call.id}
-        named = Counter(result.call_id for result in results)
-        left = []
-        for call in calls:
-            if call.id and named[call.id]:
-                named[call.id] -= 1
-            else:
-                left.append(call)
-        # A result that names a call of an earlier message, which still waits for it, is none of these calls'.
-        elsewhere, strays = known | self._waiting, []
-        for result in results:
-            if result.call_id not in elsewhere:
-                strays.append(result)
-                elsewhere.update([result.call_id] if result.call_id else [])
-        pairs = _Pairs(left, strays, {call.function.name for call in calls})
-        found = [(each, pairs.call_for(each)) for each in strays]
-        for result, answered in found:
-            if answered is not None and result.call_id:
-                answered.id = result.call_id
-        taken = self._waiting | {call.id for call in calls} | {result.call_id for result in results}
-        for position, call in enumerate(calls):
-            if not call.id:
-                call.id = f"call_{index}_{position}"
-                while call.id in taken:
-                    call.id += "_"
-                taken.add(call.id)
-        self._answers.update((result.position, answered.id) for result, answered in found if answered is not None)
+            if isinstance(message, ToolMessage | FunctionMessage):
+                yield position, _result_id(message)
 
 
-class _Result(NamedTuple):
-    position: int
-    call_id: str
-    name: str | None
-    must_name: bool
+def _result_id(message: ToolMessage | FunctionMessage) -> str:
+    return message.tool_call_id if isinstance(message, ToolMessage) else ""
 
 
-class _Pairs:
-    """Finds the calls of results that name none, in the order of the results.
-
-    None takes a call whose name a later result bears; nor, if there is another, one that a later result's id is for.
-    """
-
-    def __init__(self, calls: list[ApiToolCall], results: list[_Result], names: set[str]) -> None:
-        self._left = dict(enumerate(calls))
-        self._by_name: dict[str, dict[int, None]] = {name: {} for name in names}
-        for position, call in enumerate(calls):
-            self._by_name[call.function.name][position] = None
-        self._without_id = sum(not call.id for call in calls)
-        self._wanted = Counter(result.name for result in results)
-        self._bringing = sum(bool(result.call_id) for result in results)
-
-    def call_for(self, result: _Result) -> ApiToolCall | None:
-        self._wanted[result.name] -= 1
-        self._bringing -= bool(result.call_id)
-        is_named = result.must_name or result.name in self._by_name
-        fits = None
-        for position in self._by_name.get(result.name or "", {}) if is_named else self._left:
-            call = self._left[position]
-            if call.id and result.call_id:
-                continue
-            if not is_named and len(self._by_name[call.function.name]) <= self._wanted[call.function.name]:
-                continue
-            if fits is None or call.id:
-                fits = position
-            if call.id or result.call_id or self._without_id > self._bringing:
-                break
-        if fits is None:
-            return None
-        found = self._left.pop(fits)
-        del self._by_name[found.function.name][fits]
-        self._without_id -= not found.id
-        return found
-
-
-def _calls(message: AIMessage, index: int) -> list[ApiToolCall]:
+def _calls(message: AIMessage, index: int) -> list[api.ToolCall]:
     calls = [_call(call["id"], call["name"], call["args"], index) for call in message.tool_calls]
-    # What the model wrote, as it wrote it: the tool's complaint that follows would answer nothing otherwise.
-    calls += [
-        _call(call["id"], call["name"], without_spoiler(call["args"] or ""), index)
-        for call in message.invalid_tool_calls
-    ]
-    if not isinstance(message.content, str):
-        calls += _only_in_content(message.content, calls, index)
-    legacy = message.additional_kwargs.get("function_call")
+    calls += [_call(call["id"], call["name"], call["args"], index) for call in message.invalid_tool_calls]
+    # Messages of other providers, or made by hand, may have calls among their content only.
+    content = message.content if isinstance(message.content, list) else []
+    blocks = [block for block in content if isinstance(block, dict) and block.get("type") in _ON_OTHER_CONTENT]
+    known = {call.id for call in calls}
+    has_calls = bool(calls)
+    for block in blocks:
+        # In the form of OpenAI's Responses API, `id` is the block's, and results name the `call_id`.
+        call_id = str(block.get("call_id") or block.get("id") or "")
+        if call_id in known or (has_calls and not call_id):
+            continue
+        arguments: Any = next((block[key] for key in ("input", "args", "arguments") if block.get(key) is not None), {})
+        calls.append(_call(call_id, block.get("name"), arguments, index))
+    legacy = message.additional_kwargs.get("function_call")  # OpenAI's form before there were tools
     if not calls and isinstance(legacy, dict):
-        # As OpenAI's models called functions before they called tools.
-        calls.append(_call(None, legacy.get("name"), legacy.get("arguments") or "{}", index))
+        calls.append(_call(None, legacy.get("name"), legacy.get("arguments"), index))
     return calls
 
 
-def _only_in_content(content: list[Any], calls: list[ApiToolCall], index: int) -> Iterator[ApiToolCall]:
-    """The calls that another provider's message, or one made by hand, has only among its content."""
-    kinds = {"tool_use", "tool_call", "function_call", "invalid_tool_call"}
-    if not calls:
-        kinds.add("tool_call_chunk")  # the pieces of a stream, which LangChain puts together in `tool_calls`
-    blocks = [block for block in content if isinstance(block, dict) and block.get("type") in kinds]
-    known = {call.id for call in calls if call.id}
-    # Those that no block names by an id: a block that says the same is the same call.
-    named = {_id_of(block) for block in blocks}
-    without_id: dict[tuple[str, str], list[ApiToolCall]] = {}
-    with_id: dict[tuple[str, str], list[ApiToolCall]] = {}
-    for call in reversed(calls) if blocks else ():
-        if call.id not in named or not call.id:
-            (with_id if call.id else without_id).setdefault(_said(call), []).append(call)
-    for block in blocks:
-        call_id = _id_of(block)
-        if call_id in known:
-            continue
-        arguments: Any = next((block[key] for key in ("input", "args", "arguments") if block.get(key) is not None), {})
-        if block["type"] == "invalid_tool_call" and isinstance(arguments, str):
-            arguments = without_spoiler(arguments)
-        made = _call(call_id, block.get("name"), arguments, index)
-        known.update([call_id] if call_id else [])
-        said = _said(made)
-        if alike := without_id.get(said):
-            alike.pop().id = call_id
-        elif not call_id and (alike := with_id.get(said)):
-            alike.pop()
-        else:
-            yield made
-
-
-def _id_of(block: dict[str, Any]) -> str:
-    # OpenAI's `id` is that of the block; the result speaks of the `call_id`.
-    return str(block.get("call_id") or block.get("id") or "")
-
-
-def _said(call: ApiToolCall) -> tuple[str, str]:
-    """What a call says, however its arguments are written."""
-    text = call.function.arguments
-    with contextlib.suppress(ValueError, RecursionError):
-        text = json.dumps(json.loads(text), sort_keys=True)
-    return call.function.name, text
-
-
-def _call(call_id: Any, name: Any, arguments: Any, index: int) -> ApiToolCall:
+def _call(call_id: Any, name: Any, arguments: Any, index: int) -> api.ToolCall:
     try:
-        text = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
+        text = (
+            _valid_json(arguments) if isinstance(arguments, str | None) else json.dumps(arguments, ensure_ascii=False)
+        )
     except (TypeError, ValueError, RecursionError) as error:
         raise ContentError(
-            f"the arguments of the call of {name!r} are no JSON ({type(error).__name__})", message_index=index
+            f"the arguments of the call of {name!r} can't be written as JSON ({type(error).__name__})",
+            message_index=index,
         ) from None
-    return ApiToolCall(id=str(call_id or ""), function=FunctionCall(name=str(name or ""), arguments=text))
+    return api.ToolCall(id=str(call_id or ""), function=api.FunctionCall(name=str(name or ""), arguments=text))
 
 
-# Up: from the endpoint
+def _valid_json(text: str | None) -> str:
+    # llama.cpp answers 500 ("Failed to parse tool call arguments as JSON") to a history with anything else.
+    text = (text or "").removesuffix(TRUNCATION_MARKER)
+    if not text.strip():
+        return "{}"
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return json.dumps({"invalid_arguments": text}, ensure_ascii=False)
+    return text
 
 
-def made_id() -> str:
-    """An id for a call to which the service gave none: LangChain's tools can't answer one without."""
+# Responses
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class OfferedTools:
+    """What has to be known of a request to read the tool calls of its response.
+
+    `required` maps a tool's name to its required arguments. `response_tool` is the name of the tool that stands for a
+    `response_format`: its arguments are the text of the answer.
+    """
+
+    required: dict[str, list[str]]
+    response_tool: str | None = None
+
+    @classmethod
+    def of(cls, request: api.ChatRequest, response_tool: str | None = None) -> Self:
+        """Return what has to be known of this request."""
+        functions = [tool.function for tool in request.tools or []]
+        return cls({each.name: (each.parameters or {}).get("required") or [] for each in functions}, response_tool)
+
+    def parse(self, name: str, text: str, *, is_cut: bool) -> tuple[dict[str, Any] | None, str | None]:
+        """Return the arguments of a call, or what is wrong with them.
+
+        `is_cut` says that the token limit ended the answer. vLLM then closes the brackets of a call that had hardly
+        begun, so its arguments are an object, but lack what the tool requires.
+        """
+        arguments, error = _parse(text)
+        if is_cut and (arguments is None or any(key not in arguments for key in self.required.get(name, []))):
+            return None, CUT_OFF
+        return arguments, error
+
+
+def _parse(text: str) -> tuple[dict[str, Any] | None, str | None]:
+    # Raw line breaks, null, nothing at all and an object encoded twice are unambiguous, and common with small models.
+    try:
+        arguments = json.loads(text, strict=False) if text.strip() else {}
+        if isinstance(arguments, str):
+            arguments = json.loads(arguments, strict=False)
+    except (ValueError, RecursionError) as error:
+        return None, f"the arguments are not valid JSON: {error}"
+    arguments = {} if arguments is None else arguments
+    return (arguments, None) if isinstance(arguments, dict) else (None, "the arguments are not a JSON object")
+
+
+def _new_id() -> str:
+    """Return an id for a call that came without one: a tool's result can't refer to it otherwise."""
     return f"call_{uuid.uuid4().hex[:24]}"
 
 
-def sorted_out(calls: list[ToolCallDelta]) -> tuple[list[ToolCall], list[InvalidToolCall]]:
-    """LangChain's calls, and apart from them those whose arguments are no JSON object."""
-    good, bad = [], []
+def to_tool_calls(
+    calls: list[ToolCallDelta], offered: OfferedTools, *, is_cut: bool
+) -> tuple[list[ToolCall], list[InvalidToolCall]]:
+    """Return LangChain's tool calls, and separately those whose arguments are unusable."""
+    valid, invalid = [], []
     for call in calls:
-        call_id, name, text = call.id or made_id(), call.function.name or "", call.function.arguments or ""
-        try:
-            arguments = json.loads(text) if text.strip() else {}
-        except (ValueError, RecursionError) as error:
-            bad.append(invalid_tool_call(name=name, args=text, id=call_id, error=f"the arguments are no JSON: {error}"))
-            continue
-        if isinstance(arguments, dict):
-            good.append(tool_call(name=name, args=arguments, id=call_id))
+        call_id, name, text = call.id or _new_id(), call.function.name or "", call.function.arguments or ""
+        arguments, error = offered.parse(name, text, is_cut=is_cut)
+        if arguments is not None:
+            valid.append(tool_call(name=name, args=arguments, id=call_id))
         else:
-            bad.append(invalid_tool_call(name=name, args=text, id=call_id, error="the arguments are no JSON object"))
-    return good, bad
+            invalid.append(invalid_tool_call(name=name, args=text, id=call_id, error=error))
+    return valid, invalid
 
 
-# Streamed arguments that were cut
-#
-# LangChain reads the arguments of a streamed call as far as they parse, so that a call which was cut off would be made
-# with what happens to be there. A spoiler behind them keeps it from that; on the way back to the endpoint it is taken
-# off again. It closes an open string, and says by the number of its tabs how many signs that took.
+def cut_call_in_text(text: str) -> tuple[str, InvalidToolCall | None]:
+    """Split an answer that the token limit ended inside a call that vLLM left in the text, as Hermes and Qwen write it.
 
-_SPOILED = re.compile(r" (\t{1,3})[\]}]\Z")
-
-
-def spoiler(text: str) -> str:
-    """What makes cut JSON such that no mending helps: outside of any string, a bracket that does not fit.
-
-    Empty for text that is a JSON object, and for text of which LangChain would make none anyway. Text that looks as if
-    it were spoiled is spoiled once more: taking one spoiler off then gives what the model wrote.
+    Returns the text before the call, and the call.
     """
-    if text.isspace():
-        return "{}"  # no arguments, which LangChain knows only as no text at all
-    if _is_object(text) or not (_SPOILED.search(text) or _would_be_mended(text)):
-        return ""
-    open_brackets: list[str] = []
-    in_string = escaped = False
-    for sign in text:
-        if in_string:
-            escaped, in_string = sign == "\\" and not escaped, sign != '"' or escaped
-        elif sign == '"':
-            in_string = True
-        elif sign in "{[":
-            open_brackets.append(sign)
-        elif sign in "}]" and open_brackets:
-            open_brackets.pop()
-    closing = ("\\" if escaped else "") + ('"' if in_string else "")
-    return closing + " " + "\t" * (1 + len(closing)) + ("}" if open_brackets[-1:] == ["["] else "]")
+    before, tag, call = text.partition("<tool_call>")
+    if not tag:
+        return text, None
+    name = re.search(r'"name"\s*:\s*"([^"]*)"', call)
+    arguments = re.search(r'"arguments"\s*:\s*(.*)', call, re.DOTALL)
+    return before.rstrip(), invalid_tool_call(
+        name=name[1] if name else "", args=arguments[1] if arguments else call.strip(), id=_new_id(), error=CUT_OFF
+    )
 
 
-def without_spoiler(text: str) -> str:
-    """Arguments as the model wrote them."""
-    found = _SPOILED.search(text)
-    if found is None:
-        return text
-    written = text[: found.start() + 1 - len(found[1])]
-    return written if written + spoiler(written) == text else text
+@dataclasses.dataclass(slots=True)
+class _StreamedCall:
+    index: int | None
+    id: str | None = None
+    name: str = ""
+    text: str = ""
+    is_held: bool = True
 
 
-def _is_object(text: str) -> bool:
+class StreamedCalls:
+    """The tool calls of one stream. `add` takes their fragments, `finish` returns what completes them."""
+
+    def __init__(self, offered: OfferedTools) -> None:
+        self._offered = offered
+        self._calls: dict[int | None, _StreamedCall] = {}
+
+    def add(self, fragment: ToolCallDelta) -> tuple[str, ToolCallChunk | None]:
+        """Return the text of the answer that a fragment holds, and LangChain's chunk for it."""
+        call = self._calls.setdefault(fragment.index, _StreamedCall(fragment.index))
+        # LangChain concatenates ids and names: each is delivered once.
+        new_id = fragment.id if fragment.id and not call.id else None
+        new_name = fragment.function.name if not call.name else None
+        call.id, call.name = call.id or fragment.id, call.name or fragment.function.name or ""
+        call.text += fragment.function.arguments or ""
+        new_text = fragment.function.arguments or ""
+        if call.is_held:
+            # Arguments that do not begin as an object are held back: at the end they may turn out to be one.
+            call.is_held = not call.text.lstrip().startswith("{")
+            new_text = "" if call.is_held else call.text
+        if self._is_response(call):
+            return new_text, None
+        return "", tool_call_chunk(name=new_name, args=new_text, id=new_id, index=call.index)
+
+    def finish(self, *, is_cut: bool) -> list[ToolCallChunk]:
+        """Return the chunks that complete the calls: missing ids, arguments held back, truncation markers."""
+        chunks = []
+        for call in self._calls.values():
+            if self._is_response(call):
+                continue
+            new_id = None if call.id else _new_id()
+            text = self._ending(call, is_cut=is_cut)
+            if text or new_id:
+                chunks.append(tool_call_chunk(name=None, args=text, id=new_id, index=call.index))
+        return chunks
+
+    def _ending(self, call: _StreamedCall, *, is_cut: bool) -> str:
+        arguments, _ = self._offered.parse(call.name, call.text, is_cut=is_cut)
+        if arguments is not None:
+            return json.dumps(arguments, ensure_ascii=False) if call.is_held else ""
+        rest = call.text if call.is_held else ""
+        return rest + TRUNCATION_MARKER if _would_be_completed(call.text) else rest
+
+    def _is_response(self, call: _StreamedCall) -> bool:
+        return bool(call.name) and call.name == self._offered.response_tool
+
+
+def _would_be_completed(text: str) -> bool:
+    """Whether LangChain would make arguments of this text."""
     try:
-        return not text.strip() or isinstance(json.loads(text), dict)
-    except (ValueError, RecursionError):
-        return False
-
-
-def _would_be_mended(text: str) -> bool:
-    try:
-        return isinstance(parse_partial_json(text), dict)
+        return not text or isinstance(parse_partial_json(text), dict)
     except (ValueError, RecursionError):
         return False

@@ -9,6 +9,7 @@ take this for planning, and `usage` of an answer for what was counted.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from predictionguard_core.api.chat import ImagePart, Message, TextPart
 from predictionguard_core.errors import ContentError
@@ -36,25 +37,22 @@ def estimate_image_tokens(width: int, height: int) -> int:
     return min(max(tiles, _FEWEST), _MOST) + 2
 
 
-def estimate_message_tokens(messages: list[Message], policy: ImagePolicy) -> int:
-    """Tokens of a conversation, its pictures and tool calls included."""
-    return sum(_of_message(message, policy) for message in messages)
+def estimate_message_tokens(
+    messages: list[Message], policy: ImagePolicy, count_text: Callable[[str], int] = estimate_text_tokens
+) -> int:
+    """Estimate the tokens of a conversation with its images and tool calls. `count_text` counts those of a text."""
+    return sum(_of_message(message, policy, count_text) for message in messages)
 
 
-def _of_message(message: Message, policy: ImagePolicy) -> int:
-    count = PER_MESSAGE
-    if isinstance(message.content, str):
-        count += estimate_text_tokens(message.content)
-    else:
-        count += sum(_of_part(part, policy) for part in message.content)
-    return count + sum(
-        estimate_text_tokens(call.function.name + call.function.arguments) for call in message.tool_calls or []
-    )
+def _of_message(message: Message, policy: ImagePolicy, count_text: Callable[[str], int]) -> int:
+    parts = [TextPart(text=message.content)] if isinstance(message.content, str) else message.content
+    calls = [call.function.name + call.function.arguments for call in message.tool_calls or []]
+    return PER_MESSAGE + sum(_of_part(part, policy, count_text) for part in parts) + sum(map(count_text, calls))
 
 
-def _of_part(part: TextPart | ImagePart, policy: ImagePolicy) -> int:
+def _of_part(part: TextPart | ImagePart, policy: ImagePolicy, count_text: Callable[[str], int]) -> int:
     if isinstance(part, TextPart):
-        return estimate_text_tokens(part.text)
+        return count_text(part.text)
     try:
         size = size_of(begin(part.image_url.url, policy))
     except ContentError as error:

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from llama_index.core.llms import ChatMessage as LlamaMessage
 from llama_index.core.llms import ImageBlock
-from PIL import Image as PillowImage
 
 from langchain_predictionguard import ChatPredictionGuard, PredictionGuardEmbeddings
 from llama_index_predictionguard import (
@@ -84,17 +83,17 @@ CONTENT: dict[str, tuple[Callable[[], Any], str]] = {
     "a drawing": (lambda: seen(base64=SVG), "save it as PNG or JPEG"),
     "a web page": (lambda: seen(base64=base64.b64encode(b"<html>").decode()), "give the address of the image file"),
     "no source": (lambda: seen(), "give it 'url'"),
-    "a picture of Pillow's": (lambda: seen(url=PillowImage.new("RGB", (1, 1))), "saved to bytes first"),
-    "a file id": (lambda: seen(file_id="x"), "send the picture itself"),
+    "an object that is no image": (lambda: seen(url=object()), "give a data URI"),
+    "a file id": (lambda: seen(file_id="x"), "send the image itself"),
     "one text in place of a list": (
         lambda: PredictionGuardEmbeddings(model="bge-m3").embed_documents("one text"),  # type: ignore[arg-type]
         "embed_query",
     ),
-    "one picture in place of a list": (
+    "one image in place of a list": (
         lambda: PredictionGuardEmbeddings(model=SEEING).embed_images(Path("a.png")),  # type: ignore[arg-type]
-        "put one in brackets",
+        "put one image in brackets",
     ),
-    "one picture in place of a list, LlamaIndex": (
+    "one image in place of a list, LlamaIndex": (
         lambda: PredictionGuardEmbedding(SEEING).get_image_embedding_batch("a.png"),
         "for one there is get_image_embedding",
     ),

@@ -189,6 +189,8 @@ def test_text_streams_word_by_word_under_one_id_with_one_end(chat: ChatPredictio
         whole += chunk
     plain = chat.invoke("Tell me of Vienna.")
     assert isinstance(whole, AIMessageChunk)
+    own_ids = [message.response_metadata.pop("id") for message in (whole, plain)]
+    assert all(own_ids)
     assert (whole.text, whole.response_metadata) == (plain.text, plain.response_metadata)
     assert whole.usage_metadata is not None
     assert plain.usage_metadata is not None
@@ -288,11 +290,13 @@ def test_names_of_the_retired_package(box: Sandbox) -> None:
         {"top_p": -0.1},
         {"frequency_penalty": 3},
         {"max_tokens": 0},
-        {"reasoning_effort": "immense"},
+        {"reasoning_effort": 3},
+        {"top_k": -2},
+        {"logit_bias": {"1": 200}},
         {"input_checks": {"pii": "hide"}},
         {"output_checks": {"rudeness": True}},
         {"images": "no policy"},
-        {"extra_body": {"messages": []}},
+        {"extra_body": "none"},
         {"no_such_option": 1},
         {"base_url": "ftp://example.com"},
         {"timeout": -1},
@@ -306,7 +310,9 @@ def test_a_bad_option_is_refused_before_anything_is_sent(bad: dict[str, Any]) ->
     assert "key-of-the-tests" not in str(caught.value)
 
 
-@pytest.mark.parametrize("bad", [{"temperature": 9}, {"no_such_option": 1}, {"response_format": {"type": "json"}}])
+@pytest.mark.parametrize(
+    "bad", [{"temperature": 9}, {"no_such_option": 1}, {"response_format": {"type": "json_object"}}]
+)
 def test_a_bad_option_of_a_call(chat: ChatPredictionGuard, box: Sandbox, bad: dict[str, Any]) -> None:
     with pytest.raises(wing.ConfigurationError):
         chat.invoke("Hello", **bad)

@@ -36,9 +36,9 @@ def test_the_tree_here_is_the_cores(kind: type[core.PredictionGuardError]) -> No
 
 
 @pytest.mark.parametrize("kind", TREE)
-def test_mapped_keeps_all_that_the_error_knew(kind: type[core.PredictionGuardError]) -> None:
+def test_the_conversion_keeps_all_that_the_error_knew(kind: type[core.PredictionGuardError]) -> None:
     error = made(kind)
-    with pytest.raises(wing.TABLE[kind]) as caught, wing.mapped():
+    with pytest.raises(wing.TABLE[kind]) as caught, wing.langchain_errors():
         raise error from ValueError("below")
     both = caught.value
     assert type(both) is wing.TABLE[kind]

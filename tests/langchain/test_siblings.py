@@ -29,7 +29,7 @@ from langchain_predictionguard import (
     PredictionGuardRerank,
     UnsupportedContentError,
 )
-from langchain_predictionguard.llms import _End
+from langchain_predictionguard.llms import StopCutter
 from predictionguard_core.sandbox import Sandbox
 
 PHOTOS = Path(__file__).parents[2] / "notebooks" / "photos"
@@ -345,5 +345,5 @@ class TestCodeForTheRetiredPackage:
     ],
 )
 def test_a_text_ends_before_its_stop_however_it_is_cut(pieces: list[str], stop: Any, wanted: str) -> None:
-    end = _End(stop)
+    end = StopCutter(stop)
     assert "".join(end.cut(piece, is_last=piece is pieces[-1]) for piece in pieces) == wanted

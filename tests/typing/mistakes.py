@@ -15,7 +15,8 @@ chat = ChatPredictionGuard(VISION, temperature=1)
 ChatPredictionGuard()  # wrong
 ChatPredictionGuard(VISION, temprature=1)  # wrong
 ChatPredictionGuard(VISION, temperature="hot")  # wrong
-ChatPredictionGuard(VISION, reasoning_effort="much")  # wrong
+ChatPredictionGuard(VISION, reasoning_effort=3)  # wrong
+ChatPredictionGuard(VISION, "key")  # wrong
 ChatPredictionGuard(VISION, http_client=httpx.AsyncClient())  # wrong
 PredictionGuardEmbeddings(VISION, temperature=1)  # wrong
 PredictionGuardEmbeddings(VISION).embed_documents("one")  # wrong

@@ -114,8 +114,13 @@ chat = ChatPredictionGuard(
     http_client=httpx.Client(),
     http_async_client=httpx.AsyncClient(),
     extra_body={"seed": 1},
+    profile_from_service=True,
     tags=["mine"],
+    callbacks=[],
+    rate_limiter=None,
+    custom_get_token_ids=lambda text: [1],
 )
+chat = ChatPredictionGuard(VISION, api_key=lambda: "key", images={"max_edge": 1024}, input_checks={"pii": "block"})
 retired = ChatPredictionGuard(
     VISION, predictionguard_api_key="key", predictionguard_input={"pii": "block"}, stop_sequences=["END"]
 )

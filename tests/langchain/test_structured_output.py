@@ -15,6 +15,7 @@ from typing_extensions import TypedDict
 
 from langchain_predictionguard import ChatPredictionGuard, ConfigurationError
 from langchain_predictionguard.messages import to_result
+from langchain_predictionguard.tool_calls import OfferedTools
 from predictionguard_core.api.responses import ChatCompletion
 from predictionguard_core.sandbox import Sandbox
 from tests.langchain.scripted import Scripted, calling, calling_in_pieces
@@ -79,7 +80,7 @@ ARGUMENTS = {
     "": ({}, None),
     '{"width": 1': (None, '{"width": 1'),
     "[1, 2]": (None, "[1, 2]"),
-    "null": (None, "null"),
+    "null": ({}, None),
 }
 
 
@@ -121,7 +122,7 @@ def test_an_answer_that_does_not_fit_the_class_raises() -> None:
 def answered(arguments: str) -> ChatResult:
     call = {"id": "call_1", "type": "function", "function": {"name": "Size", "arguments": arguments}}
     reply = {"choices": [{"index": 0, "message": {"role": "assistant", "content": None, "tool_calls": call}}]}
-    result = to_result(ChatCompletion.model_validate(reply))
+    result = to_result(ChatCompletion.model_validate(reply), OfferedTools({}))
     assert isinstance(result.generations[0], ChatGeneration)
     return result
 
@@ -130,7 +131,7 @@ def test_an_answer_that_was_cut_is_shown_as_the_model_wrote_it() -> None:
     with Scripted(calling("1", '{"width": 1', name="Size"), calling_in_pieces("1", '{"width": 1', name="Size")) as box:
         for streaming in (False, True):
             chat = ChatPredictionGuard("m", api_key="key", base_url=box.url, streaming=streaming)
-            with pytest.raises(OutputParserException, match="the arguments are no JSON") as caught:
+            with pytest.raises(OutputParserException, match="not valid JSON") as caught:
                 chat.with_structured_output(Size).invoke("Hello")
             assert caught.value.llm_output == '{"width": 1'
 

@@ -60,7 +60,7 @@ def test_a_text_file_is_text(chat: ChatPredictionGuard, box: Sandbox, block: dic
     messages = asked(block)
     before = copy.deepcopy(messages)
     call(chat, messages)
-    assert box.requests[-1]["messages"][1]["content"][1] == {"type": "text", "text": "abc"}
+    assert box.requests[-1]["messages"][1]["content"] == "What is it?\nabc"
     assert messages == before
 
 
