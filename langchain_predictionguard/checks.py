@@ -12,7 +12,7 @@ from langchain_core.runnables import Runnable, RunnableConfig
 
 from langchain_predictionguard.clients import ConnectionOptions, new_clients
 from langchain_predictionguard.errors import langchain_errors
-from predictionguard_core.api.safety import CheckedText, PIIReplaceMethod, TextChecks
+from predictionguard_core.api.safety import CheckedText, CheckReport, PIIReplaceMethod, TextChecks
 from predictionguard_core.errors import ConfigurationError
 
 T = TypeVar("T")

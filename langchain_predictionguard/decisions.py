@@ -10,7 +10,7 @@ from pydantic import PrivateAttr
 
 from langchain_predictionguard.checks import message_texts, unchecked_types
 from langchain_predictionguard.clients import ConnectionOptions, new_clients
-from langchain_predictionguard.errors import mapped as langchain_errors
+from langchain_predictionguard.errors import langchain_errors
 from predictionguard_core.api.safety import CheckedText, TextChecks
 from predictionguard_core.errors import ConfigurationError, UnsupportedContentError
 

@@ -22,8 +22,8 @@ OURS = ("predictionguard_core", "langchain_predictionguard", "llama_index_predic
 ENTRY = re.compile(r"^(\*{0,2}\w+(?:, \*{0,2}\w+)*): \S")
 # Sections as Google's style has them, which editors and documentation tools read.
 SECTIONS = ("Args", "Attributes", "Example", "Raises", "Returns")
-# And as LangChain's own integrations have them.
-SECTIONS += ("Setup", "Instantiate", "Invoke", "Stream", "Async", "Checks")
+# The tasks of the classes, as LangChain and LlamaIndex name them in their docstrings.
+TASKS = ("Setup", "Instantiate", "Invoke", "Complete", "Stream", "Async", "Batch", "Embed", "Rerank", "Checks")
 
 
 def public() -> Iterator[tuple[str, Any]]:
