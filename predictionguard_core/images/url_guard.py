@@ -1,11 +1,11 @@
-"""Which addresses may be dialled for a picture, and the guarded download.
+"""Decide which URLs and network addresses an image may be downloaded from (protection against SSRF).
 
-A download is a flow without I/O: it yields `Resolve` and `Get`, is sent their results, and returns the bytes. Each hop
-is judged by itself: the address as text, then every network address its name has. The connection goes to an address
-that was judged, not to whatever the name means a moment later.
+A download is a sans-I/O generator: it yields `Resolve` and `Get`, is sent their results, and returns the bytes. Each
+redirect is checked like the first URL: its text, then every address that its host resolves to. The connection goes to
+an address that was checked, so a host that resolves to another one a moment later (DNS rebinding) gains nothing.
 
-A proxy of the environment is not used: it would resolve the name once more, out of this guard's sight. Where the only
-way out is a proxy, download pictures in your own code and hand over the bytes.
+The environment's proxies are not used: a proxy would resolve the host again, unseen by this check. Where a proxy is the
+only way out, download images in your own code and pass their bytes.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Resolve:
-    """Ask for every network address of `host`; answered by a list of their texts."""
+    """Resolve `host`. The result is a list of all its addresses."""
 
     host: str
     port: int
@@ -39,7 +39,7 @@ class Resolve:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Get:
-    """Ask `address`, and no other, for `url`; answered by a `Got`. The body may have at most `max_bytes`."""
+    """Get `url` from `address` and no other. The result is a `Got`, whose body has at most `max_bytes`."""
 
     url: httpx.URL
     address: str
@@ -48,7 +48,7 @@ class Get:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Got:
-    """An answer: `location` of a redirect, else the body."""
+    """A response: the `location` of a redirect, else the body."""
 
     status_code: int
     location: str | None = None
@@ -59,54 +59,54 @@ Step = Resolve | Get
 
 
 def download(text: str, policy: ImagePolicy) -> Generator[Step, object, bytes]:
-    """The flow of one download. Raises `ImageBlockedError`, `ImageFetchError` or `ImageTooLargeError`."""
+    """Download one image. Raises `ImageBlockedError`, `ImageFetchError` or `ImageTooLargeError`."""
     url = parse(text, policy)
     for _ in range(MAX_REDIRECTS + 1):
         addresses = yield Resolve(url.raw_host.decode("ascii").strip("[]"), url.port or _PORTS[url.scheme])
         assert isinstance(addresses, list)
-        got = yield Get(url, _judged(addresses, url, policy), policy.max_bytes)
+        got = yield Get(url, _checked_address(addresses, url, policy), policy.max_bytes)
         assert isinstance(got, Got)
         if got.location is not None:
-            url = parse(_joined(url, got.location), policy)
+            url = parse(_join(url, got.location), policy)
         elif got.status_code == 200:
             return got.body
         else:
-            raise ImageFetchError(f"the host {name(url)} answered status {got.status_code} for the picture")
+            raise ImageFetchError(f"the host {name(url)} answered status {got.status_code} for the image")
     raise ImageFetchError(f"the host {name(url)} redirects more than {MAX_REDIRECTS} times")
 
 
 def parse(text: str, policy: ImagePolicy) -> httpx.URL:
-    """The address, if it is one that may be asked for its addresses. Raises `ImageBlockedError`."""
+    """Parse a URL and check all that can be checked before its host is resolved. Raises `ImageBlockedError`."""
     if len(text) > _LONGEST_URL:
-        raise ImageBlockedError(f"the picture's address has {len(text):,} characters, more than {_LONGEST_URL:,}")
-    if any(sign <= " " or sign in "\\\x7f" or "\x80" <= sign <= "\xa0" for sign in text):
-        raise ImageBlockedError("the picture's address holds a space, a control character or a backslash")
+        raise ImageBlockedError(f"the image URL has {len(text):,} characters, more than {_LONGEST_URL:,}")
+    if any(char <= " " or char in "\\\x7f" or "\x80" <= char <= "\xa0" for char in text):
+        raise ImageBlockedError("the image URL contains a space, a control character or a backslash")
     try:
         url = httpx.URL(text)
         host = url.raw_host.decode("ascii").lower()
         port = url.port
     except (httpx.InvalidURL, ValueError, UnicodeError, TypeError):
-        raise ImageBlockedError("the picture's address is no valid URL") from None
+        raise ImageBlockedError("the image URL is not a valid URL") from None
     if url.scheme not in _PORTS:
-        raise ImageBlockedError("pictures are downloaded over http and https only")
+        raise ImageBlockedError("images are downloaded over http and https only")
     if url.userinfo or "@" in re.split("[/?#]", text.partition("://")[2], maxsplit=1)[0]:
-        raise ImageBlockedError("the picture's address holds a user name or password")
+        raise ImageBlockedError("the image URL contains a user name or password")
     if port is not None and not 0 < port <= 65535:
-        raise ImageBlockedError("the picture's address names a port that is none")
+        raise ImageBlockedError("the image URL has an invalid port")
     if not host or not _is_plain(host):
-        raise ImageBlockedError("the picture's address names its host in a form that is not taken")
+        raise ImageBlockedError("the image URL has a host in a form that is not accepted")
     if not policy.allows_host(host):
         raise ImageBlockedError(f"the host {host} is not in ImagePolicy.allowed_hosts")
     return url
 
 
 def name(url: httpx.URL) -> str:
-    """The host's name as it is dialled: `url.host` fails for names that only look like encoded ones."""
+    """Return the host of a URL. `url.host` fails for hosts that are no valid IDNA."""
     return url.raw_host.decode("ascii")
 
 
 def is_allowed(address: str, *, private: bool) -> bool:
-    """Whether a network address may be dialled. `private`: loopback, private-use and shared addresses, too."""
+    """Return whether an address may be connected to. `private` includes loopback, private and shared addresses."""
     try:
         ip = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
@@ -119,7 +119,7 @@ def is_allowed(address: str, *, private: bool) -> bool:
 def _is_plain(host: str) -> bool:
     if ":" in host:
         return "%" not in host
-    # A host whose last label is a number is an IPv4 address in some spelling (WHATWG URL, 3.5): only the ordinary one.
+    # A host whose last label is a number is an IPv4 address in some notation (WHATWG URL, 3.5). Accept the usual one.
     last = host.rstrip(".").rpartition(".")[2]
     if last.isdecimal() or last.startswith("0x"):
         try:
@@ -127,25 +127,25 @@ def _is_plain(host: str) -> bool:
         except ValueError:
             return False
     labels = host.rstrip(".").split(".")
-    return all(label and all(sign.isalnum() or sign in "-_" for sign in label) for label in labels) and host.isascii()
+    return all(label and all(char.isalnum() or char in "-_" for char in label) for label in labels) and host.isascii()
 
 
-def _joined(url: httpx.URL, location: str) -> str:
+def _join(url: httpx.URL, location: str) -> str:
     try:
-        # As text, so that the joined address goes through the same door as one that a caller gave.
+        # As text, so that it is parsed and checked like a URL of the caller.
         return location if _SCHEME.match(location) else str(url.join(location))
     except (httpx.InvalidURL, ValueError, UnicodeError):
-        raise ImageBlockedError(f"the host {name(url)} redirects to an address that is no valid URL") from None
+        raise ImageBlockedError(f"the host {name(url)} redirects to an invalid URL") from None
 
 
-def _judged(addresses: list[str], url: httpx.URL, policy: ImagePolicy) -> str:
+def _checked_address(addresses: list[str], url: httpx.URL, policy: ImagePolicy) -> str:
     if not addresses:
-        raise ImageFetchError(f"the host {name(url)} has no address")
-    # One bad address among good ones is how a name is made to point inwards: all must pass.
+        raise ImageFetchError(f"could not resolve host {name(url)}")
+    # All must pass: one private address among public ones is an attack.
     if not all(is_allowed(address, private=policy.allow_private_hosts) for address in addresses):
         raise ImageBlockedError(
-            f"the host {name(url)} has an address that is never dialled (link-local, multicast, reserved, or that of a "
-            "metadata service): get the picture in your own code and give its bytes"
+            f"the host {name(url)} has an address that is never connected to (link-local, multicast, reserved, or a "
+            "cloud's metadata service); download the image in your own code and pass its bytes"
             if policy.allow_private_hosts
             else f"the host {name(url)} has an address that is not public; allow your own hosts with "
             "ImagePolicy(allow_private_hosts=True, allowed_hosts=[...])"
@@ -157,9 +157,9 @@ def _networks(*texts: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Networ
     return tuple(ipaddress.ip_network(text) for text in texts)
 
 
-# IANA's registries of special-purpose addresses (RFC 6890 and its successors), written out because what Python calls
-# global differs from version to version, and the addresses at which clouds serve credentials to their machines: Azure's
-# 168.63.129.16, Alibaba's 100.100.100.200, and in IPv6 those of Amazon, Google, Oracle, Scaleway and Linode.
+# IANA's registries of special-purpose addresses (RFC 6890 and its successors): written out, because `is_global` differs
+# between Python versions. Then the addresses at which clouds give credentials to their machines: Azure's 168.63.129.16,
+# Alibaba's 100.100.100.200, and in IPv6 those of Amazon, Google, Oracle, Scaleway and Linode.
 _PRIVATE_4 = _networks("10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")
 _NEVER_4 = _networks(
     "0.0.0.0/8",
@@ -180,7 +180,7 @@ _NEVER_4 = _networks(
 _PRIVATE_6 = _networks("::1/128", "fc00::/7")
 _NEVER_6 = _networks("fd00:ec2::/32", "fd20:ce::/32", "fd00:c1::/32", "fd00:42::/32", "fd00:a9fe:a9fe::/48")
 _GLOBAL_6 = _networks("2000::/3")
-# Inside 2000::/3 and not for a picture's host: protocol assignments with Teredo, documentation, 6to4, AS112.
+# Inside 2000::/3, but not for hosts: protocol assignments with Teredo, documentation, 6to4, AS112.
 _SPECIAL_6 = _networks("2001::/23", "2001:db8::/32", "2002::/16", "2620:4f:8000::/48", "3ffe::/16", "3fff::/20")
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _ISATAP = (0x00005EFE, 0x02005EFE)

@@ -243,20 +243,6 @@ def is_taken(url: str) -> bool:
     return True
 
 
-KNOCKS = [
-    pytest.param(door, name, id=f"{door}-{name.replace(' ', '_')}")
-    for name, url in HOSTILE.items()
-    for door in (*DOORS, RAW)
-    if door in ("invoke", "ainvoke", RAW) or is_taken(url.replace("PORT", "8080"))
-]
-
-
-def test_the_table_is_as_long_as_it_has_to_be() -> None:
-    assert len(set(HOSTILE.values())) == len(HOSTILE) >= 100
-    for door in (*DOORS, RAW):
-        assert sum(1 for each in KNOCKS if each.values[0] == door) >= 100
-
-
 def refused(door: str, box: Sandbox, url: str, **policy: Any) -> PredictionGuardError:
     with pytest.raises(PredictionGuardError) as caught:
         ask(door, box, Text(url), policy=ImagePolicy(**policy))
@@ -264,18 +250,26 @@ def refused(door: str, box: Sandbox, url: str, **policy: Any) -> PredictionGuard
     return caught.value
 
 
-@pytest.mark.parametrize(("door", "name"), KNOCKS)
-def test_nothing_inside_is_reached(door: str, name: str, box: Sandbox, cable: Cable, decoy: Decoy) -> None:
+@pytest.mark.parametrize("door", [*DOORS, RAW])
+def test_nothing_inside_is_reached(door: str, box: Sandbox, cable: Cable, decoy: Decoy) -> None:
     for host, addresses in NAMES.items():
         cable.name(host, addresses)
-    error = refused(door, box, HOSTILE[name].replace("PORT", str(decoy.port)))
-    expected = ImageFormatError if name in NO_ADDRESS else ImageFetchError if name in NOT_FOUND else ImageBlockedError
-    # A block of LlamaIndex's may bring the text into an order in which it is refused for another reason.
-    assert isinstance(error, ImageError if door in ("chat", "achat") else expected)
-    assert (cable.dialled, decoy.hits) == ([], 0)
-    assert PRIVATE not in told(error)
-    assert "secret" not in told(error)
-    assert str(error).isprintable()  # nothing of the address can forge a line of a log
+    tried = 0
+    for name, url in HOSTILE.items():
+        if door not in ("invoke", "ainvoke", RAW) and not is_taken(url.replace("PORT", "8080")):
+            continue
+        tried += 1
+        error = refused(door, box, url.replace("PORT", str(decoy.port)))
+        expected = (
+            ImageFormatError if name in NO_ADDRESS else ImageFetchError if name in NOT_FOUND else ImageBlockedError
+        )
+        # LlamaIndex's block may normalise the text to one that is refused for another reason.
+        assert isinstance(error, ImageError if door in ("chat", "achat") else expected), name
+        assert (cable.dialled, decoy.hits) == ([], 0), name
+        assert PRIVATE not in told(error), name
+        assert "secret" not in told(error), name
+        assert str(error).isprintable(), name  # nothing of the URL can forge a line of a log
+    assert tried >= 100
 
 
 @pytest.mark.parametrize("door", [*DOORS, RAW])
@@ -341,6 +335,8 @@ REDIRECTS = {
     "mail": "mailto:somebody",
     "a name that only looks encoded": "http://xn--a:PORT/x.png",
 }
+# Well formed, looked up, and not found.
+NO_HOST = {"a name that only looks encoded"}
 
 
 @pytest.mark.parametrize("door", DOORS)
@@ -355,7 +351,7 @@ def test_a_redirect_is_judged_like_an_address(
     with FaultServer(answer(status, location=location)) as host:
         outside(cable, host.port)
         error = refused(door, box, "http://images.example/photo.png")
-        assert isinstance(error, ImageBlockedError)
+        assert isinstance(error, ImageFetchError if target in NO_HOST else ImageBlockedError)
         assert len(host.requests) == 1
     assert (cable.dialled, decoy.hits) == ([(PUBLIC, 80)], 0)
     assert PRIVATE not in told(error)

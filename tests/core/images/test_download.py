@@ -566,7 +566,7 @@ def test_a_picture_takes_no_longer_than_the_timeout_of_the_call(colour: str) -> 
 def test_what_is_refused_even_then_is_not_told_to_be_allowed(address: str) -> None:
     (error,) = download.download_all([f"http://{address}/"], OPEN)
     assert isinstance(error, ImageBlockedError)
-    assert "never dialled" in str(error)
+    assert "never connected to" in str(error)
     assert "allow_private_hosts" not in str(error)
 
 
