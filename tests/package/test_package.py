@@ -193,7 +193,13 @@ class TestTheWheel:
         with zipfile.ZipFile(wheel) as file:
             names = file.namelist()
         info = f"predictionguard_integrations-{__version__}.dist-info"
-        assert {name.partition("/")[0] for name in names} == {*PACKAGES, info}
+        assert {name.partition("/")[0] for name in names} == {*PACKAGES, "llama_index", info}
+        assert sorted(name for name in names if name.startswith("llama_index/")) == [
+            "llama_index/embeddings/predictionguard.py",
+            "llama_index/llms/predictionguard.py",
+            "llama_index/multi_modal_llms/predictionguard.py",
+            "llama_index/postprocessor/predictionguard_rerank.py",
+        ]
         assert {f"{package}/py.typed" for package in PACKAGES} <= set(names)
         assert f"{info}/licenses/LICENSE" in names
         assert not [name for name in names if "test" in name.partition("/")[2] or name.endswith((".ipynb", ".jpg"))]
