@@ -1,4 +1,4 @@
-"""The import path `llama_index.embeddings.predictionguard`, where LlamaIndex's own integrations have theirs."""
+"""The import path `llama_index.embeddings.predictionguard`, as LlamaIndex names its integrations."""
 
 from llama_index_predictionguard.embeddings import PredictionGuardEmbedding
 

@@ -1,4 +1,4 @@
-"""The import path `llama_index.llms.predictionguard`, where LlamaIndex's own integrations have theirs."""
+"""The import path `llama_index.llms.predictionguard`, as LlamaIndex names its integrations."""
 
 from llama_index_predictionguard.llm import PredictionGuard
 

@@ -1,4 +1,4 @@
-"""The import path `llama_index.postprocessor.predictionguard_rerank`, where LlamaIndex's own integrations have theirs."""
+"""The import path `llama_index.postprocessor.predictionguard_rerank`, as LlamaIndex names its integrations."""
 
 from llama_index_predictionguard.rerank import PredictionGuardRerank
 

@@ -34,11 +34,12 @@ print(adapter.__file__)
 @pytest.mark.parametrize("kind", ["wheel", "editable"])
 def test_the_import_paths_of_llama_index(kind: str, tmp_path: Path) -> None:
     home = tmp_path / "environment"
-    run = lambda *command: (
-        subprocess.run(  # noqa: E731
-            command, cwd=tmp_path, check=True, capture_output=True, text=True, timeout=600
-        ).stdout
-    )
+
+    def run(*command: str) -> str:
+        done = subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, text=True, timeout=600)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
     run(sys.executable, "-m", "venv", "--without-pip", str(home))
     python = str(next(home.glob("bin/python")))
     site = Path(run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip())
