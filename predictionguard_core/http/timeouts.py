@@ -160,7 +160,7 @@ class Backend(httpcore.SyncBackend):
     """httpcore network backend whose reads and writes obey the deadline of the enclosing block.
 
     One backend opens one connection. `stream` is that connection's stream, even while httpcore still connects.
-    `address` is dialled instead of the URL's host.
+    The connection goes to `address`, if given, instead of the URL's host.
     """
 
     def __init__(self, address: str | None = None) -> None:

@@ -94,7 +94,7 @@ def _server() -> Iterator[Echo]:
 
 @pytest.fixture
 def echo(_server: Echo) -> Iterator[Echo]:
-    """The echo, to which nothing is open: nor shall anything be after the test, once the last user has closed."""
+    """The echo, to which nothing is open: nor may anything be after the test, once the last user has closed."""
     yield _server
     with Client("the-last-user"):
         pass

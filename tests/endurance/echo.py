@@ -9,7 +9,7 @@ open, and which connection each request came by. The first part of a path says h
     /sluggish   the body of the request is read little by little, and never answered
     /broken     a stream that breaks off
     /refuse     an error
-    /mirror-…   an answer that shows all that was sent, key and pictures too: `mirror-401`, or one of `_MIRRORS`
+    /mirror-…   an answer that shows all that was sent, key and images included: `mirror-401`, or one of `_MIRRORS`
 
 Only the standard library, and no import of this project: it has to start at once.
 """

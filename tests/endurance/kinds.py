@@ -22,7 +22,7 @@ from predictionguard_core.api.rerank import RerankRequest
 from tests.core.pictures import png
 
 KEY = "pg-key-of-the-endurance-tests"
-_PICTURE = [ImageNode(image=base64.b64encode(png()).decode())]
+_IMAGE = [ImageNode(image=base64.b64encode(png()).decode())]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Kind:
         return self.name
 
     def answers(self, model: Any, number: int) -> list[int]:
-        """What comes back in every colour that the object has."""
+        """What the object answers, sync and async."""
         answers = [self.ask(model, number)] if self.ask else []
         if self.aask:
             answers.append(asyncio.run(_awaited(self.aask(model, number))))
@@ -172,11 +172,11 @@ async def _li_astream(model: Any, number: int) -> AsyncIterator[str]:
 
 
 def _li_see(model: Any, number: int) -> int:
-    return int(model.complete(_said(number), _PICTURE).text)
+    return int(model.complete(_said(number), _IMAGE).text)
 
 
 async def _li_asee(model: Any, number: int) -> int:
-    return int((await model.acomplete(_said(number), _PICTURE)).text)
+    return int((await model.acomplete(_said(number), _IMAGE)).text)
 
 
 def _li_embed(model: Any, number: int) -> int:

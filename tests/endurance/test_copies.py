@@ -37,16 +37,16 @@ def _a_worker_has_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_while_connections_are_open(kind: Kind, way: str, echo: Echo) -> None:
     model = kind.make(echo.url)
     assert set(kind.answers(model, 1)) == {1}
-    twin = WAYS[way](model)
-    assert type(twin) is type(model)
-    assert twin is not model
+    copied = WAYS[way](model)
+    assert type(copied) is type(model)
+    assert copied is not model
     with ThreadPoolExecutor(2) as threads:
-        one, other = threads.submit(kind.answers, model, 2), threads.submit(kind.answers, twin, 3)
+        one, other = threads.submit(kind.answers, model, 2), threads.submit(kind.answers, copied, 3)
         assert (set(one.result()), set(other.result())) == ({2}, {3})
-    if hasattr(twin, "close"):
-        twin.close()
+    if hasattr(copied, "close"):
+        copied.close()
     assert set(kind.answers(model, 4)) == {4}
-    assert set(kind.answers(twin, 5)) == {5}
+    assert set(kind.answers(copied, 5)) == {5}
 
 
 @EACH_WAY
@@ -56,10 +56,10 @@ def test_while_a_stream_runs(kind: Kind, way: str, echo: Echo) -> None:
     model = kind.make(f"{echo.url}/slow")
     chunks = iter(kind.stream(model, 123456))
     heard = next(chunks)
-    twin = WAYS[way](model)
-    assert "".join(kind.stream(twin, 77)) == "77"
-    if hasattr(twin, "close"):
-        twin.close()
+    copied = WAYS[way](model)
+    assert "".join(kind.stream(copied, 77)) == "77"
+    if hasattr(copied, "close"):
+        copied.close()
     assert heard + "".join(chunks) == "123456"
 
 
@@ -71,10 +71,10 @@ def test_while_an_asynchronous_stream_runs(kind: Kind, way: str, echo: Echo) -> 
         model = kind.make(f"{echo.url}/slow")
         chunks = aiter(kind.astream(model, 123456))
         heard = await anext(chunks)
-        twin = WAYS[way](model)
-        assert "".join([each async for each in kind.astream(twin, 77)]) == "77"
-        if hasattr(twin, "aclose"):
-            await twin.aclose()
+        copied = WAYS[way](model)
+        assert "".join([each async for each in kind.astream(copied, 77)]) == "77"
+        if hasattr(copied, "aclose"):
+            await copied.aclose()
         return heard + "".join([each async for each in chunks])
 
     assert asyncio.run(ask()) == "123456"
@@ -91,13 +91,13 @@ def test_a_client_of_ones_own_goes_into_a_copy_and_stays_out_of_a_pickle(kind: K
     async def ask_both(own: httpx.Client) -> None:
         async with httpx.AsyncClient(event_hooks={"request": [note]}) as async_own:
             given = {name: each for name, each in zip(kind.own, (own, async_own), strict=True) if name}
-            twin = WAYS[way](kind.make(echo.url, **given))
+            copied = WAYS[way](kind.make(echo.url, **given))
             if kind.aask:
-                assert await kind.aask(twin, 6) == 6
+                assert await kind.aask(copied, 6) == 6
             if kind.ask:
-                assert await asyncio.to_thread(kind.ask, twin, 7) == 7
+                assert await asyncio.to_thread(kind.ask, copied, 7) == 7
 
     with httpx.Client(event_hooks={"request": [lambda _: used.append("sync")]}) as own:
         asyncio.run(ask_both(own))
-    goes_along = {colour for colour, ask in (("sync", kind.ask), ("async", kind.aask)) if ask}
+    goes_along = {mode for mode, ask in (("sync", kind.ask), ("async", kind.aask)) if ask}
     assert set(used) == (goes_along if way in ("copy", "deepcopy") else set())

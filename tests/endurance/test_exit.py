@@ -18,8 +18,8 @@ from predictionguard_core import AsyncClient, ChatRequest, Client
 logging.getLogger("asyncio").addFilter(lambda record: not record.getMessage().startswith("Executing"))
 url = sys.argv[1]
 HELLO = ChatRequest(model="m", messages="marker-7")
-client, twin = Client("key", url), AsyncClient("key", url)
-endless, endless_twin = Client("key", url + "/endless"), AsyncClient("key", url + "/endless")
+client, async_client = Client("key", url), AsyncClient("key", url)
+endless, endless_async = Client("key", url + "/endless"), AsyncClient("key", url + "/endless")
 """
 PROGRAMS = {
     "sync": "client.chat(HELLO); list(client.stream(HELLO))",
@@ -28,42 +28,42 @@ PROGRAMS = {
     "a stream that is left in a cycle": "a = [endless.stream(HELLO)]; a.append(a); next(a[0]); del a",
     "async": """
 async def main():
-    await twin.chat(HELLO)
-    return [each async for each in twin.stream(HELLO)]
+    await async_client.chat(HELLO)
+    return [each async for each in async_client.stream(HELLO)]
 for _ in range(3):
     asyncio.run(main())
 """,
     "an asynchronous stream that is left": """
 async def main():
-    chunks = endless_twin.stream(HELLO)
+    chunks = endless_async.stream(HELLO)
     await anext(chunks)
     return chunks
 kept = asyncio.run(main())
 """,
     "an asynchronous stream that is left as its loop ends": """
 async def main():
-    async for each in endless_twin.stream(HELLO): break
+    async for each in endless_async.stream(HELLO): break
 for _ in range(3):
     asyncio.run(main())
 """,
     "tasks that are left": """
 async def main():
     async def read():
-        async for _ in endless_twin.stream(HELLO): pass
+        async for _ in endless_async.stream(HELLO): pass
     tasks = [asyncio.create_task(read()) for _ in range(5)]
-    await twin.chat(HELLO)
+    await async_client.chat(HELLO)
 asyncio.run(main())
 """,
     "a loop that was closed by hand": """
 async def main():
-    await twin.chat(HELLO)
-    await twin.aclose()
+    await async_client.chat(HELLO)
+    await async_client.aclose()
 loop = asyncio.new_event_loop()
 loop.run_until_complete(main())
 loop.close()
 """,
     "both, and an error": """
-asyncio.run(twin.chat(HELLO)); client.chat(HELLO)
+asyncio.run(async_client.chat(HELLO)); client.chat(HELLO)
 kept = endless.stream(HELLO); next(kept)
 sys.exit(0)
 """,
@@ -74,7 +74,7 @@ def read():
 threading.Thread(target=read, daemon=True).start()
 begun.wait()
 """,
-    "wings": """
+    "adapters": """
 from langchain_predictionguard import ChatPredictionGuard
 from llama_index.core.llms import ChatMessage
 from llama_index_predictionguard import PredictionGuard
@@ -97,7 +97,7 @@ for each in llm.stream_complete("marker-7"): break
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_a_program_ends_in_silence(name: str, echo: Echo) -> None:
     command = [sys.executable, "-X", "dev", "-W", "error::ResourceWarning", "-W", "error::RuntimeWarning"]
-    if name == "wings":  # frameworks warn of their own accord when they are imported
+    if name == "adapters":  # frameworks warn of their own accord when they are imported
         command += ["-W", "ignore::DeprecationWarning", "-W", "ignore::UserWarning"]
     done = subprocess.run(
         [*command, "-c", BEGINNING + PROGRAMS[name], echo.url], cwd=ROOT, capture_output=True, text=True, timeout=120

@@ -89,7 +89,7 @@ def test_a_loop_of_another_make(kind: Kind, echo: Echo) -> None:
 
 
 @pytest.mark.parametrize("kind", ASYNC_STREAMS, ids=str)
-def test_streams_in_loops_that_end_beneath_them(kind: Kind, echo: Echo) -> None:
+def test_streams_in_loops_that_end_before_them(kind: Kind, echo: Echo) -> None:
     model, slow = kind.make(f"{echo.url}/endless"), kind.make(f"{echo.url}/slow")
 
     async def leave() -> str:
@@ -107,7 +107,7 @@ def test_streams_in_loops_that_end_beneath_them(kind: Kind, echo: Echo) -> None:
 
 
 @pytest.mark.parametrize("kind", [kind for kind in ASYNC if kind in SYNC], ids=str)
-def test_both_colours_of_one_object_at_once(kind: Kind, echo: Echo) -> None:
+def test_sync_and_async_calls_of_one_object_at_once(kind: Kind, echo: Echo) -> None:
     model = kind.make(echo.url)
 
     async def ask() -> list[int]:

@@ -13,7 +13,7 @@ from tests.faults.server import FaultServer, Flood, answer, chunked
 from tests.faults.ways import CHAT, Way, chunk
 
 SIZE = 64_000_000
-CORE = [way for way in CHAT if way.wing == "core"]
+CORE = [way for way in CHAT if way.adapter == "core"]
 
 
 def ways(found: list[Way], *, streams: bool | None = None) -> pytest.MarkDecorator:

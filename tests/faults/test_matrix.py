@@ -51,8 +51,8 @@ def check(fault: Fault, way: Way, met: Met, server: FaultServer, *, crowded: boo
         assert (met.error, met.text) == (None, way.text if fault.comes_to == table.TEXT else fault.comes_to)
     else:
         assert own_class(met.error) is fault.comes_to, repr(met.error)
-        assert isinstance(met.error, LANGCHAIN[fault.comes_to]) == (way.wing == "LangChain")
-        assert isinstance(met.error, ModelError) == (way.wing == "LangChain")
+        assert isinstance(met.error, LANGCHAIN[fault.comes_to]) == (way.adapter == "LangChain")
+        assert isinstance(met.error, ModelError) == (way.adapter == "LangChain")
         assert met.text == (fault.heard if way.streams else "")
         assert KEY not in f"{met.error!r} {met.error} {met.error.__cause__!r} {met.error.__context__!r}"
     assert len(server.requests) == fault.requests <= 3

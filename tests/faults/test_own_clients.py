@@ -21,7 +21,7 @@ from tests.faults.table import Fault
 from tests.faults.test_matrix import cases, check, served
 from tests.faults.ways import CHAT, Way
 
-# By what name each wing takes it, plain and asynchronous.
+# By what name each adapter takes it, sync and async.
 NAMES = {
     "core": ("http_client", "http_client"),
     "LangChain": ("http_client", "http_async_client"),
@@ -31,7 +31,7 @@ NAMES = {
 
 def with_own_client(way: Way, module: Any) -> Way:
     """The same way, over a client of `module` that is closed here, and only here."""
-    argument, async_argument = NAMES[way.wing]
+    argument, async_argument = NAMES[way.adapter]
 
     def ask(url: str, **options: Any) -> Iterator[str]:
         with module.Client(verify=False) as own:
@@ -49,7 +49,7 @@ def with_own_client(way: Way, module: Any) -> Way:
             finally:
                 assert not own.is_closed
 
-    name = f"{way.wing} {module.__name__} {way.name.partition(' ')[2]}"
+    name = f"{way.adapter} {module.__name__} {way.name.partition(' ')[2]}"
     return dataclasses.replace(way, name=name, ask=async_ask if way.is_async else ask)
 
 

@@ -57,7 +57,7 @@ def test_a_wish_as_a_date() -> None:
 
 
 @pytest.mark.parametrize("wish", ["-5", "nan", "1e400", "1, 2", "Wed, 99 Foo 2026", "\xe9"])
-def test_a_wish_that_is_none_is_not_heeded(wish: str) -> None:
+def test_a_wish_that_is_none_is_ignored(wish: str) -> None:
     for way, met, requests in in_all_ways(refusal(429, retry_after=wish)):
         assert (met.error, met.text, requests) == (None, way.text, 2)
         assert met.seconds < 30

@@ -1,4 +1,4 @@
-"""Faults while a body of many megabytes is on its way, as pictures make them."""
+"""Faults while a body of many megabytes is on its way, as images make them."""
 
 from __future__ import annotations
 

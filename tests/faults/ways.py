@@ -1,4 +1,4 @@
-"""The ways in which the endpoint is asked: through the core and both wings, in both colours, plain and streaming."""
+"""The ways in which the endpoint is asked: through the core and both adapters, sync and async, plain and streamed."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Way:
     text: str = TEXT
 
     @property
-    def wing(self) -> str:
+    def adapter(self) -> str:
         return self.name.partition(" ")[0]
 
     @property
@@ -134,28 +134,28 @@ def _client(url: str, options: dict[str, Any]) -> Client:
     return Client(KEY, url, **options)
 
 
-def _twin(url: str, options: dict[str, Any]) -> AsyncClient:
+def _async_client(url: str, options: dict[str, Any]) -> AsyncClient:
     return AsyncClient(KEY, url, **options)
 
 
 async def _async_chat(url: str, options: dict[str, Any]) -> str | None:
-    return (await _twin(url, options).chat(_HELLO)).message.content
+    return (await _async_client(url, options).chat(_HELLO)).message.content
 
 
 async def _async_complete(url: str, options: dict[str, Any]) -> str | None:
-    return (await _twin(url, options).complete(_PROMPT)).message.content
+    return (await _async_client(url, options).complete(_PROMPT)).message.content
 
 
 async def _async_embed(url: str, options: dict[str, Any]) -> str:
-    return str(await _twin(url, options).embed(_INPUT))
+    return str(await _async_client(url, options).embed(_INPUT))
 
 
 async def _async_rerank(url: str, options: dict[str, Any]) -> str:
-    return str([each.relevance_score for each in await _twin(url, options).rerank(_QUERY)])
+    return str([each.relevance_score for each in await _async_client(url, options).rerank(_QUERY)])
 
 
 async def _async_models(url: str, options: dict[str, Any]) -> str:
-    return (await _twin(url, options).models())[0].id
+    return (await _async_client(url, options).models())[0].id
 
 
 def _delta(each: Any) -> str | None:
@@ -205,7 +205,7 @@ CHAT = [
     Way("core chat", _once(lambda *at: _client(*at).chat(_HELLO).message.content), PLAIN),
     Way("core chat async", _async_once(_async_chat), PLAIN),
     Way("core stream", _many(lambda *at: _client(*at).stream(_HELLO), _delta), STREAM, streams=True),
-    Way("core stream async", _async_many(lambda *at: _twin(*at).stream(_HELLO), _delta), STREAM, streams=True),
+    Way("core stream async", _async_many(lambda *at: _async_client(*at).stream(_HELLO), _delta), STREAM, streams=True),
     Way("LangChain invoke", _once(lambda *at: _chat(*at).invoke("Hello").text), PLAIN),
     Way("LangChain invoke async", _async_once(_ainvoke), PLAIN),
     Way(
@@ -246,7 +246,7 @@ SIBLINGS = [
     ),
     Way(
         "core complete_stream async",
-        _async_many(lambda *at: _twin(*at).complete_stream(_PROMPT), _delta),
+        _async_many(lambda *at: _async_client(*at).complete_stream(_PROMPT), _delta),
         COMPLETION_STREAM,
         streams=True,
     ),

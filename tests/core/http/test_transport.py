@@ -36,11 +36,11 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         registry.client.close()
 
 
-def streamed(colour: str, url: str, key: str = "key", **options: Any) -> str:
+def streamed(mode: str, url: str, key: str = "key", **options: Any) -> str:
     async def ask() -> list[Any]:
         return [chunk async for chunk in AsyncClient(key, url, **options).stream(HELLO)]
 
-    chunks = list(Client(key, url, **options).stream(HELLO)) if colour == "sync" else asyncio.run(ask())
+    chunks = list(Client(key, url, **options).stream(HELLO)) if mode == "sync" else asyncio.run(ask())
     return "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
 
 
@@ -57,18 +57,18 @@ def test_the_deadline_holds_where_only_exceptions_from_proxies_are_named(
         assert not delivered.is_set()
 
 
-@pytest.mark.parametrize("colour", ["sync", "async"])
+@pytest.mark.parametrize("mode", ["sync", "async"])
 @pytest.mark.parametrize("end", [[], [RESET]], ids=["closed", "reset"])
-def test_an_answer_that_is_finished_is_kept_though_its_connection_breaks(colour: str, end: list[Any]) -> None:
+def test_an_answer_that_is_finished_is_kept_though_its_connection_breaks(mode: str, end: list[Any]) -> None:
     with FaultServer([FINISHED, *end]) as server:
-        assert streamed(colour, server.url) == "hi"
+        assert streamed(mode, server.url) == "hi"
         assert len(server.requests) == 1
 
 
-@pytest.mark.parametrize("colour", ["sync", "async"])
-def test_an_answer_that_is_finished_is_kept_though_its_server_falls_silent(colour: str) -> None:
+@pytest.mark.parametrize("mode", ["sync", "async"])
+def test_an_answer_that_is_finished_is_kept_though_its_server_falls_silent(mode: str) -> None:
     with FaultServer([FINISHED, STALL]) as server:
-        assert streamed(colour, server.url, timeout=0.5) == "hi"
+        assert streamed(mode, server.url, timeout=0.5) == "hi"
 
 
 def test_a_key_that_the_service_echoes_is_left_out() -> None:
@@ -78,7 +78,7 @@ def test_a_key_that_the_service_echoes_is_left_out() -> None:
     assert "sk-secret" not in f"{caught.value}{caught.value!r}{caught.value.args}{vars(caught.value)}"
 
 
-@pytest.mark.parametrize("colour", ["sync", "async"])
+@pytest.mark.parametrize("mode", ["sync", "async"])
 @pytest.mark.parametrize(
     "reply",
     [
@@ -88,10 +88,10 @@ def test_a_key_that_the_service_echoes_is_left_out() -> None:
     ],
     ids=["an event", "a chunk", "a plain answer"],
 )
-def test_a_key_that_a_stream_echoes_is_left_out(colour: str, reply: bytes) -> None:
+def test_a_key_that_a_stream_echoes_is_left_out(mode: str, reply: bytes) -> None:
     with FaultServer(reply) as server:
         with pytest.raises(APIStatusError, match="Incorrect API key provided") as caught:
-            streamed(colour, server.url, key="sk-secret")
+            streamed(mode, server.url, key="sk-secret")
     assert "sk-secret" not in f"{caught.value}{caught.value!r}{caught.value.args}{vars(caught.value)}"
 
 
@@ -204,10 +204,10 @@ class TestPool:
                     get(own, server.url)
             assert [each.requests for each in server.connections] == [3]
 
-    @pytest.mark.parametrize("colour", ["sync", "async"])
+    @pytest.mark.parametrize("mode", ["sync", "async"])
     def test_httpxs_own_pool_serves_where_ours_can_not(
-        self, fresh: None, colour: str, monkeypatch: pytest.MonkeyPatch
+        self, fresh: None, mode: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(transport, "is_supported", lambda: False)
         with FaultServer(FINISHED) as server:
-            assert streamed(colour, server.url) == "hi"
+            assert streamed(mode, server.url) == "hi"
