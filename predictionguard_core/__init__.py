@@ -24,8 +24,8 @@ if TYPE_CHECKING:
         ToxicityCheck,
     )
     from predictionguard_core.client import AsyncClient, Client
+    from predictionguard_core.images.image import Image
     from predictionguard_core.images.policy import ImagePolicy
-    from predictionguard_core.images.sources import Image
 
 # Quiet, until an application asks for the line a request that is there at DEBUG.
 logging.getLogger(__name__).addHandler(logging.NullHandler())
@@ -59,7 +59,7 @@ __all__ += errors.__all__  # a form that type checkers read
 _LATER = {
     "AsyncClient": "client",
     "Client": "client",
-    "Image": "images.sources",
+    "Image": "images.image",
     "ImagePolicy": "images.policy",
     "ChatChunk": "api.responses",
     "ChatCompletion": "api.responses",

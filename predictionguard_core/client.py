@@ -345,7 +345,7 @@ class Client(Connection):
             case steps.Wait():
                 return time.sleep(step.seconds)
             case steps.Compute():
-                return later.shared_clients.compute_all(step.jobs)
+                return later.shared_clients.compute_all(step.jobs, self._settings.timeout)
             case steps.Download():
                 return later.download.download_all(step.urls, step.policy, self._settings.timeout)
 
@@ -628,7 +628,7 @@ class AsyncClient(Connection):
             case steps.Wait():
                 return await asyncio.sleep(step.seconds)
             case steps.Compute():
-                return await later.shared_clients.async_compute_all(step.jobs)
+                return await later.shared_clients.async_compute_all(step.jobs, self._settings.timeout)
             case steps.Download():
                 return await later.download.async_download_all(step.urls, step.policy, self._settings.timeout)
 

@@ -48,7 +48,7 @@ from predictionguard_core.errors import (
     PredictionGuardError,
 )
 from predictionguard_core.images.policy import ImagePolicy
-from predictionguard_core.images.prepare import inputs_ready, with_images_ready
+from predictionguard_core.images.prepare import prepare_images, prepare_inputs
 from predictionguard_core.steps import Compute, Operation, Response, Send, Wait
 
 R = TypeVar("R", bound=ResponseModel)
@@ -66,7 +66,7 @@ _REQUEST_ID = "x-request-id"
 
 def chat(request: ChatRequest, policy: ImagePolicy, max_retries: int) -> Operation[ChatCompletion]:
     """Ask, and read the whole answer."""
-    request = yield from with_images_ready(request, policy)
+    request = yield from prepare_images(request, policy)
     answer = yield from _sent(
         Send("POST", "/chat/completions", chat_body(request, stream=False), request.model), max_retries
     )
@@ -75,7 +75,7 @@ def chat(request: ChatRequest, policy: ImagePolicy, max_retries: int) -> Operati
 
 def chat_stream(request: ChatRequest, policy: ImagePolicy, max_retries: int) -> Operation[Response]:
     """Ask for a stream, up to its first byte: from there on nothing is tried again."""
-    request = yield from with_images_ready(request, policy)
+    request = yield from prepare_images(request, policy)
     body = chat_body(request, stream=True)
     return (yield from _sent(Send("POST", "/chat/completions", body, request.model, stream=True), max_retries))
 
@@ -99,7 +99,7 @@ def embed(request: EmbeddingRequest, policy: ImagePolicy, max_retries: int) -> O
     vectors: list[list[float]] = []
     size = min(MAX_INPUTS, policy.max_images) if any(map(has_image, request.input)) else MAX_INPUTS
     for start in range(0, len(request.input), size):
-        inputs = yield from inputs_ready(request.input[start : start + size], start, policy)
+        inputs = yield from prepare_inputs(request.input[start : start + size], start, policy)
         batch = request.model_copy(update={"input": inputs})
         answer = yield from _sent(Send("POST", "/embeddings", embedding_body(batch), request.model), max_retries)
         data = sorted(_read(EmbeddingList, answer).data, key=lambda each: each.index)
@@ -206,7 +206,7 @@ def check_texts(texts: Sequence[str], checks: TextChecks, max_retries: int) -> O
 def extract(file: Any, request: ExtractRequest, max_retries: int) -> Operation[ExtractedDocument]:
     """Extract the text of a document, which is read from the disk while it is sent."""
     headers = request.headers
-    (document,) = yield Compute([lambda: DocumentFile.open(file, request.max_bytes, request.filename)])
+    (document,) = yield Compute([lambda _: DocumentFile.open(file, request.max_bytes, request.filename)])
     if isinstance(document, Exception):
         raise document
     form = Form(document, request.fields)

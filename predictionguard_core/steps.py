@@ -26,9 +26,12 @@ class Download:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Compute:
-    """Call these functions off the event loop. The result is a list with the return value, or the error, of each."""
+    """Call these functions off the event loop. The result is a list with the return value, or the error, of each.
 
-    jobs: list[Callable[[], Any]]
+    Each gets the number of seconds that the call's timeout leaves it.
+    """
+
+    jobs: list[Callable[[float], Any]]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from predictionguard_core.api.chat import ImagePart, Message, TextPart
 from predictionguard_core.errors import ContentError
 from predictionguard_core.images.policy import ImagePolicy
-from predictionguard_core.images.sources import begin, size_of
+from predictionguard_core.images.prepare import estimate_size
 
 PER_MESSAGE = 4
 """What surrounds a message: its role and where it begins and ends."""
@@ -54,7 +54,7 @@ def _of_part(part: TextPart | ImagePart, policy: ImagePolicy, count_text: Callab
     if isinstance(part, TextPart):
         return count_text(part.text)
     try:
-        size = size_of(begin(part.image_url.url, policy))
+        size = estimate_size(part.image_url.url, policy)
     except ContentError as error:
         raise error.with_location(*part.location) from None
-    return estimate_image_tokens(*size) if size and all(size) else UNSEEN
+    return estimate_image_tokens(*size) if size else UNSEEN

@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import os
 import threading
+import time
 import weakref
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
@@ -137,18 +138,20 @@ def _new_client(ours: Any, httpx_client: Any) -> Any:
     return httpx_client(verify=tls.tls_context(), limits=_LIMITS, mounts=dict.fromkeys(proxies.LOOPBACK))
 
 
-def compute_all(jobs: list[Callable[[], Any]]) -> list[Any]:
-    """Call each job and return its result or its error."""
-    return [_result(job) for job in jobs]
+def compute_all(jobs: list[Callable[[float], Any]], seconds: float) -> list[Any]:
+    """Call each job with what is left of `seconds`, and return its result or its error."""
+    end = time.monotonic() + seconds
+    return [_result(job, end) for job in jobs]
 
 
-async def async_compute_all(jobs: list[Callable[[], Any]]) -> list[Any]:
+async def async_compute_all(jobs: list[Callable[[float], Any]], seconds: float) -> list[Any]:
     """`compute_all`, in threads."""
-    return await asyncio.gather(*(asyncio.to_thread(job) for job in jobs), return_exceptions=True)
+    end = time.monotonic() + seconds
+    return await asyncio.gather(*(asyncio.to_thread(_result, job, end) for job in jobs))
 
 
-def _result(job: Callable[[], Any]) -> Any:
+def _result(job: Callable[[float], Any], end: float) -> Any:
     try:
-        return job()
+        return job(end - time.monotonic())
     except Exception as error:
         return error

@@ -1,7 +1,7 @@
-"""What an image's first bytes say: its type, its size in pixels, which way up it is. Nothing is decoded.
+"""Type, size and orientation of an image from its first bytes. Nothing is decoded.
 
-Every function works on any bytes: work and memory are bounded, and only `ImageFormatError` comes out. A picture is read
-through a `ReadAt`, so that base64 text needs decoding only where something is looked at.
+Every function works on any bytes: work and memory are bounded, and only `ImageFormatError` comes out. Bytes are read
+through a `ReadAt`, so that base64 is decoded only where something is looked at.
 """
 
 from __future__ import annotations
@@ -10,9 +10,8 @@ import re
 
 from predictionguard_core.errors import ImageFormatError
 from predictionguard_core.images.headers import READERS, SENDABLE, Header, ReadAt, Source
-from predictionguard_core.images.metadata import strip
 
-__all__ = ["SENDABLE", "Header", "ReadAt", "read", "sniff", "strip"]
+__all__ = ["SENDABLE", "Header", "ReadAt", "read", "sniff"]
 
 _SVG_WINDOW = 4096
 
@@ -41,7 +40,7 @@ _BMP_HEADERS = (12, 40, 52, 56, 64, 108, 124)
 
 
 def sniff(head: bytes) -> str | None:
-    """The media type by the first bytes (64 are enough, but for an SVG with a prolog), None if no image is known."""
+    """Return the media type that the first bytes tell (64 are enough, except for an SVG with a prolog), or None."""
     for magic, media_type in _MAGIC:
         if head.startswith(magic):
             return media_type
@@ -63,10 +62,10 @@ def sniff(head: bytes) -> str | None:
 
 
 def read(at: ReadAt, length: int) -> Header:
-    """What the header says of the `length` bytes behind `at`.
+    """Return the header of the `length` bytes behind `at`.
 
     Raises `ImageFormatError` if no image type is known by these bytes, or if the header is cut short or corrupt. It
-    makes at most 4096 calls of `at`: of at most 8 KiB for the header, of at most 1 MiB for the end.
+    makes at most 4096 calls of `at`: of at most 8 KiB for the header, of at most 1 MiB for the rest.
     """
     head = at(0, 64)
     media_type = sniff(head)
@@ -80,7 +79,9 @@ def read(at: ReadAt, length: int) -> Header:
         return Header(media_type, 0, 0)
     header = reader(Source(at, length, media_type))
     if media_type in SENDABLE and not header.pixels:
-        raise ImageFormatError(f"the picture ({media_type}) says it is {header.width} x {header.height} pixels")
+        raise ImageFormatError(
+            f"the image ({media_type}) is {header.width}×{header.height} pixels according to its header"
+        )
     return header
 
 
@@ -92,16 +93,16 @@ def _text(head: bytes) -> str:
 
 
 def _unknown(head: bytes) -> str:
-    """Why these bytes are no picture, for the mistakes people make. Never the bytes themselves."""
+    """Return why these bytes are no image, for common mistakes. Never the bytes themselves."""
     start = head.lstrip().lower()
     if not head:
-        return "the picture is empty (0 bytes)"
+        return "the image is empty (0 bytes)"
     if start.startswith((b"<!doctype html", b"<html", b"<head", b"<body")):
-        return "this is a web page, not a picture: give the address of the image file itself"
+        return "this is a web page, not an image: pass the URL of the image file itself"
     if start.startswith(b"data:"):
-        return "this is the text of a data URI, not the bytes of a picture: give it as a string"
+        return "these bytes are a data URI, not an image file: pass it as a string"
     if start.startswith((b"/9j/", b"ivborw0kggo", b"r0lgod", b"uklgr")):
-        return "this is base64 text, not the bytes of a picture: give it as a string, or decode it once more"
+        return "these bytes are base64 text, not an image file: pass it as a string, or decode it first"
     if start.startswith((b"{", b"[")):
-        return "this is JSON or other text, not a picture"
-    return "the bytes are of no known image type: JPEG, PNG, WebP and GIF can be sent"
+        return "this is JSON or other text, not an image"
+    return "the bytes are of no known image type: send JPEG, PNG, WebP or GIF"

@@ -1,4 +1,4 @@
-"""A picture's bytes, held once: as they are, or as base64 that arrived ready."""
+"""The bytes of an image, held once: raw, or as base64 that is passed through."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ import pybase64
 from predictionguard_core.errors import ImageFormatError
 
 SLICE = 112 * 1024
-"""Characters of base64 that are handled at once, a multiple of 4: few enough to stay in the processor's cache and for
-the allocator to keep their memory; seven whole records of TLS."""
+"""Characters of base64 per piece, a multiple of 4: a piece stays in the processor's cache, and fills seven TLS records."""
 
 
 class Raw:
-    """Bytes that are encoded while they are sent."""
+    """Bytes that are encoded as base64 while they are sent."""
 
     __slots__ = ("_data", "length")
 
@@ -27,20 +26,22 @@ class Raw:
     def encoded_length(self) -> int:
         return (self.length + 2) // 3 * 4
 
-    def at(self, offset: int, count: int) -> bytes:
+    def read(self, offset: int, count: int) -> bytes:
+        """Return up to `count` bytes from `offset`."""
         return self._data[offset : offset + count]
 
     def encoded(self, size: int = SLICE) -> Iterator[bytes]:
-        step = size // 4 * 3
+        """Yield the base64 in pieces of `size` characters."""
+        view, step = memoryview(self._data), size // 4 * 3
         for offset in range(0, self.length, step):
-            yield pybase64.b64encode(self._data[offset : offset + step])
+            yield pybase64.b64encode(view[offset : offset + step])
 
 
 class Encoded:
-    """Base64 that arrived ready: passed on as it is, decoded only where somebody looks.
+    """Base64 that is passed through unchanged, and decoded only where its bytes are read.
 
-    `start` is where the base64 begins in `text`. What has line breaks, another alphabet, percent signs or no padding
-    raises `ImageFormatError`, as what is no base64 does: it may be `mended`.
+    `start` is where the base64 begins in `text`. Raises `ImageFormatError` for line breaks, the URL-safe alphabet,
+    percent escapes or missing padding, which `cleaned` removes, and for anything else that is not base64.
     """
 
     __slots__ = ("_end", "_start", "_text", "encoded_length", "length")
@@ -53,29 +54,31 @@ class Encoded:
         self.length = self.encoded_length // 4 * 3 - padding
         self._check()
 
-    def at(self, offset: int, count: int) -> bytes:
+    def read(self, offset: int, count: int) -> bytes:
+        """Return up to `count` bytes from `offset`."""
         count = max(0, min(count, self.length - offset))
         first, last = offset // 3 * 4, -(-(offset + count) // 3) * 4
         try:
             decoded = binascii.a2b_base64(self._text[self._start + first : self._start + last], strict_mode=True)
         except (ValueError, binascii.Error):
-            raise _damaged() from None
+            raise _invalid() from None
         return decoded[offset % 3 : offset % 3 + count]
 
     def _check(self) -> None:
-        # Every character, slice by slice, without building the whole: what is not base64 could leave its JSON string.
-        # Padding that stands anywhere but at the end makes the bytes fewer than there should be.
+        # Every character, slice by slice: a quote in the base64 could leave the JSON string it is spliced into.
+        # Padding anywhere but at the end makes fewer bytes than there should be.
         decode, count = pybase64.b64decode, 0
         text = self._text if isinstance(self._text, str) else memoryview(self._text)
         try:
             for offset in range(self._start, self._end, SLICE):
                 count += len(decode(text[offset : offset + SLICE], validate=True))
         except (ValueError, binascii.Error):
-            raise _damaged() from None
+            raise _invalid() from None
         if count != self.length:
-            raise _damaged()
+            raise _invalid()
 
     def encoded(self, size: int = SLICE) -> Iterator[bytes]:
+        """Yield the base64 in pieces of `size` characters."""
         for offset in range(self._start, self._end, size):
             piece = self._text[offset : offset + size]
             yield piece.encode("ascii") if isinstance(piece, str) else piece
@@ -84,33 +87,33 @@ class Encoded:
 Payload = Raw | Encoded
 
 
-def _damaged() -> ImageFormatError:
-    return ImageFormatError("the base64 is damaged: it holds characters that base64 has no use for")
+def _invalid() -> ImageFormatError:
+    return ImageFormatError("the image's base64 contains characters that are not base64: check how it was encoded")
 
 
-def is_clean(text: str | bytes, start: int) -> bool:
-    """Whether base64 can be used as it stands: no line breaks, no other alphabet, nothing left out at its end."""
-    # One search a sign, each at the speed of memory.
-    return not (-(len(text) - start) % 4 or any(_holds(text, sign, start) for sign in _UNCLEAN))
-
-
-# The only signs of base64 that an address has to escape.
+# The only base64 characters that a URL must escape.
 _ESCAPES = {"%2B": "+", "%2b": "+", "%2F": "/", "%2f": "/", "%3D": "=", "%3d": "="}
 _ESCAPES |= {"%0A": "", "%0a": "", "%0D": "", "%0d": "", "%20": ""}
 _BLANK = ("\n", "\r", " ", "\t")
 _UNCLEAN = (*_BLANK, "-", "_", "%")
 
 
-def _holds(text: str | bytes, sign: str, start: int) -> bool:
-    return text.find(sign, start) >= 0 if isinstance(text, str) else text.find(sign.encode(), start) >= 0
+def is_clean(text: str | bytes, start: int) -> bool:
+    """Whether base64 needs no cleaning: no line breaks, no other alphabet, complete padding."""
+    # One search per character, each at the speed of memory.
+    return not (-(len(text) - start) % 4 or any(_contains(text, character, start) for character in _UNCLEAN))
 
 
-def mended(text: str | bytes, start: int) -> str:
-    """Base64 that is not clean, as it should have come. Costs a copy."""
+def _contains(text: str | bytes, character: str, start: int) -> bool:
+    return text.find(character, start) >= 0 if isinstance(text, str) else text.find(character.encode(), start) >= 0
+
+
+def cleaned(text: str | bytes, start: int) -> str:
+    """Return base64 in the standard alphabet, with padding and without line breaks. Costs a copy."""
     clean = text[start:] if isinstance(text, str) else text[start:].decode("ascii", "replace")
-    for escape, sign in _ESCAPES.items():
-        clean = clean.replace(escape, sign)
-    for sign in _BLANK:
-        clean = clean.replace(sign, "")
+    for escape, character in _ESCAPES.items():
+        clean = clean.replace(escape, character)
+    for character in _BLANK:
+        clean = clean.replace(character, "")
     clean = clean.replace("-", "+").replace("_", "/").rstrip("=")
     return clean + "=" * (-len(clean) % 4)

@@ -1,4 +1,4 @@
-"""One header reader a file format: size in pixels, EXIF orientation, animation. Nothing is decoded.
+"""Header readers, one per file format: size in pixels, EXIF orientation, pages. Nothing is decoded.
 
 Each reader takes a `Source` and returns a `Header`, or raises `ImageFormatError` for a header that is cut short or
 corrupt. Whatever the bytes are, the number of reads and the memory they take are bounded.
@@ -11,26 +11,18 @@ from dataclasses import dataclass
 from typing import Literal
 
 from predictionguard_core.errors import ImageFormatError
-from predictionguard_core.images import endings
 
 ReadAt = Callable[[int, int], bytes]
 """(offset, count), both in bytes: the bytes there, fewer than `count` only at the end."""
 
 SENDABLE = frozenset({"image/jpeg", "image/png", "image/webp", "image/gif"})
-"""The types that go out as they are."""
+"""The types that are sent as they are."""
 
-JPEG_KEPT = {0xE0: b"JFIF\0", 0xE2: b"ICC_PROFILE\0", 0xEE: b"Adobe"}
-"""The application segments that say how the pixels look, with what they begin. The others are metadata."""
-
-PNG_KEPT = {b"tRNS", b"cHRM", b"gAMA", b"iCCP", b"sBIT", b"sRGB", b"cICP", b"mDCV", b"cLLI", b"bKGD", b"hIST", b"pHYs"}
-"""The ancillary chunks that say how the pixels look (PNG 3rd edition, 11.3)."""
-
-PNG_FRAMES = {b"acTL", b"fcTL", b"fdAT"}
-"""The chunks of an animation (PNG 3rd edition, 11.3.6)."""
-
-_MOST_READS = 4096
-_MOST_TAGS = 512
-_WIDTH, _HEIGHT, _ORIENTATION = 0x0100, 0x0101, 0x0112
+_MAX_READS = 4096
+_MAX_TAGS = 400
+_MAX_DIRECTORIES = 1024
+_MAX_SCANS = 1000
+_WINDOW = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,18 +31,16 @@ class Header:
 
     `width` and `height` are pixels as stored, before any turning: at least 1 in the `SENDABLE` types, 0 where a type's
     header isn't read (SVG, PDF, ...) or does not say. `orientation` is EXIF's, 1 to 8, and 1 where it is absent or bad.
-    `animated`: APNG, animated WebP, or a GIF that loops or times its first frame. `has_metadata`: EXIF, XMP, a comment
-    or the like stands before the picture data (in WebP: anywhere); False is no promise that none follows. `is_whole` is
-    False for a file of the `SENDABLE` types that ends before its picture does (of a GIF, before its first frame).
+    `is_whole` is False for a file of the `SENDABLE` types that ends before its image does (of a GIF, before its first
+    frame). `frames` are the numbers of the frames that are pages, in order: only a TIFF can have several here.
     """
 
     media_type: str
     width: int
     height: int
     orientation: int = 1
-    animated: bool = False
-    has_metadata: bool = False
     is_whole: bool = True
+    frames: tuple[int, ...] = (0,)
 
     @property
     def pixels(self) -> int:
@@ -70,7 +60,7 @@ class Source:
     def peek(self, offset: int, count: int) -> bytes:
         """Up to `count` bytes; fewer at the end."""
         self._reads += 1
-        if self._reads >= _MOST_READS - 2:  # `read` itself made up to two
+        if self._reads >= _MAX_READS - 2:  # `detect.read` itself made up to two
             raise self.corrupt("its header has too many parts")
         count = min(count, self.length - offset)
         return self._at(offset, count) if count > 0 else b""
@@ -83,33 +73,108 @@ class Source:
         return found
 
     def corrupt(self, why: str) -> ImageFormatError:
-        return ImageFormatError(f"the picture ({self.media_type}) is corrupt or not fully there: {why}")
+        return ImageFormatError(f"the image ({self.media_type}) is corrupt or not fully there: {why}")
 
 
-def _tags(source: Source, start: int, size: int) -> dict[int, int]:
-    """Width, height and orientation by the first IFD of the TIFF block at `start` (TIFF 6.0, 2), where they stand."""
-    head = source.peek(start, min(8, size))
-    order: Literal["little", "big"] = "little" if head[:2] == b"II" else "big"
-    offset = int.from_bytes(head[4:8], order)
-    if head[:2] not in (b"II", b"MM") or int.from_bytes(head[2:4], order) != 42 or not 8 <= offset <= size - 14:
-        return {}
-    count = min(int.from_bytes(source.peek(start + offset, 2), order), _MOST_TAGS)
-    entries = source.peek(start + offset + 2, min(count * 12, size - offset - 2))
-    found: dict[int, int] = {}
-    for entry in range(0, len(entries) - 11, 12):
-        tag, kind = (int.from_bytes(entries[entry + i : entry + i + 2], order) for i in (0, 2))
-        values = int.from_bytes(entries[entry + 4 : entry + 8], order)
-        if tag in (_WIDTH, _HEIGHT, _ORIENTATION) and kind in (3, 4) and values == 1:
-            # A SHORT (type 3) is left-justified in the four bytes of its value.
-            value = entries[entry + 8 : entry + (10 if kind == 3 else 12)]
-            found.setdefault(tag, int.from_bytes(value, order))
-    return found
+def _is_in_rest(source: Source, mark: bytes, start: int) -> bool:
+    """Whether `mark` is found from `start` on. Searched backwards: it is at the end, or before what a camera appended."""
+    end, window = source.length, 64
+    while end > start:
+        begin = max(start, end - window)
+        if mark in source.peek(begin, end + len(mark) - 1 - begin):
+            return True
+        end, window = begin, _WINDOW
+    return False
+
+
+_WIDTH, _HEIGHT, _ORIENTATION, _SUBFILE, _OLD_SUBFILE, _SUB_IFDS = 0x0100, 0x0101, 0x0112, 0x00FE, 0x00FF, 0x014A
+_REDUCED, _MASK = 1, 4
+_TIFF_SIZES = {3: 2, 4: 4, 13: 4, 16: 8, 18: 8}  # bytes of SHORT, LONG, IFD, LONG8, IFD8
+
+
+@dataclass(frozen=True, slots=True)
+class _Directory:
+    """One image file directory (IFD) of a TIFF, and where the next one is; 0 after the last."""
+
+    tags: dict[int, tuple[int, ...]]
+    next: int
+
+    def value(self, tag: int, default: int = 0) -> int:
+        return self.tags.get(tag, (default,))[0]
+
+    @property
+    def is_page(self) -> bool:
+        """Whether this is neither a thumbnail nor a mask (TIFF 6.0, 8, NewSubfileType, and SubfileType before it)."""
+        return not self.value(_SUBFILE) & (_REDUCED | _MASK) and self.value(_OLD_SUBFILE) != 2
+
+    @property
+    def pixels(self) -> int:
+        return self.value(_WIDTH) * self.value(_HEIGHT)
+
+
+class _Tiff:
+    """The TIFF block at `start` (TIFF 6.0, 2; BigTIFF has numbers of 8 bytes instead of 4). `first` is 0 if it is none."""
+
+    def __init__(self, source: Source, start: int, size: int) -> None:
+        self._source, self._start, self._size = source, start, size
+        head = source.peek(start, min(16, size))
+        self._order: Literal["little", "big"] = "little" if head[:2] == b"II" else "big"
+        version = int.from_bytes(head[2:4], self._order)
+        self._width = 8 if version == 43 else 4
+        at = 8 if version == 43 else 4
+        is_tiff = head[:2] in (b"II", b"MM") and version in (42, 43)
+        self.first = int.from_bytes(head[at : at + self._width], self._order) if is_tiff else 0
+
+    def directory(self, offset: int) -> _Directory | None:
+        """The directory at `offset`, None if it lies outside."""
+        width = self._width
+        counted, entry = (8, 20) if width == 8 else (2, 12)
+        if not 8 <= offset <= self._size - counted - entry:
+            return None
+        count = int.from_bytes(self._source.peek(self._start + offset, counted), self._order)
+        body = offset + counted
+        entries = self._source.peek(self._start + body, min(min(count, _MAX_TAGS) * entry, self._size - body))
+        tags: dict[int, tuple[int, ...]] = {}
+        for at in range(0, len(entries) - entry + 1, entry):
+            tag, kind = (int.from_bytes(entries[at + i : at + i + 2], self._order) for i in (0, 2))
+            amount = int.from_bytes(entries[at + 4 : at + 4 + width], self._order)
+            size = _TIFF_SIZES.get(kind)
+            if tag not in _TAGS or size is None or not 1 <= amount <= _MAX_TAGS or (amount > 1 and tag != _SUB_IFDS):
+                continue
+            value = entries[at + 4 + width : at + entry]  # left-justified, or where the values are
+            if amount * size > width:
+                where = int.from_bytes(value, self._order)
+                value = self._source.peek(self._start + where, amount * size) if where < self._size else b""
+            found = tuple(int.from_bytes(value[i * size : (i + 1) * size], self._order) for i in range(amount))
+            tags.setdefault(tag, found)
+        end = body + count * entry
+        following = self._source.peek(self._start + end, width) if end + width <= self._size else b""
+        return _Directory(tags, int.from_bytes(following, self._order))
+
+    def directories(self) -> list[_Directory]:
+        """The chain of directories."""
+        found: list[_Directory] = []
+        offset, seen = self.first, set[int]()
+        while offset and offset not in seen:
+            if len(found) == _MAX_DIRECTORIES:
+                raise self._source.corrupt(f"it has more than {_MAX_DIRECTORIES:,} pages")
+            seen.add(offset)
+            if (directory := self.directory(offset)) is None:
+                break
+            found.append(directory)
+            offset = directory.next
+        return found
+
+
+_TAGS = {_WIDTH, _HEIGHT, _ORIENTATION, _SUBFILE, _OLD_SUBFILE, _SUB_IFDS}
 
 
 def _orientation(source: Source, start: int, size: int) -> int:
     if source.peek(start, min(6, size)) == b"Exif\0\0":  # stands in JPEG, and by mistake in some WebP and PNG
         start, size = start + 6, size - 6
-    value = _tags(source, start, size).get(_ORIENTATION, 1)
+    block = _Tiff(source, start, size)
+    directory = block.directory(block.first)
+    value = directory.value(_ORIENTATION, 1) if directory else 1
     return value if 1 <= value <= 8 else 1
 
 
@@ -117,7 +182,7 @@ def _jpeg(source: Source) -> Header:
     """ISO 10918-1, B.1.1 and B.2.2: marker segments up to the first scan; the frame header has the size."""
     size: tuple[int, int] | None = None
     exif: int | None = None
-    has_metadata = False
+    is_progressive = False
     offset = 2
     while True:
         head = source.peek(offset, 24)
@@ -136,7 +201,7 @@ def _jpeg(source: Source) -> Header:
         elif marker == 0xDA:
             break
         elif marker == 0xD9:
-            raise source.corrupt("it ends before its picture")
+            raise source.corrupt("it ends before its image")
         else:
             length = int.from_bytes(head[2:4], "big")
             if len(head) < 4 or offset + 2 + length > source.length:
@@ -147,38 +212,48 @@ def _jpeg(source: Source) -> Header:
                 if size or length < 8:
                     raise source.corrupt("its frame header is malformed")
                 size = int.from_bytes(head[7:9], "big"), int.from_bytes(head[5:7], "big")
+                is_progressive = marker in (0xC2, 0xC6, 0xCA, 0xCE)
             elif marker == 0xE1 and exif is None and length >= 8 and head[4:10] == b"Exif\0\0":
                 exif = _orientation(source, offset + 4, length - 2)
-            if 0xE0 <= marker <= 0xEF or marker == 0xFE:
-                has_metadata = has_metadata or marker not in JPEG_KEPT or not head.startswith(JPEG_KEPT[marker], 4)
             offset += 2 + length
     if size is None:
         raise source.corrupt("it has no frame header")
-    is_whole = endings.stands_behind(source, b"\xff\xd9", offset)  # a scan's own data can't hold it
-    return Header(source.media_type, *size, orientation=exif or 1, has_metadata=has_metadata, is_whole=is_whole)
+    if is_progressive:
+        _check_scans(source, offset)
+    is_whole = _is_in_rest(source, b"\xff\xd9", offset)  # a scan's own data can't hold it
+    return Header(source.media_type, *size, orientation=exif or 1, is_whole=is_whole)
+
+
+def _check_scans(source: Source, offset: int) -> None:
+    """Refuse a progressive JPEG of absurdly many scans: each costs a pass over all its pixels (usual are 10)."""
+    scans = 0
+    for begin in range(offset, source.length, _WINDOW):
+        scans += source.peek(begin, _WINDOW + 1).count(b"\xff\xda")
+        if scans > _MAX_SCANS:
+            raise ImageFormatError(
+                f"the image (image/jpeg) has more than {_MAX_SCANS:,} progressive scans, which takes minutes to "
+                "decode. Save it again as JPEG"
+            )
 
 
 def _png(source: Source) -> Header:
-    """PNG 3rd edition, 5.3 and 11.2.1: IHDR comes first and has the size; eXIf and acTL come before the first IDAT."""
+    """PNG 3rd edition, 5.3 and 11.2.1: IHDR comes first and has the size; eXIf comes before the first IDAT."""
     head = source.take(8, 16)
     if head[:8] != b"\0\0\0\x0dIHDR":
         raise source.corrupt("it does not begin with an IHDR chunk")
     width, height = (int.from_bytes(head[i : i + 4], "big") for i in (8, 12))
     if max(width, height) > 0x7FFFFFFF:
         raise source.corrupt("its size is out of range")
-    orientation, animated, has_metadata = 1, False, False
+    orientation = 1
     offset = 33
     while (chunk := source.take(offset, 8))[4:] != b"IDAT":
         length, kind = int.from_bytes(chunk[:4], "big"), chunk[4:]
         if length > 0x7FFFFFFF or offset + 12 + length > source.length or kind == b"IEND":
-            raise source.corrupt("it ends before its picture")
+            raise source.corrupt("it ends before its image")
         if kind == b"eXIf":
             orientation = _orientation(source, offset + 8, length)
-        animated = animated or kind == b"acTL"
-        has_metadata = has_metadata or bool(kind[0] & 0x20 and kind not in PNG_KEPT | PNG_FRAMES)
         offset += 12 + length
-    is_whole = endings.stands_behind(source, b"IEND", offset)
-    return Header(source.media_type, width, height, orientation, animated, has_metadata, is_whole)
+    return Header(source.media_type, width, height, orientation, _is_in_rest(source, b"IEND", offset))
 
 
 def _webp(source: Source) -> Header:
@@ -198,7 +273,7 @@ def _webp(source: Source) -> Header:
         bits = int.from_bytes(head[9:13], "little")
         return Header(source.media_type, (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1, is_whole=is_whole)
     if kind != b"VP8X":
-        raise source.corrupt("it does not begin with a picture chunk")
+        raise source.corrupt("it does not begin with an image chunk")
     flags = head[8]
     width, height = (int.from_bytes(head[i : i + 3], "little") + 1 for i in (12, 15))
     orientation = 1
@@ -210,7 +285,7 @@ def _webp(source: Source) -> Header:
             orientation = _orientation(source, offset + 8, min(length, end - offset - 8))
             break
         offset += 8 + length + (length & 1)
-    return Header(source.media_type, width, height, orientation, bool(flags & 0x02), bool(flags & 0x0C), is_whole)
+    return Header(source.media_type, width, height, orientation, is_whole)
 
 
 def _gif(source: Source) -> Header:
@@ -220,18 +295,9 @@ def _gif(source: Source) -> Header:
     head = source.take(6, 7)
     width, height = (int.from_bytes(head[i : i + 2], "little") for i in (0, 2))
     offset = 13 + (3 << (head[4] & 7) + 1 if head[4] & 0x80 else 0)
-    animated = has_metadata = False
     while (block := source.take(offset, 1)) != b",":
         if block != b"!":
-            raise source.corrupt("it ends before its picture")
-        label, size = source.take(offset + 1, 2)
-        first = source.take(offset + 3, size)
-        if label == 0xF9 and size >= 4:
-            animated = animated or first[1:3] != b"\0\0"
-        elif label == 0xFF:
-            animated = animated or first in (b"NETSCAPE2.0", b"ANIMEXTS1.0")
-            has_metadata = has_metadata or first == b"XMP DataXMP"
-        has_metadata = has_metadata or label == 0xFE
+            raise source.corrupt("it ends before its image")
         offset += 2
         while size := source.take(offset, 1)[0]:
             offset += 1 + size
@@ -241,9 +307,31 @@ def _gif(source: Source) -> Header:
         raise source.corrupt("its first frame is empty")
     flags = int.from_bytes(source.peek(offset + 9, 1))
     # The frame's own colours, if it has any, and the code size come before its data.
-    is_whole = endings.blocks_end(source, offset + 11 + (3 << (flags & 7) + 1 if flags & 0x80 else 0))
+    is_whole = _gif_blocks_end(source, offset + 11 + (3 << (flags & 7) + 1 if flags & 0x80 else 0))
     width, height = max(width, left + wide), max(height, top + high)
-    return Header(source.media_type, width, height, animated=animated, has_metadata=has_metadata, is_whole=is_whole)
+    return Header(source.media_type, width, height, is_whole=is_whole)
+
+
+_GIF_WINDOW = 1 << 16
+_MAX_GIF_BLOCKS = 1 << 14
+
+
+def _gif_blocks_end(source: Source, offset: int) -> bool:
+    """Whether the data sub-blocks (GIF89a, 15) at `offset` come to their terminator.
+
+    More than 16,384 of them, four megabytes where they are full, are taken to be complete.
+    """
+    start, found = offset, b""
+    for _ in range(_MAX_GIF_BLOCKS):
+        if offset >= start + len(found):
+            start, found = offset, source.peek(offset, _GIF_WINDOW)
+            if not found:
+                return False
+        size = found[offset - start]
+        if not size:
+            return True
+        offset += 1 + size
+    return True
 
 
 def _bmp(source: Source) -> Header:
@@ -257,16 +345,37 @@ def _bmp(source: Source) -> Header:
 
 
 def _tiff(source: Source) -> Header:
-    """TIFF 6.0, 2 and 8. A BigTIFF's size is not read."""
-    tags = _tags(source, 0, source.length)
-    orientation = tags.get(_ORIENTATION, 1)
-    width, height = tags.get(_WIDTH, 0), tags.get(_HEIGHT, 0)
-    return Header(source.media_type, width, height, orientation if 1 <= orientation <= 8 else 1)
+    """TIFF 6.0, 2 and 8: each directory of the chain is a page, a thumbnail or a mask. The size is the first page's."""
+    block = _Tiff(source, 0, source.length)
+    chain = block.directories()
+    if not chain:
+        raise source.corrupt("it has no directory")
+    frames = tuple(number for number, directory in enumerate(chain) if directory.is_page)
+    subs = [block.directory(offset) for each in chain for offset in each.tags.get(_SUB_IFDS, ())[:_MAX_SUB_IFDS]]
+    largest = max((chain[number].pixels for number in frames), default=0)
+    if not frames or any(sub and sub.is_page and sub.pixels > largest for sub in subs):
+        # DNG and other raw formats: the chain holds thumbnails, a SubIFD the image, which needs a raw converter.
+        raise ImageFormatError(
+            "the image (image/tiff) has only a thumbnail where TIFF readers look, as camera raw files (DNG) do. "
+            "Export it as JPEG"
+        )
+    first = chain[frames[0]]
+    orientation = first.value(_ORIENTATION, 1)
+    return Header(
+        source.media_type,
+        first.value(_WIDTH),
+        first.value(_HEIGHT),
+        orientation if 1 <= orientation <= 8 else 1,
+        frames=frames,
+    )
+
+
+_MAX_SUB_IFDS = 16
 
 
 def _heif(source: Source) -> Header:
     """ISO 23008-12, 6.5.3: the largest `ispe` among the item properties. Thumbnails, tiles and masks have one too, none
-    larger than the picture's. HEIF turns a picture by properties of its own, so the orientation stays 1.
+    larger than the image's. HEIF turns an image by properties of its own, so the orientation stays 1.
     """
     width = height = 0
     path = {b"meta": 4, b"iprp": 0, b"ipco": 0}  # how much of a box's body comes before its children

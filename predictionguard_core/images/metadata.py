@@ -1,6 +1,6 @@
-"""What a picture tells beside its pixels (EXIF, GPS, XMP, IPTC, comments): taken off, or carried over, as bytes.
+"""What an image file holds besides its pixels (EXIF, GPS, XMP, IPTC, comments): removed or carried over, as bytes.
 
-Nothing is decoded or encoded: the segments, chunks or blocks of the file are kept or left out, each byte for byte.
+Nothing is decoded or encoded: segments, chunks or blocks of the file are kept or left out, each byte for byte.
 """
 
 from __future__ import annotations
@@ -11,49 +11,55 @@ from collections.abc import Callable, Iterator
 from typing import Literal, NamedTuple
 
 from predictionguard_core.errors import ImageFormatError
-from predictionguard_core.images.headers import JPEG_KEPT, PNG_FRAMES, PNG_KEPT, Header
+from predictionguard_core.images.headers import Header
 
-__all__ = ["exif", "strip", "upright"]
+__all__ = ["exif", "only_orientation", "strip", "upright"]
 
+# The application segments that say how the pixels look, with what they begin. The others are metadata.
+_JPEG_KEPT = {0xE0: b"JFIF\0", 0xE2: b"ICC_PROFILE\0", 0xEE: b"Adobe"}
 
-_MOST_PARTS = 65_536
+# The ancillary chunks that say how the pixels look (PNG 3rd edition, 11.3), and those of an animation (11.3.6).
+_PNG_KEPT = {b"tRNS", b"cHRM", b"gAMA", b"iCCP", b"sBIT", b"sRGB", b"cICP", b"mDCV", b"cLLI", b"bKGD", b"hIST", b"pHYs"}
+_PNG_FRAMES = {b"acTL", b"fcTL", b"fdAT"}
+
+_MAX_PARTS = 65_536
 
 
 class _Part(NamedTuple):
-    """`data[start:end]`: a segment, chunk or block, and whether a picture without metadata has it."""
+    """`data[start:end]`: a segment, chunk or block, and whether an image without metadata has it."""
 
     start: int
     end: int
     kept: bool
-    exif: slice | None = None  # where its TIFF block stands, if it has one
+    exif: slice | None = None  # where its TIFF block is, if it has one
 
 
 def strip(data: bytes, header: Header, *, still: bool = False) -> bytes:
-    """The picture without EXIF, GPS, XMP, IPTC, comments, unknown extras and whatever follows its end.
+    """Return the image without EXIF, GPS, XMP, IPTC, comments, unknown extras and whatever follows its end.
 
-    Kept are the pixels, byte for byte, colour profiles, and what a decoder needs; of EXIF the orientation alone where
-    it is not 1. `still` also leaves out an APNG's further frames. Returns `data` itself if there is nothing to drop.
-    Raises `ImageFormatError` for a type that is not in `SENDABLE`, and for a file that can't be taken apart to its end.
+    Kept are the pixels, byte for byte, colour profiles, and what a decoder needs; of EXIF only an orientation other
+    than 1. `still` also leaves out an APNG's further frames. Returns `data` itself if there is nothing to
+    remove. Raises `ImageFormatError` for a type that is not sendable, and for a file whose parts cannot be told apart.
     """
     parts = list(_parts(data, header, still))
     view = memoryview(data)
     kept: list[bytes | memoryview] = [view[part.start : part.end] for part in parts if part.kept]
     if header.orientation == 1 and sum(map(len, kept)) == len(data):
         return data
-    orientation = _only_orientation(header.orientation) if header.orientation != 1 else b""
+    orientation = only_orientation(header.orientation) if header.orientation != 1 else b""
     if header.media_type == "image/webp":
         return _webp_joined(kept, orientation)
     if orientation and header.media_type == "image/png":
         kept.insert(2, _png_chunk(b"eXIf", orientation))  # after the signature and IHDR
     elif orientation and header.media_type == "image/jpeg":
-        # JFIF asks for its APP0 to be the first segment, EXIF for its APP1 to be: EXIF gives way in practice.
+        # Both JFIF and EXIF ask to be the first segment; in practice JFIF comes first.
         block = b"Exif\0\0" + orientation
         kept.insert(2 if kept[1][1] == 0xE0 else 1, b"\xff\xe1" + (len(block) + 2).to_bytes(2, "big") + block)
     return b"".join(kept)
 
 
 def exif(data: bytes, header: Header) -> bytes | None:
-    """The EXIF of a JPEG, PNG or WebP as the TIFF block it is (beginning `II*` or `MM`), None if there is none.
+    """Return the EXIF of a JPEG, PNG or WebP as a TIFF block (beginning `II*` or `MM`), None if there is none.
 
     Raises what `strip` raises.
     """
@@ -62,7 +68,7 @@ def exif(data: bytes, header: Header) -> bytes | None:
 
 
 def upright(block: bytes) -> bytes:
-    """The TIFF block of an EXIF with its orientation set to 1 and all else, offsets too, as it was."""
+    """Return the TIFF block of an EXIF with its orientation set to 1; everything else, offsets too, is unchanged."""
     order: Literal["little", "big"] = "little" if block[:2] == b"II" else "big"
     edited = bytearray(block)
     ifd = int.from_bytes(block[4:8], order)
@@ -82,15 +88,15 @@ def _parts(data: bytes, header: Header, still: bool) -> Iterator[_Part]:
     elif header.media_type in _WALKS:
         parts = _WALKS[header.media_type](data)
     else:
-        raise ImageFormatError(f"metadata can't be taken off a picture of type {header.media_type}")
+        raise ImageFormatError(f"metadata cannot be removed from an image of type {header.media_type}")
     for number, part in enumerate(parts):
-        if number == _MOST_PARTS:
+        if number == _MAX_PARTS:
             raise _broken()
         yield part
 
 
 def _broken() -> ImageFormatError:
-    return ImageFormatError("the picture is corrupt or not fully there: its metadata can't be told from its pixels")
+    return ImageFormatError("the image is corrupt or not fully there: its metadata cannot be told from its pixels")
 
 
 # Within a scan 0xFF is followed by 0 (a stuffed byte) or a restart marker; any other that begins a segment ends it.
@@ -99,7 +105,7 @@ _MARKER = re.compile(rb"\xff[\x02-\xcf\xd9-\xfe]")
 
 
 def _jpeg(data: bytes) -> Iterator[_Part]:
-    """ISO 10918-1, B.1. Stray and fill bytes between segments belong to none; a missing EOI is borne with."""
+    """ISO 10918-1, B.1. Stray and fill bytes between segments belong to none; a missing EOI is tolerated."""
     yield _Part(0, 2, True)
     offset, scanned = 2, False
     while found := _MARKER.search(data, offset):
@@ -116,7 +122,7 @@ def _jpeg(data: bytes) -> Iterator[_Part]:
             rest = _SCAN_END.search(data, end)
             end = rest.start() if rest else len(data)
         is_extra = 0xE0 <= marker <= 0xEF or marker == 0xFE
-        begins = JPEG_KEPT.get(marker)
+        begins = _JPEG_KEPT.get(marker)
         kept = not is_extra or (begins is not None and data.startswith(begins, start + 4))
         is_exif = marker == 0xE1 and data.startswith(b"Exif\0\0", start + 4)
         yield _Part(start, end, kept, slice(start + 10, end) if is_exif else None)
@@ -135,7 +141,7 @@ def _png(data: bytes, still: bool) -> Iterator[_Part]:
         if end > len(data):
             raise _broken()
         is_critical = not kind[0] & 0x20
-        kept = is_critical or kind in PNG_KEPT or (kind in PNG_FRAMES and not still)
+        kept = is_critical or kind in _PNG_KEPT or (kind in _PNG_FRAMES and not still)
         yield _Part(offset, end, kept, slice(offset + 8, end - 4) if kind == b"eXIf" else None)
         offset = end
 
@@ -149,7 +155,7 @@ _WEBP_EXIF, _WEBP_XMP = 0x08, 0x04
 
 
 def _webp(data: bytes) -> Iterator[_Part]:
-    """RFC 9649, 2.3 to 2.7. A missing last padding byte is borne with."""
+    """RFC 9649, 2.3 to 2.7. A missing last padding byte is tolerated."""
     yield _Part(0, 12, True)
     offset, limit = 12, 8 + int.from_bytes(data[4:8], "little")
     if limit > len(data) + 1:
@@ -165,7 +171,7 @@ def _webp(data: bytes) -> Iterator[_Part]:
 
 
 def _webp_joined(kept: list[bytes | memoryview], exif: bytes) -> bytes:
-    """The chunks as a RIFF file again, with sizes and VP8X flags that fit."""
+    """Join the chunks to a RIFF file, with matching sizes and VP8X flags."""
     chunks = kept[1:]
     if chunks and chunks[0][:4] == b"VP8X":
         extended = bytearray(chunks[0])
@@ -181,7 +187,7 @@ _GIF_KEPT = {b"NETSCAPE2.0", b"ANIMEXTS1.0", b"ICCRGBG1012"}
 
 
 def _gif(data: bytes) -> Iterator[_Part]:
-    """GIF89a, 18 to 27. A missing trailer is borne with."""
+    """GIF89a, 18 to 27. A missing trailer is tolerated."""
     try:
         offset = 13 + (3 << (data[10] & 7) + 1 if data[10] & 0x80 else 0)
         yield _Part(0, offset, True)
@@ -211,7 +217,7 @@ def _gif(data: bytes) -> Iterator[_Part]:
 _WALKS: dict[str, Callable[[bytes], Iterator[_Part]]] = {"image/jpeg": _jpeg, "image/webp": _webp, "image/gif": _gif}
 
 
-def _only_orientation(value: int) -> bytes:
-    """A TIFF block whose one tag is Orientation, a SHORT."""
+def only_orientation(value: int) -> bytes:
+    """Return a TIFF block whose one tag is Orientation, a SHORT."""
     entry = b"\x12\x01\x03\x00\x01\x00\x00\x00" + value.to_bytes(4, "little")
     return b"II*\0\x08\0\0\0\x01\0" + entry + b"\0\0\0\0"

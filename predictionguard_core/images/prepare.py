@@ -1,79 +1,197 @@
-"""The pictures of a request, made ready as a flow: looked at, downloaded, read and changed where that is needed."""
+"""Prepare images: read or download, inspect, check, convert. Each image passes each stage once, in this order.
+
+`prepare_images` does it for the images of a request, as a sans-I/O operation; `open_image` for one local image.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from predictionguard_core.api.chat import ChatRequest, ImagePart, ImageURL, Location, Part
 from predictionguard_core.api.embeddings import EmbeddingInput, has_image
-from predictionguard_core.errors import ContentError, ImageTooLargeError
-from predictionguard_core.images import sources
-from predictionguard_core.images.policy import ImagePolicy
-from predictionguard_core.images.sources import Image, Job, Remote
+from predictionguard_core.errors import (
+    ContentError,
+    ImageBlockedError,
+    ImageFormatError,
+    ImageTooLargeError,
+    UnsupportedContentError,
+)
+from predictionguard_core.images import convert, decoder, detect, metadata
+from predictionguard_core.images.cache import cache_of
+from predictionguard_core.images.encoding import Payload, Raw
+from predictionguard_core.images.headers import Header
+from predictionguard_core.images.image import Image
+from predictionguard_core.images.policy import ImagePolicy, check_bytes, check_header
+from predictionguard_core.images.sources import Deferred, Remote, local_source, open_source
 from predictionguard_core.steps import Compute, Download, Operation
 
 
-def with_images_ready(request: ChatRequest, policy: ImagePolicy) -> Operation[ChatRequest]:
-    """The request with a ready `Image` in each image part: the caller's own parts stay as they are."""
-    parts = list(_placed(request))
+def prepare_images(request: ChatRequest, policy: ImagePolicy) -> Operation[ChatRequest]:
+    """Return the request with an `Image` in each image part. The caller's own parts are not changed."""
+    parts = list(_image_parts(request))
     if not parts:
         return request
-    ready = yield from _images_ready([(part.image_url.url, place) for part, place in parts], policy)
-    # A PDF has become several.
-    _check_count([place for (_, place), pictures in zip(parts, ready, strict=True) for _ in pictures], policy)
-    return _rebuilt(request, iter(ready))
+    prepared = yield from _prepare([part.image_url.url for part, _ in parts], [each for _, each in parts], policy)
+    # A PDF may have become several images.
+    _check_count([location for (_, location), images in zip(parts, prepared, strict=True) for _ in images], policy)
+    return _with_images(request, iter(prepared))
 
 
-def inputs_ready(
+def prepare_inputs(
     inputs: list[str] | list[EmbeddingInput], start: int, policy: ImagePolicy
 ) -> Operation[list[str] | list[EmbeddingInput]]:
-    """The inputs with a ready `Image` in each that has a picture. In an error, the block is the input's number."""
-    sources = [(each.image, (None, start + index)) for index, each in enumerate(inputs) if has_image(each)]
-    if not sources:
+    """Return the inputs of an embedding request with an `Image` in each that has an image.
+
+    Errors have the number of the input as their `block_index`. The first of `inputs` has the number `start`.
+    """
+    found = [(each.image, (None, start + index)) for index, each in enumerate(inputs) if has_image(each)]
+    if not found:
         return inputs
-    ready = iter((yield from _images_ready(sources, policy)))
-    return [
-        each.model_copy(update={"image": _one(next(ready), start + index)}) if has_image(each) else each
-        for index, each in enumerate(inputs)
-    ]  # type: ignore[return-value]
+    prepared = yield from _prepare([source for source, _ in found], [location for _, location in found], policy)
+    images = iter([_only(each, location) for each, (_, location) in zip(prepared, found, strict=True)])
+    return [each.model_copy(update={"image": next(images)}) if has_image(each) else each for each in inputs]  # type: ignore[return-value]
 
 
-def _one(found: list[Image], index: int) -> Image:
-    try:
-        return sources.one(found)
-    except ContentError as error:
-        raise error.with_location(None, index) from None
+def open_image(source: Any, policy: ImagePolicy) -> Image:
+    """Prepare one image from a developer's own code. Raises an `ImageError`."""
+    found = open_source(local_source(source), policy)
+    if isinstance(found, Remote):
+        raise ImageBlockedError(
+            "Image.open does not download. Pass the URL to a model, or download the image and pass its bytes"
+        )
+    if isinstance(found, Image):
+        return found
+    payload = found.read() if isinstance(found, Deferred) else found
+    return _only(_transform(payload, _inspect(payload, policy), policy), (None, None))
 
 
-def _check_count(places: Sequence[Location], policy: ImagePolicy) -> None:
-    # `places` of all pictures: the first that is one too many is named.
-    if len(places) > policy.max_images:
+def estimate_size(source: Any, policy: ImagePolicy) -> tuple[int, int] | None:
+    """Return the width and height in pixels in which an image will be sent.
+
+    None if telling takes a file, a download or a decoder. Raises an `ImageError`.
+    """
+    found = open_source(source, policy)
+    if isinstance(found, Image):
+        return found.size
+    if isinstance(found, Remote) or (isinstance(found, Deferred) and not found.in_memory):
+        return None
+    payload = found.read() if isinstance(found, Deferred) else found
+    size = convert.size_after(_inspect(payload, policy), upright=policy.upright, max_edge=policy.max_edge)
+    return size if all(size) else None
+
+
+def _prepare(
+    sources: Sequence[Any], locations: Sequence[Location], policy: ImagePolicy
+) -> Operation[list[list[Image]]]:
+    """Return the images of each source, in order: one, or the pages of a document."""
+    _check_count(locations, policy)
+    cache = cache_of(policy)
+    prepared: dict[int, list[Image]] = {}
+    jobs: dict[int, Any] = {}
+    urls: dict[int, str] = {}
+    for index, source in enumerate(sources):
+        with _at(locations[index]):
+            found = open_source(source, policy)
+            if isinstance(found, Remote):
+                cached = cache.get(found.url) if cache else None
+                if cached is None:
+                    urls[index] = found.url
+                else:
+                    prepared[index] = cached
+            elif isinstance(found, Image):
+                prepared[index] = [found]
+            elif isinstance(found, Deferred):
+                jobs[index] = partial(_read_and_transform, found, policy)
+            else:
+                _plan(index, found, policy, prepared, jobs)
+    if urls:
+        results = yield Download(list(dict.fromkeys(urls.values())), policy)
+        downloaded = dict(zip(dict.fromkeys(urls.values()), results, strict=True))
+        for index, url in urls.items():
+            with _at(locations[index]):
+                _plan(index, Raw(_result(downloaded[url])), policy, prepared, jobs)
+    if jobs:
+        results = yield Compute(list(jobs.values()))
+        for index, result in zip(jobs, results, strict=True):
+            with _at(locations[index]):
+                prepared[index] = _result(result)
+    if cache:
+        for index, url in urls.items():
+            cache.put(url, prepared[index])
+    return [prepared[index] for index in range(len(sources))]
+
+
+def _plan(
+    index: int, payload: Payload, policy: ImagePolicy, prepared: dict[int, list[Image]], jobs: dict[int, Any]
+) -> None:
+    """Inspect and check an image in memory: it is ready, or a job must change it off the event loop."""
+    header = _inspect(payload, policy)
+    if _is_sent_as_it_is(header, policy):
+        prepared[index] = [Image(payload, header.media_type, header.width, header.height)]
+    else:
+        jobs[index] = partial(_transform, payload, header, policy)
+
+
+def _read_and_transform(deferred: Deferred, policy: ImagePolicy, seconds: float | None = None) -> list[Image]:
+    payload = deferred.read()
+    return _transform(payload, _inspect(payload, policy), policy, seconds)
+
+
+def _inspect(payload: Payload, policy: ImagePolicy) -> Header:
+    """Read the header of an image and check it against the policy."""
+    if not payload.length:
+        raise ImageFormatError("the image is empty")
+    check_bytes(payload.length, policy)
+    header = detect.read(payload.read, payload.length)
+    check_header(header, policy)
+    return header
+
+
+def _is_sent_as_it_is(header: Header, policy: ImagePolicy) -> bool:
+    return not policy.strip_metadata and not convert.needs_change(
+        header, upright=policy.upright, max_edge=policy.max_edge
+    )
+
+
+def _transform(payload: Payload, header: Header, policy: ImagePolicy, seconds: float | None = None) -> list[Image]:
+    """Turn, shrink, convert or strip an image as the policy says. A document becomes an image per page."""
+    if _is_sent_as_it_is(header, policy):
+        return [Image(payload, header.media_type, header.width, header.height)]
+    data = payload.read(0, payload.length)
+    if not convert.needs_change(header, upright=policy.upright, max_edge=policy.max_edge):
+        return [Image(Raw(metadata.strip(data, header)), header.media_type, header.width, header.height)]
+    cache, key = cache_of(policy), None
+    if cache:
+        key = hashlib.sha256(data).digest()
+        if (cached := cache.get(key)) is not None:
+            return cached
+    images = [Image(Raw(each), *rest) for each, *rest in decoder.decode(data, header, policy, seconds)]
+    if cache:
+        cache.put(key, images)
+    return images
+
+
+def _only(images: list[Image], location: Location) -> Image:
+    if len(images) != 1:
+        raise UnsupportedContentError(
+            f'expected one image, got a document with {len(images)} pages. Send it as a "file" content block instead'
+        ).with_location(*location)
+    return images[0]
+
+
+def _check_count(locations: Sequence[Location], policy: ImagePolicy) -> None:
+    if len(locations) > policy.max_images:
         raise ImageTooLargeError(
-            f"the request holds {len(places)} pictures, the policy allows {policy.max_images} (ImagePolicy.max_images)"
-        ).with_location(*places[policy.max_images])
+            f"the request has {len(locations)} images, the policy allows {policy.max_images} (ImagePolicy.max_images)"
+        ).with_location(*locations[policy.max_images])
 
 
-def _images_ready(sources: Sequence[tuple[Any, Location]], policy: ImagePolicy) -> Operation[list[list[Image]]]:
-    """The pictures of each source, in order: one, or the pages of a PDF."""
-    places = [place for _, place in sources]
-    _check_count(places, policy)
-    found = [_begun(source, place, policy) for source, place in sources]
-    remote = [index for index, each in enumerate(found) if isinstance(each, Remote)]
-    if remote:
-        urls = [each.url for each in found if isinstance(each, Remote)]
-        for index, data in zip(remote, _results((yield Download(urls, policy)), places, remote), strict=True):
-            found[index] = _begun(data, places[index], policy)
-    ready: dict[int, list[Image]] = {}
-    heavy = [index for index, each in enumerate(found) if isinstance(each, Job)]
-    if heavy:
-        jobs = [each.work for each in found if isinstance(each, Job)]
-        ready = dict(zip(heavy, _results((yield Compute(jobs)), places, heavy), strict=True))
-    return [[each] if isinstance(each, Image) else ready[index] for index, each in enumerate(found)]
-
-
-def _placed(request: ChatRequest) -> Iterator[tuple[ImagePart, Location]]:
-    # An adapter says where a part came from; in a request made by hand it stands where it is.
+def _image_parts(request: ChatRequest) -> Iterator[tuple[ImagePart, Location]]:
+    # An adapter says where a part came from. In a request of the core's own it is where it stands.
     if isinstance(request.messages, str):
         return
     for message_index, message in enumerate(request.messages):
@@ -84,35 +202,34 @@ def _placed(request: ChatRequest) -> Iterator[tuple[ImagePart, Location]]:
                 yield part, (message_index, block_index) if part.location == (None, None) else part.location
 
 
-def _begun(source: Any, place: Location, policy: ImagePolicy) -> Image | Remote | Job:
-    try:
-        return sources.begin(source, policy)
-    except ContentError as error:
-        raise error.with_location(*place) from None
-
-
-def _results(results: list[Any], places: list[Location], indices: list[int]) -> list[Any]:
-    for index, result in zip(indices, results, strict=True):
-        if isinstance(result, ContentError):
-            raise result.with_location(*places[index])
-        if isinstance(result, BaseException):
-            raise result
-    return results
-
-
-def _rebuilt(request: ChatRequest, ready: Iterator[list[Image]]) -> ChatRequest:
+def _with_images(request: ChatRequest, prepared: Iterator[list[Image]]) -> ChatRequest:
     assert not isinstance(request.messages, str)
     messages = []
     for message in request.messages:
         if not isinstance(message.content, str):
             content: list[Part] = []
             for part in message.content:
-                content += _shown(part, next(ready)) if isinstance(part, ImagePart) else [part]
+                content += _parts(part, next(prepared)) if isinstance(part, ImagePart) else [part]
             message = message.model_copy(update={"content": content})
         messages.append(message)
     return request.model_copy(update={"messages": messages})
 
 
-def _shown(part: ImagePart, pictures: list[Image]) -> list[ImagePart]:
+def _parts(part: ImagePart, images: list[Image]) -> list[ImagePart]:
     detail = part.image_url.detail
-    return [ImagePart.model_construct(image_url=ImageURL.model_construct(url=each, detail=detail)) for each in pictures]
+    return [ImagePart.model_construct(image_url=ImageURL.model_construct(url=each, detail=detail)) for each in images]
+
+
+def _result(result: Any) -> Any:
+    if isinstance(result, BaseException):
+        raise result
+    return result
+
+
+@contextlib.contextmanager
+def _at(location: Location) -> Iterator[None]:
+    """Tell errors about the content where in the messages it is."""
+    try:
+        yield
+    except ContentError as error:
+        raise error.with_location(*location) from None

@@ -47,7 +47,7 @@ from predictionguard_core.errors import (
 from predictionguard_core.http import shared_clients, tls
 from predictionguard_core.images.policy import ImagePolicy
 from predictionguard_core.sandbox import Sandbox
-from tests.core.pictures import data_uri, png, question
+from tests.core.images.samples import data_uri, png, question
 from tests.faults.server import RESET, STALL, Drip, FaultServer, answer, event_stream, unused_port
 
 KEY = "pg-s3cr3t"

@@ -38,7 +38,7 @@ from predictionguard_core.errors import (
 )
 from predictionguard_core.images.policy import ImagePolicy
 from predictionguard_core.steps import Compute, Download, Response, Send, Wait
-from tests.core.pictures import GIF, b64, data_uri, image_part, png, question
+from tests.core.images.samples import GIF, b64, data_uri, image_part, png, question
 
 ASKED = ChatRequest(model="m", messages="hi")
 PNG = png(4, 4)
@@ -275,7 +275,7 @@ class TestPictures:
         assert fetch == Download(["http://a.example/1", "https://b.example/2"], policy)
         work = flow.send([PNG, GIF])
         assert isinstance(work, Compute)
-        send = flow.send([job() for job in work.jobs])
+        send = flow.send([job(60.0) for job in work.jobs])
         urls = [part["image_url"]["url"] for part in body(send)["messages"][0]["content"][1:]]
         assert urls == [data_uri(PNG), data_uri(GIF, "image/gif"), data_uri(GIF, "image/gif"), data_uri(PNG)]
 
@@ -285,7 +285,7 @@ class TestPictures:
         next(flow)
         work = flow.send([(photos / "phone_portrait.jpg").read_bytes()])
         assert isinstance(work, Compute)
-        ((image,),) = (job() for job in work.jobs)
+        ((image,),) = (job(60.0) for job in work.jobs)
         assert image.size == (480, 640)
 
     def test_they_are_made_ready_once_whatever_is_tried_again(self) -> None:
@@ -328,7 +328,7 @@ class TestPictures:
         assert found.message.content == "fine"
         steps, error = chat(request=question(PNG, "http://a.example/", PNG), policy=policy)
         assert (steps, type(error)) == ([], ImageTooLargeError)
-        assert "3 pictures" in str(error)
+        assert "3 images" in str(error)
         assert "allows 2" in str(error)
         assert (error.message_index, error.block_index) == (0, 3)
 

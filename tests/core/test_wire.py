@@ -23,9 +23,8 @@ from predictionguard_core.errors import (
     PIIDetectedError,
     UnsupportedContentError,
 )
-from predictionguard_core.images import sources
-from predictionguard_core.images.policy import ImagePolicy
-from tests.core.pictures import GIF, data_uri, image_part, png, question
+from predictionguard_core.images.image import Image
+from tests.core.images.samples import GIF, data_uri, image_part, png, question
 
 CALL = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"x":1}'}}
 TOOL = {"function": {"name": "f", "parameters": {"type": "object", "properties": {"x": {"default": None}}}}}
@@ -51,7 +50,7 @@ def sent(request: ChatRequest, *, stream: bool = False) -> Any:
 def ready(request: ChatRequest) -> ChatRequest:
     """With every picture loaded, as the exchange hands it over."""
     for part in request.image_parts():
-        part.image_url.url = sources.load(part.image_url.url, ImagePolicy())
+        part.image_url.url = Image.open(part.image_url.url)
     return request
 
 
@@ -292,7 +291,7 @@ class TestBody:
 
     @pytest.mark.parametrize("detail", ["auto", "low", "high"])
     def test_detail_goes_out_and_place_does_not(self, detail: str) -> None:
-        part = image_part(sources.load(GIF), detail=detail).model_copy(update={"place": (4, 2)})
+        part = image_part(Image.open(GIF), detail=detail).model_copy(update={"place": (4, 2)})
         body = sent(request(messages=[Message(role="user", content=[part])]))
         assert body["messages"][0]["content"] == [
             {"type": "image_url", "image_url": {"url": data_uri(GIF, "image/gif"), "detail": detail}}
@@ -309,7 +308,7 @@ class TestBody:
         call = ToolCall(id="c1", function=FunctionCall(name="f", arguments='{"x": 1}'))
         messages = [
             Message(role="system", content="be kind"),
-            Message(role="user", content=[image_part(sources.load(GIF))], name="ann"),
+            Message(role="user", content=[image_part(Image.open(GIF))], name="ann"),
             Message(role="assistant", content=None, tool_calls=[call]),
             Message(role="tool", content="42", tool_call_id="c1"),
         ]
@@ -331,7 +330,7 @@ class TestBody:
     @pytest.mark.parametrize(
         "written", [repr, str, lambda each: each.model_dump_json(), lambda each: each.model_dump()]
     )
-    @pytest.mark.parametrize("source", [data_uri(png()), png(), sources.load(png())], ids=["URI", "bytes", "Image"])
+    @pytest.mark.parametrize("source", [data_uri(png()), png(), Image.open(png())], ids=["URI", "bytes", "Image"])
     def test_no_dump_and_no_repr_holds_a_picture(self, written: Any, source: Any) -> None:
         text = str(written(question(source)))
         assert data_uri(png())[30:60] not in text

@@ -17,7 +17,7 @@ from PIL import features
 
 from predictionguard_core import ImageFormatError, ImagePolicy, ImageTooLargeError, PredictionGuardError
 from predictionguard_core.images import convert
-from predictionguard_core.images.sources import Image
+from predictionguard_core.images.image import Image
 from predictionguard_core.sandbox import Sandbox
 from tests.door.doors import DOORS, PNG, Data, Text, ask, decoded, encoded, sent, told, uri
 

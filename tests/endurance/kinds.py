@@ -19,7 +19,7 @@ from predictionguard_core.api.chat import ChatRequest
 from predictionguard_core.api.completions import CompletionRequest
 from predictionguard_core.api.embeddings import EmbeddingRequest
 from predictionguard_core.api.rerank import RerankRequest
-from tests.core.pictures import png
+from tests.core.images.samples import png
 
 KEY = "pg-key-of-the-endurance-tests"
 _IMAGE = [ImageNode(image=base64.b64encode(png()).decode())]

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from predictionguard_core import AsyncClient, ChatRequest, Client, PredictionGuardError
-from tests.core.pictures import png, question
+from tests.core.images.samples import png, question
 from tests.endurance.conftest import Echo, descriptors, eventually
 from tests.endurance.kinds import ASYNC, ASYNC_STREAMS, KEY, KINDS, STREAMS, Kind
 

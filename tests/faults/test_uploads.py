@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from predictionguard_core import APIConnectionError, APITimeoutError, AsyncClient, Client, RequestTooLargeError
-from tests.core.pictures import png, question
+from tests.core.images.samples import png, question
 from tests.faults.meeting import sockets
 from tests.faults.server import DEAF, RESET, FaultServer, Unread
 from tests.faults.table import refusal

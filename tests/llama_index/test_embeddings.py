@@ -19,7 +19,7 @@ from llama_index.core.schema import Document, ImageDocument, ImageNode, NodeWith
 
 import llama_index_predictionguard as wing
 from llama_index_predictionguard import ImagePolicy, PredictionGuardEmbedding
-from predictionguard_core.images.sources import Image
+from predictionguard_core.images.image import Image
 from predictionguard_core.sandbox import Sandbox
 from tests.stand_ins import public_photo
 

@@ -21,7 +21,7 @@ import llama_index_predictionguard as li
 from predictionguard_core import AsyncClient, Client, PredictionGuardError
 from predictionguard_core.api.chat import ChatRequest
 from predictionguard_core.api.embeddings import EmbeddingInput, EmbeddingRequest
-from tests.core.pictures import b64, question
+from tests.core.images.samples import b64, question
 from tests.endurance.conftest import Echo
 from tests.endurance.kinds import KINDS, Kind
 from tests.secrets.watch import DATA_URI, KEY, PICTURE, shown, told

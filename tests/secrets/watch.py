@@ -9,7 +9,7 @@ import urllib.parse
 from collections.abc import Iterator
 from typing import Any
 
-from tests.core.pictures import b64, png
+from tests.core.images.samples import b64, png
 
 KEY = "pg-Sk3leton~K3y+of/the=tests"
 PICTURE = png(5, 4, padding=3000, seed=11)

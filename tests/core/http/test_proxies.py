@@ -15,7 +15,7 @@ from predictionguard_core.errors import ConfigurationError, PredictionGuardError
 from predictionguard_core.http import shared_clients
 from predictionguard_core.http.proxies import Proxies
 from predictionguard_core.images.policy import ImagePolicy
-from tests.core.pictures import question
+from tests.core.images.samples import question
 from tests.faults.server import KEEP, Drip, FaultServer, answer, unused_port
 
 HELLO = ChatRequest(model="m", messages="Hello")

@@ -17,7 +17,7 @@ from predictionguard_core import APIConnectionError, AsyncClient, ChatRequest, C
 from predictionguard_core.errors import ConfigurationError
 from predictionguard_core.http import shared_clients, tls
 from predictionguard_core.images.policy import ImagePolicy
-from tests.core.pictures import question
+from tests.core.images.samples import question
 from tests.faults.server import FaultServer, answer
 
 HELLO = ChatRequest(model="m", messages="Hello")

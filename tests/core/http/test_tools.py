@@ -19,7 +19,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from predictionguard_core import AsyncClient, Client
 from predictionguard_core.http import shared_clients
 from predictionguard_core.images.policy import ImagePolicy
-from tests.core.pictures import png, question
+from tests.core.images.samples import png, question
 from tests.faults.server import FaultServer, answer, unused_port
 from tests.faults.ways import CHAT, KEY, PLAIN, TEXT, Way
 

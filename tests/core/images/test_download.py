@@ -25,7 +25,7 @@ from predictionguard_core.http import transport
 from predictionguard_core.images import download, url_guard
 from predictionguard_core.images.policy import ImagePolicy
 from predictionguard_core.images.url_guard import Get, Got, Resolve
-from tests.core.pictures import png, question
+from tests.core.images.samples import png, question
 from tests.faults.server import RESET, STALL, Drip, FaultServer, answer, unused_port
 
 PUBLIC = "93.184.215.14"

@@ -28,6 +28,9 @@ def test_the_defaults() -> None:
         "strip_metadata": False,
         "max_pages": 16,
         "pdf_dpi": 150,
+        "max_decode_seconds": 20.0,
+        "max_decode_memory": 1024 * 1024 * 1024,
+        "cache_bytes": 0,
     }
 
 
@@ -61,6 +64,8 @@ def test_roots_become_paths_and_hosts_lower_case() -> None:
             for name in ("max_bytes", "max_pixels", "max_images", "max_edge")
             for value in (0, -1, True, 1.5, "9")
         ),
+        *(("max_decode_seconds", value) for value in (0, -1.0, True, "9", float("inf"), float("nan"), None)),
+        ("cache_bytes", -1),
         ("max_bytes", None),
         ("max_pixels", None),
         ("max_images", None),
@@ -79,7 +84,7 @@ def test_a_mistake_is_refused_by_name(field: str, value: Any) -> None:
 
 @pytest.mark.parametrize(
     ("given", "named"),
-    [({"max_edgs": 5}, "max_edgs.*max_edge"), ("x", "str"), (5, "int"), ({"max_edge": 0}, "max_edge")],
+    [({"max_edgs": 5}, "max_edgs.*max_edge"), ("x", "got 'x'"), (5, "got 5"), ({"max_edge": 0}, "max_edge")],
 )
 def test_what_is_no_policy_is_refused(given: Any, named: str) -> None:
     for make in (lambda: Client("key", images=given), lambda: Image.open(b"", given), lambda: ImagePolicy.of(given)):

@@ -1,4 +1,4 @@
-"""Pictures for the tests, made of their own bytes: no decoder is needed, and each is as large as it is told to be."""
+"""Images for the tests, made without an encoder, and requests with images."""
 
 from __future__ import annotations
 
@@ -6,8 +6,14 @@ import base64
 import random
 import struct
 import zlib
+from collections.abc import Callable
+from typing import Any
 
 from predictionguard_core.api.chat import ChatRequest, ImagePart, ImageURL, Message, TextPart
+from predictionguard_core.images.image import Image
+from predictionguard_core.images.policy import ImagePolicy
+from predictionguard_core.images.prepare import prepare_images
+from predictionguard_core.steps import Compute
 
 
 def png(width: int = 3, height: int = 2, *, padding: int = 0, seed: int = 7) -> bytes:
@@ -45,6 +51,25 @@ def image_part(source: object, **more: object) -> ImagePart:
 
 
 def question(*sources: object, text: str = "What is this?", **options: object) -> ChatRequest:
-    """A request with pictures: the text first, then an image part for each source."""
+    """Return a request with images: the text first, then an image part for each source."""
     parts = [TextPart(text=text), *map(image_part, sources)]
     return ChatRequest(**{"model": "m", "messages": [Message(role="user", content=parts)], **options})
+
+
+def prepared(source: object, policy: ImagePolicy | None = None) -> list[Image]:
+    """Prepare an image source of a message, as a client does, without a network."""
+    operation = prepare_images(question(source), policy or ImagePolicy())
+    try:
+        step = next(operation)
+        assert isinstance(step, Compute)
+        operation.send([_result(job) for job in step.jobs])
+    except StopIteration as end:
+        return [part.image_url.url for part in end.value.image_parts()]
+    raise AssertionError("another step than expected")
+
+
+def _result(job: Callable[[float], Any]) -> Any:
+    try:
+        return job(60.0)
+    except Exception as error:
+        return error

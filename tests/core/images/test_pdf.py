@@ -1,4 +1,4 @@
-"""PDFs become pictures of their pages."""
+"""PDFs become images of their pages."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from predictionguard_core import (
     UnsupportedContentError,
 )
 from predictionguard_core.api.embeddings import EmbeddingInput, EmbeddingRequest
+from predictionguard_core.images import decoder, detect
 from predictionguard_core.images import pdf as pdf_pages
 from predictionguard_core.sandbox import Sandbox
 from tests.stand_ins import pdf
@@ -37,19 +38,24 @@ def asked(*sources: Any) -> ChatRequest:
     )
 
 
+def render(data: bytes, policy: ImagePolicy) -> list[bytes]:
+    header = detect.Header("application/pdf", 0, 0)
+    return [page.data for page in decoder.decode(data, header, policy)]
+
+
 def sizes(drawn: list[bytes]) -> list[tuple[int, int]]:
     return [Image.open(BytesIO(each)).size for each in drawn]
 
 
 def test_each_page_in_its_order_at_the_resolution_that_is_asked_for() -> None:
-    drawn = pdf_pages.render(DOCUMENT, ImagePolicy(pdf_dpi=100))
+    drawn = render(DOCUMENT, ImagePolicy(pdf_dpi=100))
     assert sizes(drawn) == [(200, 300), (400, 100)]
     colours = [Image.open(BytesIO(each)).getpixel((50, 50)) for each in drawn]
     assert [max(range(3), key=lambda band: colour[band]) for colour in colours] == [0, 2]  # type: ignore[index]
 
 
 def test_no_edge_is_longer_than_the_policy_allows() -> None:
-    assert sizes(pdf_pages.render(DOCUMENT, ImagePolicy(max_edge=120))) == [(80, 120), (120, 30)]
+    assert sizes(render(DOCUMENT, ImagePolicy(max_edge=120))) == [(80, 120), (120, 30)]
 
 
 @pytest.mark.parametrize(
@@ -58,18 +64,18 @@ def test_no_edge_is_longer_than_the_policy_allows() -> None:
 )
 def test_limits_say_both_numbers(policy: ImagePolicy, numbers: tuple[str, str]) -> None:
     with pytest.raises(ImageTooLargeError) as caught:
-        pdf_pages.render(DOCUMENT, policy)
+        render(DOCUMENT, policy)
     assert all(number in str(caught.value) for number in numbers)
 
 
 @pytest.mark.parametrize("damaged", [b"%PDF-1.7", b"%PDF-1.7\n" + b"x" * 1000, DOCUMENT[: len(DOCUMENT) // 4]])
 def test_a_damaged_document(damaged: bytes) -> None:
     with pytest.raises(ImageFormatError):
-        pdf_pages.render(damaged, ImagePolicy())
+        render(damaged, ImagePolicy())
 
 
 def test_without_the_extra_the_error_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pdf_pages, "available", lambda: False)
+    monkeypatch.setattr(pdf_pages, "is_available", lambda: False)
     with pytest.raises(UnsupportedContentError, match=r"predictionguard-integrations\[pdf\]"):
         Client("key", "http://127.0.0.1:9").chat(asked(DOCUMENT))
 
@@ -86,20 +92,20 @@ def test_pages_stand_where_the_document_stood(sandbox: Sandbox, photos: Path) ->
 
 def test_asynchronously_and_off_the_loop(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     threads = []
-    render = pdf_pages.render
+    decode = decoder.decode
 
-    def watched(*arguments: Any) -> list[bytes]:
+    def watched(*arguments: Any) -> list[Any]:
         threads.append(threading.current_thread())
-        return render(*arguments)
+        return decode(*arguments)
 
-    monkeypatch.setattr(pdf_pages, "render", watched)
+    monkeypatch.setattr(decoder, "decode", watched)
     answer = asyncio.run(AsyncClient("key", sandbox.url).chat(asked(DOCUMENT)))
     assert "2 images" in str(answer.message.content)
     assert [thread is threading.main_thread() for thread in threads] == [False]
 
 
 def test_pages_count_as_pictures(sandbox: Sandbox) -> None:
-    with pytest.raises(ImageTooLargeError, match="2 pictures, the policy allows 1"):
+    with pytest.raises(ImageTooLargeError, match="2 images, the policy allows 1"):
         Client("key", sandbox.url, images=ImagePolicy(max_images=1)).chat(asked(DOCUMENT))
     assert sandbox.requests == []
 
@@ -107,7 +113,7 @@ def test_pages_count_as_pictures(sandbox: Sandbox) -> None:
 def test_many_threads_at_once() -> None:
     drawn: list[list[tuple[int, int]]] = []
     threads = [
-        threading.Thread(target=lambda: drawn.append(sizes(pdf_pages.render(DOCUMENT, ImagePolicy(pdf_dpi=INCH)))))
+        threading.Thread(target=lambda: drawn.append(sizes(render(DOCUMENT, ImagePolicy(pdf_dpi=INCH)))))
         for _ in range(8)
     ]
     for thread in threads:

@@ -12,7 +12,7 @@ from predictionguard_core import token_counts
 from predictionguard_core.api.chat import Message
 from predictionguard_core.errors import ImageFormatError
 from predictionguard_core.images.policy import ImagePolicy
-from tests.core.pictures import b64, data_uri, image_part, png
+from tests.core.images.samples import b64, data_uri, image_part, png
 
 Pillow = pytest.importorskip("PIL.Image")
 
@@ -54,7 +54,9 @@ def test_a_picture_counts_by_its_size(source: Any, policy: dict[str, Any], size:
     assert count(source, **policy) == token_counts.estimate_image_tokens(*size)
 
 
-@pytest.mark.parametrize("source", [Path("photo.jpg"), "https://example.com/a.png", io.BytesIO(JPEG), b"%PDF-1.7\n"])
+@pytest.mark.parametrize(
+    "source", [Path("photo.jpg"), "https://example.com/a.png", open(__file__, "rb"), b"%PDF-1.7\n"]
+)
 def test_what_takes_a_file_or_the_network_counts_as_unseen(source: Any) -> None:
     assert count(source) == token_counts.UNSEEN
 

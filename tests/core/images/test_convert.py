@@ -1,4 +1,4 @@
-"""The decoding room on real pictures of every type and mode, on broken ones, and without Pillow."""
+"""Converting images of every type and mode, broken ones, and without Pillow."""
 
 from __future__ import annotations
 
@@ -17,12 +17,14 @@ from hypothesis import strategies as st
 
 from predictionguard_core.errors import ImageError, ImageFormatError, ImageTooLargeError
 from predictionguard_core.images import convert, detect
+from predictionguard_core.images.policy import ImagePolicy, check_header
 
 Image = pytest.importorskip("PIL.Image")
 Image.init()
 AVIF = ["AVIF"] if "AVIF" in Image.SAVE else []
 
 MILLIONS = 50_000_000
+MAX_PAGES = 16
 CORNERS = {"red": (0, 0), "lime": (1, 0), "blue": (0, 1), "yellow": (1, 1)}
 # What a camera does to the upright picture before it writes this orientation.
 STORED_AS = {
@@ -68,7 +70,18 @@ def read(data: bytes) -> detect.Header:
 
 
 def rework(data: bytes, *, upright: bool = True, max_edge: int | None = None, max_pixels: int = MILLIONS) -> bytes:
-    return convert.rework(data, read(data), upright=upright, max_edge=max_edge, max_pixels=max_pixels)
+    """Convert the only page, if it needs a change, in this process."""
+    header = read(data)
+    if not convert.needs_change(header, upright=upright, max_edge=max_edge):
+        return data
+    check_header(header, ImagePolicy(max_pixels=max_pixels))
+    convert.require(header)
+    (made,) = convert.convert(
+        data, header, upright=upright, max_edge=max_edge, max_pixels=max_pixels, max_pages=MAX_PAGES
+    )
+    found = read(made.data)
+    assert (made.media_type, made.width, made.height) == (found.media_type, found.width, found.height)
+    return made.data
 
 
 def opened(data: bytes) -> Any:
@@ -282,15 +295,15 @@ BOMBS = {
 @pytest.mark.parametrize("media_type", BOMBS)
 def test_bombs_are_refused_by_their_header(media_type: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(convert, "_opened", None)
-    with pytest.raises(ImageTooLargeError, match=r"4,294,836,225 pixels, over the limit of 50,000,000"):
+    with pytest.raises(ImageTooLargeError, match=r"4,294,836,225 pixels, the policy allows 50,000,000"):
         rework(BOMBS[media_type], max_edge=10)
 
 
 def test_a_size_that_the_header_hides_is_seen_before_decoding() -> None:
     data = saved("TIFF", noise(size=(300, 300)))
     header = detect.Header("image/tiff", 0, 0)
-    with pytest.raises(ImageTooLargeError, match="90,000 pixels, over the limit of 80,000"):
-        convert.rework(data, header, upright=True, max_edge=None, max_pixels=80_000)
+    with pytest.raises(ImageTooLargeError, match="90,000 pixels, the policy allows 80,000"):
+        convert.convert(data, header, upright=True, max_edge=None, max_pixels=80_000, max_pages=MAX_PAGES)
 
 
 def test_pillows_own_limit_neither_warns_nor_changes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -354,20 +367,20 @@ def test_mutated_pictures_come_out_whole_or_are_refused(
 @pytest.mark.parametrize("media_type", ["image/svg+xml", "application/pdf", "image/vnd.microsoft.icon"])
 def test_what_can_not_be_converted_is_refused(media_type: str) -> None:
     with pytest.raises(ImageFormatError, match="save it as PNG or JPEG"):
-        convert.rework(b"", detect.Header(media_type, 0, 0), upright=True, max_edge=None, max_pixels=MILLIONS)
+        convert.require(detect.Header(media_type, 0, 0))
 
 
 def test_without_pillow_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(convert, "available", lambda: False)
+    monkeypatch.setattr(convert, "is_available", lambda: False)
     for data, edge in ((WHOLE["JPEG"], None), (WHOLE["GIF"], 50), (WHOLE["BMP"], None)):
         with pytest.raises(ImageFormatError, match=r'pip install "predictionguard-integrations\[images\]"'):
             rework(data, max_edge=edge)
     assert rework(WHOLE["GIF"]) is WHOLE["GIF"]
 
 
-def test_the_room_is_entered_without_pillow() -> None:
+def test_the_module_is_imported_without_pillow() -> None:
     code = (
-        "import sys; from predictionguard_core import headers, pixels; "
-        "pixels.available(); assert not [m for m in sys.modules if m.split('.')[0] in ('PIL', 'pillow_heif')]"
+        "import sys; from predictionguard_core.images import convert; "
+        "convert.is_available(); assert not [m for m in sys.modules if m.split('.')[0] in ('PIL', 'pillow_heif')]"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -21,9 +21,9 @@ from predictionguard_core.errors import (
     ImageTooLargeError,
     PredictionGuardError,
 )
-from predictionguard_core.images import files, sources
+from predictionguard_core.images import files
 from predictionguard_core.images.policy import ImagePolicy
-from tests.core.pictures import b64, png
+from tests.core.images.samples import b64, png, prepared
 
 PNG = png(4, 4)
 posix = pytest.mark.skipif(os.name != "posix", reason="needs the files of a Unix")
@@ -129,14 +129,14 @@ class TestRead:
     )
     def test_what_is_not_there_is_said_to_be(self, odd: Path, name: str) -> None:
         for policy in (below(odd), ImagePolicy()):
-            with pytest.raises(ImageFormatError, match="can't be read"):
+            with pytest.raises(ImageFormatError, match="cannot be read"):
                 files.read(odd / name, policy)
 
     @posix
     @pytest.mark.skipif(hasattr(os, "geteuid") and os.geteuid() == 0, reason="root may read everything")
     def test_what_may_not_be_read(self, root: Path) -> None:
         (root / "in.png").chmod(0)
-        with pytest.raises(ImageFormatError, match="can't be read"):
+        with pytest.raises(ImageFormatError, match="cannot be read"):
             files.read(root / "in.png", below(root))
 
     def test_the_allowed_number_of_bytes_and_one_more(self, root: Path) -> None:
@@ -174,12 +174,12 @@ class TestStrings:
         monkeypatch.setattr(files, "read", never)
         for text in (str(root / "in.png"), "in.png", "./in.png", "~/in.png", "/dev/zero", "/etc/passwd", "/9j/x.jpg"):
             with pytest.raises(ImageError):
-                sources.load(text, policy)
+                prepared(text, policy)
 
     def test_is_one_below_a_root(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        assert sources.load(str(root / "in.png"), below(root)).data == PNG
+        assert prepared(str(root / "in.png"), below(root))[0].data == PNG
         monkeypatch.chdir(root)
-        assert sources.load("in.png", below(root)).data == PNG
+        assert prepared("in.png", below(root))[0].data == PNG
 
     @pytest.mark.parametrize(
         "text",
@@ -192,23 +192,23 @@ class TestStrings:
     def test_and_otherwise_refused(self, root: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(root)
         with pytest.raises(ImageError):
-            sources.load(text, below(root))
+            prepared(text, below(root))
 
     @given(text=st.text(max_size=60))
     def test_any_text_is_refused_in_our_own_words(self, text: str) -> None:
         with pytest.raises(PredictionGuardError):
-            sources.load(text, ImagePolicy(local_roots=["/nonexistent"]))
+            prepared(text, ImagePolicy(local_roots=["/nonexistent"]))
 
     def test_a_file_below_a_root_must_be_a_picture(self, root: Path) -> None:
         (root / "secret.png").write_bytes(b"root:x:0:0:s3cr3t")
         with pytest.raises(ImageFormatError) as caught:
-            sources.load(str(root / "secret.png"), below(root))
+            prepared(str(root / "secret.png"), below(root))
         assert "s3cr3t" not in str(caught.value)
 
     def test_damaged_base64_that_is_tried_as_a_path_is_not_quoted(self, root: Path) -> None:
         text = b64(b"no picture, but bytes of somebody's " * 50)
         with pytest.raises(ImageError) as caught:
-            sources.load(text, below(root))
+            prepared(text, below(root))
         assert text[:200] not in str(caught.value)
         assert text[-200:] not in str(caught.value)
 
