@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from llama_index_predictionguard.rerank import PredictionGuardRerank
     from predictionguard_core.api.checks import InputChecks, OutputChecks
     from predictionguard_core.images.policy import ImagePolicy
-    from predictionguard_core.images.sources import Image
+    from predictionguard_core.images.image import Image
 
 __all__ = [
     "Image",
@@ -50,7 +50,7 @@ __all__ = [
 __all__ += errors.__all__
 
 _MODULES = {
-    "Image": "predictionguard_core.images.sources",
+    "Image": "predictionguard_core.images.image",
     "ImagePolicy": "predictionguard_core.images.policy",
     "InputChecks": "predictionguard_core.api.checks",
     "OutputChecks": "predictionguard_core.api.checks",

@@ -318,7 +318,7 @@ def _plain(picture: Image.Image, kind: str) -> Image.Image:
 
 
 def _key_of_eight_bits(picture: Image.Image) -> None:
-    """Convert the colour that means transparent (PNG 3rd edition, 11.3.1.1) from the 16 bits of a channel in the file to
+    """Convert the transparent colour (PNG 3rd edition, 11.3.1.1) from the 16 bits of a channel in the file to
     the 8 that its pixels have or will have. Pillow does not.
     """
     key = picture.info.get("transparency")
@@ -365,7 +365,7 @@ def _is_transparent(picture: Image.Image) -> bool:
 
 
 def _filterable(picture: Image.Image) -> Image.Image:
-    """Return the image in a mode whose values can be mixed: no palette, no bilevel, no colour that means transparent."""
+    """Return the image in a mode whose values can be mixed: no palette, no bilevel, no transparent colour."""
     if "transparency" in picture.info:
         return picture.convert("RGBA")
     return picture.convert({"1": "L", "P": "RGB"}[picture.mode]) if picture.mode in ("1", "P") else picture

@@ -10,7 +10,7 @@ import pybase64
 from predictionguard_core.errors import ImageFormatError
 
 SLICE = 112 * 1024
-"""Characters of base64 per piece, a multiple of 4: a piece stays in the processor's cache, and fills seven TLS records."""
+"""Characters of base64 per piece, a multiple of 4: it fits into a processor's cache, and fills seven TLS records."""
 
 
 class Raw:

@@ -77,7 +77,7 @@ class Source:
 
 
 def _is_in_rest(source: Source, mark: bytes, start: int) -> bool:
-    """Whether `mark` is found from `start` on. Searched backwards: it is at the end, or before what a camera appended."""
+    """Whether `mark` is found from `start` on. It is searched backwards: a camera may append something."""
     end, window = source.length, 64
     while end > start:
         begin = max(start, end - window)
@@ -113,7 +113,7 @@ class _Directory:
 
 
 class _Tiff:
-    """The TIFF block at `start` (TIFF 6.0, 2; BigTIFF has numbers of 8 bytes instead of 4). `first` is 0 if it is none."""
+    """The TIFF block at `start` (TIFF 6.0, 2; a BigTIFF has numbers of 8 bytes). `first` is 0 if it is none."""
 
     def __init__(self, source: Source, start: int, size: int) -> None:
         self._source, self._start, self._size = source, start, size

@@ -75,14 +75,14 @@ class ImagePolicy:
             value, kind, least = getattr(self, field.name), field.type, 0 if field.name == "cache_bytes" else 1
             if kind == "bool" and not isinstance(value, bool):  # the string "false" would be true
                 raise ConfigurationError(f"ImagePolicy.{field.name} must be True or False, got {value!r:.60}")
-            if kind == "float":
-                if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-                    raise ConfigurationError(f"ImagePolicy.{field.name} must be a number above 0, got {value!r:.60}")
-            elif kind == "int" or (kind == "int | None" and value is not None):
-                if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                    raise ConfigurationError(
-                        f"ImagePolicy.{field.name} must be an integer of at least {least}, got {value!r:.60}"
-                    )
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            if kind == "float" and not (is_number and 0 < value < math.inf):
+                raise ConfigurationError(f"ImagePolicy.{field.name} must be a number above 0, got {value!r:.60}")
+            is_integer = is_number and isinstance(value, int) and value >= least
+            if (kind == "int" or (kind == "int | None" and value is not None)) and not is_integer:
+                raise ConfigurationError(
+                    f"ImagePolicy.{field.name} must be an integer of at least {least}, got {value!r:.60}"
+                )
 
     @classmethod
     def of(cls, policy: Any) -> ImagePolicy:
@@ -101,7 +101,7 @@ class ImagePolicy:
         object.__setattr__(self, name, value)  # the dataclass is frozen
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the fields that differ from the defaults, as JSON types. `ImagePolicy(**policy.as_dict())` is equal."""
+        """Return the fields that differ from the defaults, as JSON types, from which an equal policy can be made."""
         fields = {
             field.name: value
             for field in dataclasses.fields(self)

@@ -169,7 +169,10 @@ def _transform(payload: Payload, header: Header, policy: ImagePolicy, seconds: f
         key = hashlib.sha256(data).digest()
         if (cached := cache.get(key)) is not None:
             return cached
-    images = [Image(Raw(each), *rest) for each, *rest in decoder.decode(data, header, policy, seconds)]
+    images = [
+        Image(Raw(made.data), made.media_type, made.width, made.height)
+        for made in decoder.decode(data, header, policy, seconds)
+    ]
     if cache:
         cache.put(key, images)
     return images

@@ -17,8 +17,8 @@ from urllib.parse import urlsplit
 import pytest
 from PIL import Image
 
+from predictionguard_core import Image as OurImage
 from predictionguard_core import ImagePolicy
-from predictionguard_core.images.image import Image
 from tests.benchmarks import __main__ as command
 from tests.benchmarks import measure, report
 from tests.benchmarks.contestants import CONTESTANTS, LARGEST, OURS, RIVALS, Raw
@@ -174,7 +174,7 @@ class TestImages:
     def test_are_jpegs_of_that_size(self, size: int) -> None:
         made = jpeg(size)
         assert len(made) == size
-        taken = Image.open(data_uri(made), ImagePolicy(max_bytes=LARGEST))
+        taken = OurImage.open(data_uri(made), ImagePolicy(max_bytes=LARGEST))
         assert taken.media_type == "image/jpeg"
         assert Image.open(BytesIO(made)).size == taken.size
 

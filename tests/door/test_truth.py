@@ -387,7 +387,7 @@ def test_the_allowed_number_of_pictures_and_one_more(door: str, box: Sandbox) ->
     ask(door, box, *[Data(PNG)] * 3, policy=ImagePolicy(max_images=3))
     assert len(sent(box)) == 3
     box.clear()
-    with pytest.raises(ImageTooLargeError, match="4 pictures, the policy allows 3"):
+    with pytest.raises(ImageTooLargeError, match="4 images, the policy allows 3"):
         ask(door, box, *[Data(PNG)] * 4, policy=ImagePolicy(max_images=3))
     assert box.requests == []
 

@@ -209,7 +209,7 @@ def test_limits_of_the_policy(make: Make, cat: bytes, photos: Path, tmp_path: Pa
     refused(make(images={"max_bytes": 1000}), ImageBlock(path=photos / "cat.jpg"), wing.ImageTooLargeError)
     outside = make(images={"local_roots": [str(tmp_path)]})
     refused(outside, ImageBlock(path=photos / "cat.jpg"), wing.ImageBlockedError)
-    with pytest.raises(wing.ImageTooLargeError, match="2 pictures"):
+    with pytest.raises(wing.ImageTooLargeError, match="2 images"):
         make(images={"max_images": 1}).chat(question(ImageBlock(image=cat), ImageBlock(image=cat)))
 
 
