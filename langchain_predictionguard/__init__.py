@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from langchain_predictionguard.llms import PredictionGuard
     from langchain_predictionguard.rerank import PredictionGuardRerank
     from predictionguard_core.api.checks import InputChecks, OutputChecks
+    from predictionguard_core.images.image import Image
     from predictionguard_core.images.policy import ImagePolicy
-    from predictionguard_core.images.sources import Image
 
 __all__ = [
     "ChatPredictionGuard",
@@ -43,7 +43,7 @@ __all__ += errors.__all__  # type checkers understand this form
 # Loaded when first used (PEP 562): each of LangChain's base classes takes long to import.
 _MODULES = {
     "ChatPredictionGuard": "langchain_predictionguard.chat_models",
-    "Image": "predictionguard_core.images.sources",
+    "Image": "predictionguard_core.images.image",
     "ImagePolicy": "predictionguard_core.images.policy",
     "InputChecks": "predictionguard_core.api.checks",
     "OutputChecks": "predictionguard_core.api.checks",

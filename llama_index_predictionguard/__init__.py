@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from llama_index_predictionguard.readers import PredictionGuardReader
     from llama_index_predictionguard.rerank import PredictionGuardRerank
     from predictionguard_core.api.checks import InputChecks, OutputChecks
-    from predictionguard_core.images.policy import ImagePolicy
     from predictionguard_core.images.image import Image
+    from predictionguard_core.images.policy import ImagePolicy
 
 __all__ = [
     "Image",
