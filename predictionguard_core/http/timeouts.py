@@ -210,7 +210,8 @@ class _Stream(httpcore.NetworkStream):
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.NetworkStream:
         timeout = _remaining(timeout, httpcore.ConnectTimeout, self)
-        self._stream = self._stream.start_tls(ssl_context, server_hostname, timeout)
+        context: Any = _ClosingContext(ssl_context)
+        self._stream = self._stream.start_tls(context, server_hostname, timeout)
         return self
 
     def get_extra_info(self, info: str) -> Any:
@@ -218,6 +219,23 @@ class _Stream(httpcore.NetworkStream):
 
     def close(self) -> None:
         self._stream.close()
+
+
+class _ClosingContext:
+    """TLS context that closes the socket whatever ends the handshake. Python does so for OSError only."""
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self._context = context
+        self.wrap_bio = context.wrap_bio
+
+    def wrap_socket(self, sock: socket.socket, server_hostname: str | None = None) -> ssl.SSLSocket:
+        wrapped = self._context.wrap_socket(sock, server_hostname=server_hostname, do_handshake_on_connect=False)
+        try:
+            wrapped.do_handshake()
+        except BaseException:
+            wrapped.close()
+            raise
+        return wrapped
 
 
 def _remaining(

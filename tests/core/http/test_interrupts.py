@@ -41,6 +41,7 @@ PHASES = {
     "a head that drips": (HELLO, [Drip(HEAD * 50, 0.02)]),
     "the body": (HELLO, [HEAD, STALL]),
     "sending": (LARGE, Unread([DEAF])),
+    "the TLS handshake": (HELLO, Unread([STALL])),
 }
 
 
@@ -70,6 +71,10 @@ def interrupt() -> Iterator[Callable[[FaultServer, int], None]]:
     signal.signal(signal.SIGUSR1, before)
 
 
+def url_of(server: FaultServer, phase: str) -> str:
+    return server.url.replace("http:", "https:") if "TLS" in phase else server.url
+
+
 def all_closed(server: FaultServer) -> None:
     until(lambda: server.open == 0)
 
@@ -77,7 +82,7 @@ def all_closed(server: FaultServer) -> None:
 @pytest.mark.parametrize("phase", PHASES)
 def test_a_signal_ends_a_call(phase: str, interrupt: Callable[[FaultServer, int], None]) -> None:
     request, script = PHASES[phase]
-    with FaultServer(script) as server, Client("key", server.url) as client:
+    with FaultServer(script) as server, Client("key", url_of(server, phase)) as client:
         interrupt(server, 1)
         with pytest.raises(SoftTimeLimit):
             client.chat(request)
@@ -114,7 +119,7 @@ def test_cancelling_ends_a_call(phase: str) -> None:
     request, script = PHASES[phase]
 
     async def ask() -> None:
-        task = asyncio.create_task(AsyncClient("key", server.url).chat(request))
+        task = asyncio.create_task(AsyncClient("key", url_of(server, phase)).chat(request))
         await asyncio.to_thread(until, lambda: server.connections)
         await asyncio.sleep(0.1)
         task.cancel()
