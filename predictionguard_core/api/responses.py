@@ -12,12 +12,15 @@ import json
 from typing import Annotated, Any
 
 from pydantic import AliasChoices, BeforeValidator, Field, model_validator
-from pydantic_core import from_json
 
 from predictionguard_core import error_responses
 from predictionguard_core.api.base import ResponseModel, as_list
 
-_MOST = 1e15
+_MAX_NUMBER = 1e15
+
+MAX_CHOICES = 128
+MAX_TOOL_CALLS = 1000
+"""More of either in one answer raises `InvalidResponseError`: a server may not fill the caller's memory."""
 
 
 def _or(fallback: Any) -> BeforeValidator:
@@ -41,7 +44,7 @@ def _calls(value: Any) -> Any:
 def _number(value: Any) -> int:
     if isinstance(value, str) and value.isdecimal() and len(value) < 16:
         return int(value)
-    return int(value) if isinstance(value, int | float) and abs(value) < _MOST else 0
+    return int(value) if isinstance(value, int | float) and abs(value) < _MAX_NUMBER else 0
 
 
 def _text(value: Any) -> str | None:
@@ -51,11 +54,11 @@ def _text(value: Any) -> str | None:
 def _index(value: Any) -> int | None:
     if isinstance(value, str):
         return int(value) if value.isdecimal() and len(value) < 10 else None
-    return int(value) if isinstance(value, int | float) and abs(value) < _MOST else None
+    return int(value) if isinstance(value, int | float) and abs(value) < _MAX_NUMBER else None
 
 
 def _loose(value: Any) -> float | None:
-    return value if isinstance(value, int | float) and abs(value) < _MOST else None
+    return value if isinstance(value, int | float) and abs(value) < _MAX_NUMBER else None
 
 
 def _only(*kinds: type) -> BeforeValidator:
@@ -126,7 +129,7 @@ class Delta(ResponseModel):
     content: Annotated[str | None, BeforeValidator(_joined)] = None
     reasoning: _Text = Field(default=None, validation_alias=AliasChoices("reasoning", "reasoning_content"))
     refusal: _Text = None
-    tool_calls: Annotated[list[ToolCallDelta] | None, BeforeValidator(_calls)] = None
+    tool_calls: Annotated[list[ToolCallDelta] | None, BeforeValidator(_calls)] = Field(default=None, max_length=MAX_TOOL_CALLS)
 
 
 _SAYING = ("content", "tool_calls", "reasoning", "reasoning_content", "refusal")
@@ -181,28 +184,11 @@ class ChatChunk(ResponseModel):
     id: _Name = None
     created: _Loose = None
     model: _Name = None
-    choices: Annotated[list[ChunkChoice], BeforeValidator(as_list), _or([])] = Field(default_factory=list)
+    choices: Annotated[list[ChunkChoice], BeforeValidator(as_list), _or([])] = Field(
+        default_factory=list, max_length=MAX_CHOICES
+    )
     usage: ReadableUsage = None
     is_last: bool = False
-
-
-def text_alone(event: bytes) -> str | None:
-    """The text of a chunk that has text and nothing else to say; None for any other, and for what is no chunk."""
-    try:
-        chunk = from_json(event)
-    except ValueError:
-        return None
-    choices = chunk.get("choices") if type(chunk) is dict else None
-    if type(choices) is not list or len(choices) != 1 or type(choices[0]) is not dict:
-        return None
-    said = choices[0].get
-    delta = said("delta")
-    if type(delta) is not dict or chunk.get("usage") or chunk.get("error"):
-        return None
-    if said("finish_reason") or said("index") or said("status") or said("generated_text") or said("text"):
-        return None
-    text = delta.pop("content", None)
-    return text if type(text) is str and not (delta and any(delta.values())) else None
 
 
 class ChatCompletion(ResponseModel):
@@ -211,7 +197,7 @@ class ChatCompletion(ResponseModel):
     id: _Name = None
     created: _Loose = None
     model: _Name = None
-    choices: Annotated[list[Choice], BeforeValidator(as_list)] = Field(min_length=1)
+    choices: Annotated[list[Choice], BeforeValidator(as_list)] = Field(min_length=1, max_length=MAX_CHOICES)
     usage: ReadableUsage = None
 
     @property

@@ -1,0 +1,36 @@
+"""Removes the API key and the values of headers from error texts: a service or a proxy may echo them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+
+REDACTED = "<redacted>"
+
+_MIN_SECRET_LENGTH = 6  # shorter values stand in many texts by chance
+
+
+def secrets_of(headers: Mapping[str, str]) -> Iterable[str]:
+    """Yield the values of headers, and what follows the scheme in values such as "Bearer abc"."""
+    for value in headers.values():
+        yield value
+        yield value.partition(" ")[2]
+
+
+def redact_error(error: BaseException, secrets: Iterable[str]) -> None:
+    """Replace the secrets in the texts of an error and of the errors that led to it."""
+    # The longest first: one may be a part of another.
+    found = sorted({secret for secret in secrets if len(secret) >= _MIN_SECRET_LENGTH}, key=len, reverse=True)
+    each: BaseException | None = error if found else None
+    while each is not None:
+        for name, value in vars(each).items():
+            if isinstance(value, str):
+                vars(each)[name] = redact_text(value, found)
+        each.args = tuple(redact_text(value, found) if isinstance(value, str) else value for value in each.args)
+        each = each.__cause__ or each.__context__
+
+
+def redact_text(text: str, secrets: Collection[str]) -> str:
+    """Return the text without the secrets."""
+    for secret in secrets:
+        text = text.replace(secret, REDACTED)
+    return text
