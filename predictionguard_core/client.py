@@ -1,17 +1,22 @@
-"""`Client` and `AsyncClient`: perform the steps of a flow, and pump the bytes of a stream.
+"""`Client` and `AsyncClient`: the public API of the core.
 
-The two classes are one text in two colours; a test rewrites the one into the other and compares.
+Both run the same operations (see `steps`) and differ only in how they perform a step; a test compares their texts.
 """
 
 from __future__ import annotations
 
 import asyncio
+import collections
 import contextlib
+import functools
+import inspect
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Sequence
-from typing import Any, Literal, Self, TypeVar, overload
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Literal, Self, TypeVar, overload
 
-from predictionguard_core import endings, later, operations, steps
+from pydantic import SecretStr
+
+from predictionguard_core import operations, parallel, steps
 from predictionguard_core.api.chat import ChatRequest
 from predictionguard_core.api.checks import InputChecks, OutputChecks
 from predictionguard_core.api.completions import CompletionRequest
@@ -38,106 +43,325 @@ from predictionguard_core.api.safety import (
     ToxicityCheck,
     ToxicityRequest,
 )
-from predictionguard_core.connection import Connection, Opened
-from predictionguard_core.errors import PredictionGuardError
-from predictionguard_core.streaming import ChunkReader, Chunks, Piece
+from predictionguard_core.error_responses import request_id
+from predictionguard_core.errors import (
+    APITimeoutError,
+    ConfigurationError,
+    PredictionGuardError,
+    StreamInterruptedError,
+)
+from predictionguard_core.http import error_mapping, shared_clients, size_limits, timeouts
+from predictionguard_core.http.send import RequestHead, async_send_request, send_request
+from predictionguard_core.images import download
+from predictionguard_core.images.policy import ImagePolicy
+from predictionguard_core.redaction import redact_error, secrets_of
+from predictionguard_core.settings import (
+    DEFAULT_MAX_RETRIES,
+    DEFAULT_TIMEOUT,
+    ApiKey,
+    Settings,
+    check_api_key,
+    check_headers,
+    check_http_client,
+    check_max_concurrency,
+    resolve_settings,
+)
+from predictionguard_core.streaming import ChunkReader
+from predictionguard_core.version import __version__
 
 T = TypeVar("T")
 
+DEFAULT_MAX_CONCURRENCY = 8
+"""Batches of embeddings that are sent side by side."""
 
-def until_finished(chunks: Iterator[bytes], reader: ChunkReader) -> Iterator[bytes]:
-    """Yield the chunks; once the answer has its finish reason, a connection that breaks is merely its end."""
-    try:
-        for chunk in chunks:
-            yield chunk
-    except Exception as error:
-        if not (reader.has_finished and later.error_mapping.is_transport_error(error)):
+_USER_AGENT = f"predictionguard-integrations/{__version__}"
+_FINISH_TIMEOUT = 5.0
+"""Seconds to wait, after the finish reason, for the usage and the end of the stream."""
+
+
+class _BaseClient:
+    """What `Client` and `AsyncClient` share: settings, headers, copies and pickles."""
+
+    _http_client_class: ClassVar[str]
+
+    def __init__(
+        self,
+        api_key: ApiKey = None,
+        base_url: str | None = None,
+        *,
+        timeout: float | None = DEFAULT_TIMEOUT,
+        max_retries: int | None = DEFAULT_MAX_RETRIES,
+        images: ImagePolicy | None = None,
+        default_headers: Mapping[str, str] | None = None,
+        http_client: Any = None,
+    ) -> None:
+        settings = resolve_settings(api_key, base_url, timeout=timeout, max_retries=max_retries)
+        self._resolved: Settings | None = settings
+        self._without_key: dict[str, Any] = {
+            "base_url": settings.base_url,
+            "timeout": settings.timeout,
+            "max_retries": settings.max_retries,
+        }
+        self._policy = ImagePolicy.of(images)
+        self._default_headers = check_headers(default_headers, "default_headers")
+        self._http_client = http_client
+        check_http_client(http_client, self._http_client_class, "http_client")
+        # The keys in use lately: a callable `api_key` may return another one for each request.
+        self._recent_keys: collections.deque[str] = collections.deque(maxlen=16)
+
+    @property
+    def _settings(self) -> Settings:
+        if self._resolved is None:
+            self._resolved = resolve_settings(**self._without_key)
+        return self._resolved
+
+    @property
+    def base_url(self) -> str:
+        """The URL that requests go to, without a slash at its end."""
+        return str(self._without_key["base_url"])
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.base_url!r})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Without the API key and without connections: the copy reads PREDICTIONGUARD_API_KEY at its first call, not
+        # when it is unpickled, because a pool of workers hangs on a task that does not unpickle.
+        return {**self.__dict__, "_resolved": None, "_http_client": None, "_recent_keys": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _recent_keys=collections.deque(maxlen=16))
+
+    def __copy__(self) -> Self:
+        copy = object.__new__(type(self))
+        copy.__dict__.update(self.__dict__)
+        return copy
+
+    def __deepcopy__(self, memo: Any) -> Self:
+        return self.__copy__()
+
+    @contextlib.contextmanager
+    def _redacted(self, extra_headers: Mapping[str, str] | None) -> Iterator[None]:
+        """Remove API key and header values from the errors raised in the block."""
+        try:
+            yield
+        except PredictionGuardError as error:
+            redact_error(
+                error, [*self._recent_keys, *secrets_of(self._default_headers), *secrets_of(extra_headers or {})]
+            )
             raise
 
+    def _request_head(self, send: steps.Send, key: Any, extra_headers: Mapping[str, str] | None) -> RequestHead:
+        text = check_api_key(key).get_secret_value()
+        if text not in self._recent_keys:
+            self._recent_keys.append(text)
+        headers = {
+            "authorization": ("Authorization", f"Bearer {text}"),
+            "accept": ("Accept", "text/event-stream, application/json" if send.stream else "application/json"),
+            "accept-encoding": ("Accept-Encoding", "gzip, deflate"),
+            "user-agent": ("User-Agent", _USER_AGENT),
+        }
+        if send.body is not None:
+            headers["content-type"] = ("Content-Type", send.body.content_type)
+            headers["content-length"] = ("Content-Length", str(send.body.length))
+        for name, value in [*send.headers.items(), *self._default_headers.items(), *(extra_headers or {}).items()]:
+            headers[name.lower()] = (name, value)
+        return RequestHead(send.method, self.base_url + send.path, dict(headers.values()), self._settings.timeout)
 
-async def async_until_finished(chunks: AsyncIterator[bytes], reader: ChunkReader) -> AsyncIterator[bytes]:
-    """`until_finished`, async."""
-    try:
-        async for chunk in chunks:
-            yield chunk
-    except Exception as error:
-        if not (reader.has_finished and later.error_mapping.is_transport_error(error)):
-            raise
+
+class _BaseStream:
+    """What `ChatStream` and `AsyncChatStream` share: everything but the waiting."""
+
+    def __init__(self, operation: steps.Operation[ChatCompletion | steps.Response], timeout: float) -> None:
+        self._operation = operation
+        self._timeout = self._time_left = timeout
+        self._ready: collections.deque[ChatChunk] = collections.deque()
+        self._error: PredictionGuardError | None = None
+        self._is_over = False
+        self._reader = ChunkReader()
+        self._response: Any = None
+        self._body: Any = None
+
+    def _feed(self, data: bytes | None) -> None:
+        """Take the next bytes of the response, or None at its end."""
+        reader = self._reader
+        was_finished = reader.has_finished
+        try:
+            for chunk in reader.finish() if data is None else reader.feed(data):
+                self._ready.append(chunk)
+        except PredictionGuardError as error:
+            self._error = error  # raised after the chunks before it are delivered
+        self._is_over = self._is_over or data is None or reader.is_done or self._error is not None
+        if reader.has_finished and not was_finished:
+            self._time_left = min(self._timeout, _FINISH_TIMEOUT)
+        elif reader.has_content and not was_finished:
+            self._time_left = self._timeout
+
+    def _next_ready(self) -> ChatChunk | None:
+        """Return a chunk that is ready, or None at the end. Raises what ended the stream."""
+        if self._ready:
+            return self._ready.popleft()
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+        return None
 
 
-class Client(Connection):
-    """Prediction Guard's API, synchronous.
+class ChatStream(_BaseStream):
+    """The chunks of one streamed answer. Iterate over it; `close` ends it early, as leaving its `with` block does.
 
-    Args:
-        api_key: Default: the environment's PREDICTIONGUARD_API_KEY.
-        base_url: Default: the environment's PREDICTIONGUARD_URL, else the public service. May carry a path prefix.
-        timeout: Seconds. Bounds one attempt of a plain call as a whole, and on a stream the longest silence.
-        max_retries: What may come after the first attempt: after lost connections, 408, 429 and 5xx only. Before each
-            is a pause of 60 seconds at most, so a request ends within `timeout` x (`max_retries` + 1) + 60 x
-            `max_retries` seconds; before it, its pictures are downloaded, 8 side by side, each hop within the shorter
-            of `timeout` and 30 seconds.
-        images: What may come in as a picture, and what is done to it.
-        http_client: Your own client (proxies, certificates); it is used as it is and never closed. Default: one shared
-            by all clients of this process.
-
-    Making one touches no network. It survives pickle (the key is not in it: the copy reads the environment), deepcopy,
-    fork and threads.
-
-    Raises:
-        ConfigurationError: no key, a bad address, or a bad option.
+    The request is sent when the first chunk is asked for.
     """
 
-    takes = "Client"
+    def __init__(
+        self,
+        client: Client,
+        operation: steps.Operation[ChatCompletion | steps.Response],
+        extra_headers: Mapping[str, str] | None,
+    ) -> None:
+        super().__init__(operation, client._settings.timeout)
+        self._client = client
+        self._extra_headers = extra_headers
 
-    def chat(self, request: ChatRequest) -> ChatCompletion:
-        """Ask, and wait for the whole answer."""
-        return self._run(operations.chat(request, self._policy, self._settings.max_retries))
+    def __iter__(self) -> Iterator[ChatChunk]:
+        return self
 
-    def stream(self, request: ChatRequest) -> Generator[ChatChunk, None, None]:
-        """Ask, and get the answer in chunks as it is produced.
+    def __next__(self) -> ChatChunk:
+        try:
+            with self._client._redacted(self._extra_headers):
+                while not (self._ready or self._is_over):
+                    if self._body is None:
+                        self._open()
+                    else:
+                        self._read()
+                chunk = self._next_ready()
+        except BaseException:
+            self.close()
+            raise
+        if chunk is None:
+            self.close()
+            raise StopIteration
+        return chunk
 
-        Where the endpoint can't stream (`ChatRequest.can_stream`), the plain answer comes as one chunk.
+    def _open(self) -> None:
+        opened = self._client._run(self._operation, self._extra_headers)
+        if isinstance(opened, ChatCompletion):
+            self._ready.append(opened.as_chunk())
+            self._is_over = True
+            return
+        self._reader = ChunkReader(request_id(opened.headers))
+        self._response = opened.unread
+        self._body = size_limits.iter_body(self._response)
+
+    def _read(self) -> None:
+        client, started = self._client, time.monotonic()
+        try:
+            with error_mapping.map_stream_errors(client.base_url, self._timeout):
+                with timeouts.deadline(self._time_left):
+                    data = next(self._body, None)
+                    timeouts.check_deadline()
+        except (APITimeoutError, StreamInterruptedError):
+            if not self._reader.has_finished:
+                raise
+            data = None  # nothing is missing but the end
+        self._time_left -= time.monotonic() - started
+        self._feed(data)
+        if self._reader.is_done and client._http_client is None:
+            timeouts.drain(self._body)
+
+    def close(self) -> None:
+        """End the stream and release its connection."""
+        self._is_over = True
+        self._ready.clear()
+        response, self._response = self._response, None
+        if response is not None:
+            response.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Client(_BaseClient):
+    """Prediction Guard's API, synchronous.
+
+    Creating a client does not touch the network. One client may be used by several threads. It can be pickled, copied
+    and used after a fork; the API key is not pickled, the copy reads it from the environment.
+
+    Args:
+        api_key: The key, or a function that returns it and is called for each request (rotating keys). Default: the
+            environment variable PREDICTIONGUARD_API_KEY.
+        base_url: May carry a path prefix, such as `/v1`. Default: the environment variable PREDICTIONGUARD_URL, else
+            the public service.
+        timeout: Seconds. For a plain call, the bound on one attempt as a whole; for a stream, the longest time
+            without content.
+        max_retries: Number of retries after a failed attempt: after lost connections, 408, 429 and 5xx (not 501).
+            The wait before each is at most 60 seconds. A service that asks for more is not asked again.
+        images: Which images are accepted, and how they are changed before they are sent.
+        default_headers: Headers of every request, for gateways and tracing. They override the client's own.
+        http_client: Your own `httpx.Client` or `httpx2.Client` (proxies, certificates). It is used as it is and never
+            closed. Default: one shared by all clients of this process.
+
+    Every method takes `extra_headers`, headers of this call only. They override `default_headers`.
+
+    Raises:
+        ConfigurationError: For a missing key, an invalid URL or an invalid option.
+    """
+
+    _http_client_class = "Client"
+
+    def chat(self, request: ChatRequest, *, extra_headers: Mapping[str, str] | None = None) -> ChatCompletion:
+        """Send a chat request and return the whole response."""
+        return self._run(operations.chat(request, self._policy, self._settings.max_retries), extra_headers)
+
+    def stream(self, request: ChatRequest, *, extra_headers: Mapping[str, str] | None = None) -> ChatStream:
+        """Send a chat request and return its response as an iterator of chunks.
+
+        Where the endpoint can't stream (`ChatRequest.can_stream`), the whole response comes as one chunk.
         """
-        made = Chunks()
-        with endings.closing(self.pieces(request)) as pieces:
-            for piece in pieces:
-                yield made.chunk(piece)
+        operation = operations.chat_stream(request, self._policy, self._settings.max_retries)
+        return ChatStream(self, operation, check_headers(extra_headers, "extra_headers"))
 
-    def pieces(self, request: ChatRequest) -> Generator[Piece, None, None]:
-        """`stream`, where text without anything else comes as plain text, at a fraction of a chunk's cost."""
-        if not request.can_stream:
-            yield self.chat(request).as_chunk()
-            return
-        flow = operations.chat_stream(request, self._policy, self._settings.max_retries)
-        with endings.closing(self._pieces(flow)) as pieces:
-            for piece in pieces:
-                yield piece
+    def complete(self, request: CompletionRequest, *, extra_headers: Mapping[str, str] | None = None) -> ChatCompletion:
+        """Complete a prompt and return the whole response."""
+        return self._run(operations.complete(request, self._settings.max_retries), extra_headers)
 
-    def complete(self, request: CompletionRequest) -> ChatCompletion:
-        """Let a text be gone on with, and wait for the whole answer."""
-        return self._run(operations.complete(request, self._settings.max_retries))
+    def complete_stream(
+        self, request: CompletionRequest, *, extra_headers: Mapping[str, str] | None = None
+    ) -> ChatStream:
+        """Complete a prompt and return the response as an iterator of chunks; of one chunk with output checks."""
+        operation = operations.complete_stream(request, self._settings.max_retries)
+        return ChatStream(self, operation, check_headers(extra_headers, "extra_headers"))
 
-    def complete_stream(self, request: CompletionRequest) -> Generator[ChatChunk, None, None]:
-        """Let a text be gone on with, in chunks as they are produced; as one chunk where output checks are on."""
-        if not request.can_stream:
-            yield self.complete(request).as_chunk()
-            return
-        made, flow = Chunks(), operations.complete_stream(request, self._settings.max_retries)
-        with endings.closing(self._pieces(flow)) as pieces:
-            for piece in pieces:
-                yield made.chunk(piece)
+    def embed(
+        self,
+        request: EmbeddingRequest,
+        *,
+        max_concurrency: int = DEFAULT_MAX_CONCURRENCY,
+        extra_headers: Mapping[str, str] | None = None,
+    ) -> list[list[float]]:
+        """Return the vectors of all inputs, in their order.
 
-    def embed(self, request: EmbeddingRequest) -> list[list[float]]:
-        """The vectors of all inputs, in their order, however many there are."""
-        return self._run(operations.embed(request, self._policy, self._settings.max_retries))
+        More inputs than one request takes are sent in batches, `max_concurrency` of them side by side.
+        """
+        check_max_concurrency(max_concurrency)
+        operation = operations.embed(request, self._policy, self._settings.max_retries, max_concurrency)
+        return self._run(operation, extra_headers)
 
-    def rerank(self, request: RerankRequest) -> list[Ranked]:
-        """The judgement of each document, the best first."""
-        return self._run(operations.rerank(request, self._settings.max_retries))
+    def rerank(self, request: RerankRequest, *, extra_headers: Mapping[str, str] | None = None) -> list[Ranked]:
+        """Return the relevance score of each document, the best first."""
+        return self._run(operations.rerank(request, self._settings.max_retries), extra_headers)
 
-    def models(self, capability: Capability | None = None) -> list[Model]:
-        """The models of this account, or those with a capability, such as "chat-with-image"."""
-        return self._run(operations.models(capability, self._settings.max_retries))
+    def models(
+        self, capability: Capability | None = None, *, extra_headers: Mapping[str, str] | None = None
+    ) -> list[Model]:
+        """Return the models of this account, or those with a capability, such as "chat-with-image"."""
+        return self._run(operations.models(capability, self._settings.max_retries), extra_headers)
+
+    def model_info(self, name: str, *, extra_headers: Mapping[str, str] | None = None) -> Model | None:
+        """Return what the service says about a model, or None if this account has no such model."""
+        return self._run(operations.model_info(name, self._settings.max_retries), extra_headers)
 
     @overload
     def check_pii(
@@ -147,6 +371,7 @@ class Client(Connection):
         replace: bool = ...,
         replace_method: PIIReplaceMethod | None = ...,
         entity_list: list[str] | None = ...,
+        extra_headers: Mapping[str, str] | None = ...,
     ) -> PIICheck: ...
 
     @overload
@@ -157,6 +382,7 @@ class Client(Connection):
         replace: bool = ...,
         replace_method: PIIReplaceMethod | None = ...,
         entity_list: list[str] | None = ...,
+        extra_headers: Mapping[str, str] | None = ...,
     ) -> list[PIICheck]: ...
 
     def check_pii(
@@ -166,6 +392,7 @@ class Client(Connection):
         replace: bool = False,
         replace_method: PIIReplaceMethod | None = None,
         entity_list: list[str] | None = None,
+        extra_headers: Mapping[str, str] | None = None,
     ) -> PIICheck | list[PIICheck]:
         """Find or replace personal data in a text, or in each text of a list.
 
@@ -184,16 +411,20 @@ class Client(Connection):
             'Mail *'
         """
         request = PIIRequest(prompt=prompt, replace=replace, replace_method=replace_method, entity_list=entity_list)
-        results = self._run(operations.check_pii(request, self._settings.max_retries))
+        results = self._run(operations.check_pii(request, self._settings.max_retries), extra_headers)
         return results[0] if isinstance(prompt, str) else results
 
     @overload
-    def check_injection(self, prompt: str) -> InjectionCheck: ...
+    def check_injection(self, prompt: str, *, extra_headers: Mapping[str, str] | None = ...) -> InjectionCheck: ...
 
     @overload
-    def check_injection(self, prompt: list[str]) -> list[InjectionCheck]: ...
+    def check_injection(
+        self, prompt: list[str], *, extra_headers: Mapping[str, str] | None = ...
+    ) -> list[InjectionCheck]: ...
 
-    def check_injection(self, prompt: str | list[str]) -> InjectionCheck | list[InjectionCheck]:
+    def check_injection(
+        self, prompt: str | list[str], *, extra_headers: Mapping[str, str] | None = None
+    ) -> InjectionCheck | list[InjectionCheck]:
         """Return how probable it is that a text, or each text of a list, is a prompt injection.
 
         Example:
@@ -202,10 +433,10 @@ class Client(Connection):
             0.98
         """
         request = InjectionRequest(prompt=prompt)
-        results = self._run(operations.check_injection(request, self._settings.max_retries))
+        results = self._run(operations.check_injection(request, self._settings.max_retries), extra_headers)
         return results[0] if isinstance(prompt, str) else results
 
-    def check_toxicity(self, text: str) -> ToxicityCheck:
+    def check_toxicity(self, text: str, *, extra_headers: Mapping[str, str] | None = None) -> ToxicityCheck:
         """Return how toxic a text is.
 
         Example:
@@ -213,9 +444,13 @@ class Client(Connection):
             >>> result.score
             0.01
         """
-        return self._run(operations.check_toxicity(ToxicityRequest(text=text), self._settings.max_retries))
+        return self._run(
+            operations.check_toxicity(ToxicityRequest(text=text), self._settings.max_retries), extra_headers
+        )
 
-    def check_factuality(self, reference: str, text: str) -> FactualityCheck:
+    def check_factuality(
+        self, reference: str, text: str, *, extra_headers: Mapping[str, str] | None = None
+    ) -> FactualityCheck:
         """Return how well a reference supports a text.
 
         Example:
@@ -224,9 +459,11 @@ class Client(Connection):
             0.108
         """
         request = FactualityRequest(reference=reference, text=text)
-        return self._run(operations.check_factuality(request, self._settings.max_retries))
+        return self._run(operations.check_factuality(request, self._settings.max_retries), extra_headers)
 
-    def check_texts(self, texts: Sequence[str], checks: TextChecks) -> list[CheckedText]:
+    def check_texts(
+        self, texts: Sequence[str], checks: TextChecks, *, extra_headers: Mapping[str, str] | None = None
+    ) -> list[CheckedText]:
         """Run several checks on texts, and return one result per text. Blank texts pass unchecked.
 
         Texts are checked for injections in one request and for personal data in another; for toxicity, in one request
@@ -238,7 +475,7 @@ class Client(Connection):
             >>> checked.text, checked.failed
             ('Mail *', ())
         """
-        return self._run(operations.check_texts(texts, checks, self._settings.max_retries))
+        return self._run(operations.check_texts(texts, checks, self._settings.max_retries), extra_headers)
 
     def extract(
         self,
@@ -251,6 +488,7 @@ class Client(Connection):
         output_checks: OutputChecks | dict[str, Any] | None = None,
         max_bytes: int = DEFAULT_MAX_BYTES,
         filename: str | None = None,
+        extra_headers: Mapping[str, str] | None = None,
     ) -> ExtractedDocument:
         """Extract the text of a document: a PDF, an office file, a scanned page.
 
@@ -285,11 +523,11 @@ class Client(Connection):
             "filename": filename,
         }
         request = ExtractRequest(**options)
-        return self._run(operations.extract(file, request, self._settings.max_retries))
+        return self._run(operations.extract(file, request, self._settings.max_retries), extra_headers)
 
     def close(self) -> None:
-        """Let go of the connections. A later call opens new ones."""
-        later.shared_clients.release_client(self)
+        """Close the connections, unless other clients share them. A later call opens new ones."""
+        shared_clients.release_client(self)
 
     def __enter__(self) -> Self:
         return self
@@ -297,130 +535,191 @@ class Client(Connection):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _pieces(self, flow: steps.Operation[steps.Response]) -> Generator[Piece, None, None]:
-        opened = self._run(flow)
-        assert isinstance(opened, Opened)
-        response = opened.response
-        with contextlib.closing(response):
-            with self._unechoed(), later.error_mapping.map_stream_errors(self.base_url, self._settings.timeout):
-                if "text/event-stream" not in response.headers.get("content-type", "").lower():
-                    with later.timeouts.deadline(self._settings.timeout):
-                        body = later.size_limits.read_body(response)
-                    yield operations.read_completion(opened.read(body)).as_chunk()
-                    return
-                reader = ChunkReader(operations.request_id(opened))
-                pieces = later.size_limits.iter_body(response)
-                for data in until_finished(pieces, reader):
-                    for piece in reader.feed(data):
-                        yield piece
-                    if reader.done:
-                        if self._own is None:
-                            later.timeouts.drain(pieces)
-                        return
-                for chunk in reader.finish():
-                    yield chunk
+    def _run(self, operation: steps.Operation[T], extra_headers: Mapping[str, str] | None = None) -> T:
+        extra_headers = check_headers(extra_headers, "extra_headers")
+        with self._redacted(extra_headers):
+            try:
+                step = next(operation)
+                while True:
+                    try:
+                        result = self._perform(step, extra_headers)
+                    except PredictionGuardError as error:
+                        step = operation.throw(error)
+                    else:
+                        step = operation.send(result)
+            except StopIteration as end:
+                value: T = end.value
+                return value
 
-    def _run(self, flow: steps.Operation[T]) -> T:
-        later.load()
-        try:
-            step = next(flow)
-            while True:
-                try:
-                    result = self._perform(step)
-                except PredictionGuardError as error:
-                    step = flow.throw(error)
-                else:
-                    step = flow.send(result)
-        except StopIteration as end:
-            value: T = end.value
-            return value
-        except PredictionGuardError as error:
-            self._without_echo(error)
-            raise
-
-    def _perform(self, step: steps.Step) -> Any:
+    def _perform(self, step: steps.Step, extra_headers: Mapping[str, str]) -> Any:
         match step:
             case steps.Send():
-                return self._send(step)
+                return self._send(step, extra_headers)
             case steps.Wait():
                 return time.sleep(step.seconds)
             case steps.Compute():
-                return later.shared_clients.compute_all(step.jobs, self._settings.timeout)
+                return shared_clients.compute_all(step.jobs, self._settings.timeout)
             case steps.Download():
-                return later.download.download_all(step.urls, step.policy, self._settings.timeout)
+                return download.download_all(step.urls, step.policy, self._settings.timeout)
+            case steps.Parallel():
+                run = functools.partial(self._run, extra_headers=extra_headers)
+                return parallel.run_all(run, step.operations, step.max_concurrency)
 
-    def _send(self, send: steps.Send) -> steps.Response:
-        client = self._own or later.shared_clients.shared_client(self)
+    def _send(self, send: steps.Send, extra_headers: Mapping[str, str]) -> steps.Response:
+        request = self._request_head(send, _get_key(self._settings.api_key), extra_headers)
+        client = self._http_client or shared_clients.shared_client(self)
         timeout = self._settings.timeout
-        with later.error_mapping.map_errors(self.base_url, timeout):
-            with later.timeouts.deadline(timeout):
-                response = later.send.send_request(client, self._request_head(send), send.body)
-                if send.stream and response.is_success:
-                    return Opened(response.status_code, response.headers, response=response)
+        with error_mapping.map_errors(self.base_url, timeout):
+            with timeouts.deadline(timeout):
+                response = send_request(client, request, send.body)
+                if send.stream and response.is_success and _is_event_stream(response.headers):
+                    return steps.Response(response.status_code, response.headers, unread=response)
                 with contextlib.closing(response):
-                    with later.error_mapping.map_errors(self.base_url, timeout, answered=True):
-                        body = later.size_limits.read_body(response)
+                    with error_mapping.map_errors(self.base_url, timeout, answered=True):
+                        body = size_limits.read_body(response)
                 return steps.Response(response.status_code, response.headers, body)
 
 
-class AsyncClient(Connection):
-    """Prediction Guard's API, asynchronous: `Client` in the other colour, with the same arguments and methods.
+class AsyncChatStream(_BaseStream):
+    """The chunks of one streamed answer. Iterate with `async for`; `aclose` or `async with` ends it early.
 
-    One object may be used in several event loops, one after the other or in several threads; each loop has its own
+    The request is sent when the first chunk is asked for.
+    """
+
+    def __init__(
+        self,
+        client: AsyncClient,
+        operation: steps.Operation[ChatCompletion | steps.Response],
+        extra_headers: Mapping[str, str] | None,
+    ) -> None:
+        super().__init__(operation, client._settings.timeout)
+        self._client = client
+        self._extra_headers = extra_headers
+
+    def __aiter__(self) -> AsyncIterator[ChatChunk]:
+        return self
+
+    async def __anext__(self) -> ChatChunk:
+        try:
+            with self._client._redacted(self._extra_headers):
+                while not (self._ready or self._is_over):
+                    if self._body is None:
+                        await self._open()
+                    else:
+                        await self._read()
+                chunk = self._next_ready()
+        except BaseException:
+            await self.aclose()
+            raise
+        if chunk is None:
+            await self.aclose()
+            raise StopAsyncIteration
+        return chunk
+
+    async def _open(self) -> None:
+        opened = await self._client._run(self._operation, self._extra_headers)
+        if isinstance(opened, ChatCompletion):
+            self._ready.append(opened.as_chunk())
+            self._is_over = True
+            return
+        self._reader = ChunkReader(request_id(opened.headers))
+        self._response = opened.unread
+        self._body = size_limits.async_iter_body(self._response)
+
+    async def _read(self) -> None:
+        client, started = self._client, time.monotonic()
+        try:
+            with error_mapping.map_stream_errors(client.base_url, self._timeout):
+                async with timeouts.async_deadline(self._time_left):
+                    data = await anext(self._body, None)
+                    timeouts.check_deadline()
+        except (APITimeoutError, StreamInterruptedError):
+            if not self._reader.has_finished:
+                raise
+            data = None  # nothing is missing but the end
+        self._time_left -= time.monotonic() - started
+        self._feed(data)
+        if self._reader.is_done and client._http_client is None:
+            await timeouts.async_drain(self._body)
+
+    async def aclose(self) -> None:
+        """End the stream and release its connection."""
+        self._is_over = True
+        self._ready.clear()
+        response, self._response = self._response, None
+        if response is not None:
+            await response.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+
+class AsyncClient(_BaseClient):
+    """Prediction Guard's API, asynchronous: the arguments and methods of `Client`.
+
+    `api_key` may also be an async function, and `http_client` is an `httpx.AsyncClient` or `httpx2.AsyncClient`. One
+    client may be used in several event loops, one after the other or in several threads; each loop has its own
     connections, which are closed with it where `asyncio.run` runs it.
     """
 
-    takes = "AsyncClient"
+    _http_client_class = "AsyncClient"
 
-    async def chat(self, request: ChatRequest) -> ChatCompletion:
-        """Ask, and wait for the whole answer."""
-        return await self._run(operations.chat(request, self._policy, self._settings.max_retries))
+    async def chat(self, request: ChatRequest, *, extra_headers: Mapping[str, str] | None = None) -> ChatCompletion:
+        """Send a chat request and return the whole response."""
+        return await self._run(operations.chat(request, self._policy, self._settings.max_retries), extra_headers)
 
-    async def stream(self, request: ChatRequest) -> AsyncGenerator[ChatChunk, None]:
-        """Ask, and get the answer in chunks as it is produced.
+    def stream(self, request: ChatRequest, *, extra_headers: Mapping[str, str] | None = None) -> AsyncChatStream:
+        """Send a chat request and return its response as an iterator of chunks.
 
-        Where the endpoint can't stream (`ChatRequest.can_stream`), the plain answer comes as one chunk.
+        Where the endpoint can't stream (`ChatRequest.can_stream`), the whole response comes as one chunk.
         """
-        made = Chunks()
-        async with endings.aclosing(self.pieces(request)) as pieces:
-            async for piece in pieces:
-                yield made.chunk(piece)
+        operation = operations.chat_stream(request, self._policy, self._settings.max_retries)
+        return AsyncChatStream(self, operation, check_headers(extra_headers, "extra_headers"))
 
-    async def pieces(self, request: ChatRequest) -> AsyncGenerator[Piece, None]:
-        """`stream`, where text without anything else comes as plain text, at a fraction of a chunk's cost."""
-        if not request.can_stream:
-            yield (await self.chat(request)).as_chunk()
-            return
-        flow = operations.chat_stream(request, self._policy, self._settings.max_retries)
-        async with endings.aclosing(self._pieces(flow)) as pieces:
-            async for piece in pieces:
-                yield piece
+    async def complete(
+        self, request: CompletionRequest, *, extra_headers: Mapping[str, str] | None = None
+    ) -> ChatCompletion:
+        """Complete a prompt and return the whole response."""
+        return await self._run(operations.complete(request, self._settings.max_retries), extra_headers)
 
-    async def complete(self, request: CompletionRequest) -> ChatCompletion:
-        """Let a text be gone on with, and wait for the whole answer."""
-        return await self._run(operations.complete(request, self._settings.max_retries))
+    def complete_stream(
+        self, request: CompletionRequest, *, extra_headers: Mapping[str, str] | None = None
+    ) -> AsyncChatStream:
+        """Complete a prompt and return the response as an iterator of chunks; of one chunk with output checks."""
+        operation = operations.complete_stream(request, self._settings.max_retries)
+        return AsyncChatStream(self, operation, check_headers(extra_headers, "extra_headers"))
 
-    async def complete_stream(self, request: CompletionRequest) -> AsyncGenerator[ChatChunk, None]:
-        """Let a text be gone on with, in chunks as they are produced; as one chunk where output checks are on."""
-        if not request.can_stream:
-            yield (await self.complete(request)).as_chunk()
-            return
-        made, flow = Chunks(), operations.complete_stream(request, self._settings.max_retries)
-        async with endings.aclosing(self._pieces(flow)) as pieces:
-            async for piece in pieces:
-                yield made.chunk(piece)
+    async def embed(
+        self,
+        request: EmbeddingRequest,
+        *,
+        max_concurrency: int = DEFAULT_MAX_CONCURRENCY,
+        extra_headers: Mapping[str, str] | None = None,
+    ) -> list[list[float]]:
+        """Return the vectors of all inputs, in their order.
 
-    async def embed(self, request: EmbeddingRequest) -> list[list[float]]:
-        """The vectors of all inputs, in their order, however many there are."""
-        return await self._run(operations.embed(request, self._policy, self._settings.max_retries))
+        More inputs than one request takes are sent in batches, `max_concurrency` of them side by side.
+        """
+        check_max_concurrency(max_concurrency)
+        operation = operations.embed(request, self._policy, self._settings.max_retries, max_concurrency)
+        return await self._run(operation, extra_headers)
 
-    async def rerank(self, request: RerankRequest) -> list[Ranked]:
-        """The judgement of each document, the best first."""
-        return await self._run(operations.rerank(request, self._settings.max_retries))
+    async def rerank(self, request: RerankRequest, *, extra_headers: Mapping[str, str] | None = None) -> list[Ranked]:
+        """Return the relevance score of each document, the best first."""
+        return await self._run(operations.rerank(request, self._settings.max_retries), extra_headers)
 
-    async def models(self, capability: Capability | None = None) -> list[Model]:
-        """The models of this account, or those with a capability, such as "chat-with-image"."""
-        return await self._run(operations.models(capability, self._settings.max_retries))
+    async def models(
+        self, capability: Capability | None = None, *, extra_headers: Mapping[str, str] | None = None
+    ) -> list[Model]:
+        """Return the models of this account, or those with a capability, such as "chat-with-image"."""
+        return await self._run(operations.models(capability, self._settings.max_retries), extra_headers)
+
+    async def model_info(self, name: str, *, extra_headers: Mapping[str, str] | None = None) -> Model | None:
+        """Return what the service says about a model, or None if this account has no such model."""
+        return await self._run(operations.model_info(name, self._settings.max_retries), extra_headers)
 
     @overload
     async def check_pii(
@@ -430,6 +729,7 @@ class AsyncClient(Connection):
         replace: bool = ...,
         replace_method: PIIReplaceMethod | None = ...,
         entity_list: list[str] | None = ...,
+        extra_headers: Mapping[str, str] | None = ...,
     ) -> PIICheck: ...
 
     @overload
@@ -440,6 +740,7 @@ class AsyncClient(Connection):
         replace: bool = ...,
         replace_method: PIIReplaceMethod | None = ...,
         entity_list: list[str] | None = ...,
+        extra_headers: Mapping[str, str] | None = ...,
     ) -> list[PIICheck]: ...
 
     async def check_pii(
@@ -449,6 +750,7 @@ class AsyncClient(Connection):
         replace: bool = False,
         replace_method: PIIReplaceMethod | None = None,
         entity_list: list[str] | None = None,
+        extra_headers: Mapping[str, str] | None = None,
     ) -> PIICheck | list[PIICheck]:
         """Find or replace personal data in a text, or in each text of a list.
 
@@ -467,16 +769,22 @@ class AsyncClient(Connection):
             'Mail *'
         """
         request = PIIRequest(prompt=prompt, replace=replace, replace_method=replace_method, entity_list=entity_list)
-        results = await self._run(operations.check_pii(request, self._settings.max_retries))
+        results = await self._run(operations.check_pii(request, self._settings.max_retries), extra_headers)
         return results[0] if isinstance(prompt, str) else results
 
     @overload
-    async def check_injection(self, prompt: str) -> InjectionCheck: ...
+    async def check_injection(
+        self, prompt: str, *, extra_headers: Mapping[str, str] | None = ...
+    ) -> InjectionCheck: ...
 
     @overload
-    async def check_injection(self, prompt: list[str]) -> list[InjectionCheck]: ...
+    async def check_injection(
+        self, prompt: list[str], *, extra_headers: Mapping[str, str] | None = ...
+    ) -> list[InjectionCheck]: ...
 
-    async def check_injection(self, prompt: str | list[str]) -> InjectionCheck | list[InjectionCheck]:
+    async def check_injection(
+        self, prompt: str | list[str], *, extra_headers: Mapping[str, str] | None = None
+    ) -> InjectionCheck | list[InjectionCheck]:
         """Return how probable it is that a text, or each text of a list, is a prompt injection.
 
         Example:
@@ -485,10 +793,10 @@ class AsyncClient(Connection):
             0.98
         """
         request = InjectionRequest(prompt=prompt)
-        results = await self._run(operations.check_injection(request, self._settings.max_retries))
+        results = await self._run(operations.check_injection(request, self._settings.max_retries), extra_headers)
         return results[0] if isinstance(prompt, str) else results
 
-    async def check_toxicity(self, text: str) -> ToxicityCheck:
+    async def check_toxicity(self, text: str, *, extra_headers: Mapping[str, str] | None = None) -> ToxicityCheck:
         """Return how toxic a text is.
 
         Example:
@@ -496,9 +804,13 @@ class AsyncClient(Connection):
             >>> result.score
             0.01
         """
-        return await self._run(operations.check_toxicity(ToxicityRequest(text=text), self._settings.max_retries))
+        return await self._run(
+            operations.check_toxicity(ToxicityRequest(text=text), self._settings.max_retries), extra_headers
+        )
 
-    async def check_factuality(self, reference: str, text: str) -> FactualityCheck:
+    async def check_factuality(
+        self, reference: str, text: str, *, extra_headers: Mapping[str, str] | None = None
+    ) -> FactualityCheck:
         """Return how well a reference supports a text.
 
         Example:
@@ -507,9 +819,11 @@ class AsyncClient(Connection):
             0.108
         """
         request = FactualityRequest(reference=reference, text=text)
-        return await self._run(operations.check_factuality(request, self._settings.max_retries))
+        return await self._run(operations.check_factuality(request, self._settings.max_retries), extra_headers)
 
-    async def check_texts(self, texts: Sequence[str], checks: TextChecks) -> list[CheckedText]:
+    async def check_texts(
+        self, texts: Sequence[str], checks: TextChecks, *, extra_headers: Mapping[str, str] | None = None
+    ) -> list[CheckedText]:
         """Run several checks on texts, and return one result per text. Blank texts pass unchecked.
 
         Texts are checked for injections in one request and for personal data in another; for toxicity, in one request
@@ -521,7 +835,7 @@ class AsyncClient(Connection):
             >>> checked.text, checked.failed
             ('Mail *', ())
         """
-        return await self._run(operations.check_texts(texts, checks, self._settings.max_retries))
+        return await self._run(operations.check_texts(texts, checks, self._settings.max_retries), extra_headers)
 
     async def extract(
         self,
@@ -534,6 +848,7 @@ class AsyncClient(Connection):
         output_checks: OutputChecks | dict[str, Any] | None = None,
         max_bytes: int = DEFAULT_MAX_BYTES,
         filename: str | None = None,
+        extra_headers: Mapping[str, str] | None = None,
     ) -> ExtractedDocument:
         """Extract the text of a document: a PDF, an office file, a scanned page.
 
@@ -568,11 +883,11 @@ class AsyncClient(Connection):
             "filename": filename,
         }
         request = ExtractRequest(**options)
-        return await self._run(operations.extract(file, request, self._settings.max_retries))
+        return await self._run(operations.extract(file, request, self._settings.max_retries), extra_headers)
 
     async def aclose(self) -> None:
-        """Let go of the connections. A later call opens new ones."""
-        await later.shared_clients.release_async_client(self)
+        """Close the connections, unless other clients share them. A later call opens new ones."""
+        await shared_clients.release_async_client(self)
 
     async def __aenter__(self) -> Self:
         return self
@@ -580,67 +895,68 @@ class AsyncClient(Connection):
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
-    async def _pieces(self, flow: steps.Operation[steps.Response]) -> AsyncGenerator[Piece, None]:
-        opened = await self._run(flow)
-        assert isinstance(opened, Opened)
-        response = opened.response
-        async with contextlib.aclosing(response):
-            with self._unechoed(), later.error_mapping.map_stream_errors(self.base_url, self._settings.timeout):
-                if "text/event-stream" not in response.headers.get("content-type", "").lower():
-                    async with later.timeouts.async_deadline(self._settings.timeout):
-                        body = await later.size_limits.async_read_body(response)
-                    yield operations.read_completion(opened.read(body)).as_chunk()
-                    return
-                reader = ChunkReader(operations.request_id(opened))
-                pieces = later.size_limits.async_iter_body(response)
-                async for data in async_until_finished(pieces, reader):
-                    for piece in reader.feed(data):
-                        yield piece
-                    if reader.done:
-                        if self._own is None:
-                            await later.timeouts.async_drain(pieces)
-                        return
-                for chunk in reader.finish():
-                    yield chunk
+    async def _run(self, operation: steps.Operation[T], extra_headers: Mapping[str, str] | None = None) -> T:
+        extra_headers = check_headers(extra_headers, "extra_headers")
+        with self._redacted(extra_headers):
+            try:
+                step = next(operation)
+                while True:
+                    try:
+                        result = await self._perform(step, extra_headers)
+                    except PredictionGuardError as error:
+                        step = operation.throw(error)
+                    else:
+                        step = operation.send(result)
+            except StopIteration as end:
+                value: T = end.value
+                return value
 
-    async def _run(self, flow: steps.Operation[T]) -> T:
-        await later.async_load()
-        try:
-            step = next(flow)
-            while True:
-                try:
-                    result = await self._perform(step)
-                except PredictionGuardError as error:
-                    step = flow.throw(error)
-                else:
-                    step = flow.send(result)
-        except StopIteration as end:
-            value: T = end.value
-            return value
-        except PredictionGuardError as error:
-            self._without_echo(error)
-            raise
-
-    async def _perform(self, step: steps.Step) -> Any:
+    async def _perform(self, step: steps.Step, extra_headers: Mapping[str, str]) -> Any:
         match step:
             case steps.Send():
-                return await self._send(step)
+                return await self._send(step, extra_headers)
             case steps.Wait():
                 return await asyncio.sleep(step.seconds)
             case steps.Compute():
-                return await later.shared_clients.async_compute_all(step.jobs, self._settings.timeout)
+                return await shared_clients.async_compute_all(step.jobs, self._settings.timeout)
             case steps.Download():
-                return await later.download.async_download_all(step.urls, step.policy, self._settings.timeout)
+                return await download.async_download_all(step.urls, step.policy, self._settings.timeout)
+            case steps.Parallel():
+                run = functools.partial(self._run, extra_headers=extra_headers)
+                return await parallel.async_run_all(run, step.operations, step.max_concurrency)
 
-    async def _send(self, send: steps.Send) -> steps.Response:
-        client = self._own or await later.shared_clients.shared_async_client(self)
+    async def _send(self, send: steps.Send, extra_headers: Mapping[str, str]) -> steps.Response:
+        request = self._request_head(send, await _async_get_key(self._settings.api_key), extra_headers)
+        client = self._http_client or await shared_clients.shared_async_client(self)
         timeout = self._settings.timeout
-        with later.error_mapping.map_errors(self.base_url, timeout):
-            async with later.timeouts.async_deadline(timeout):
-                response = await later.send.async_send_request(client, self._request_head(send), send.body)
-                if send.stream and response.is_success:
-                    return Opened(response.status_code, response.headers, response=response)
+        with error_mapping.map_errors(self.base_url, timeout):
+            async with timeouts.async_deadline(timeout):
+                response = await async_send_request(client, request, send.body)
+                if send.stream and response.is_success and _is_event_stream(response.headers):
+                    return steps.Response(response.status_code, response.headers, unread=response)
                 async with contextlib.aclosing(response):
-                    with later.error_mapping.map_errors(self.base_url, timeout, answered=True):
-                        body = await later.size_limits.async_read_body(response)
+                    with error_mapping.map_errors(self.base_url, timeout, answered=True):
+                        body = await size_limits.async_read_body(response)
                 return steps.Response(response.status_code, response.headers, body)
+
+
+def _get_key(api_key: SecretStr | Callable[[], Any]) -> Any:
+    if isinstance(api_key, SecretStr):
+        return api_key
+    key = api_key()
+    if inspect.isawaitable(key):
+        if inspect.iscoroutine(key):
+            key.close()
+        raise ConfigurationError("api_key is an async function; pass one that is not to make sync calls")
+    return key
+
+
+async def _async_get_key(api_key: SecretStr | Callable[[], Any]) -> Any:
+    if isinstance(api_key, SecretStr):
+        return api_key
+    key = api_key()
+    return await key if inspect.isawaitable(key) else key
+
+
+def _is_event_stream(headers: Mapping[str, str]) -> bool:
+    return "text/event-stream" in headers.get("content-type", "").lower()

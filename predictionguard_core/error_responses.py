@@ -70,7 +70,9 @@ def error_from_response(status_code: int, headers: Mapping[str, str], body: byte
     if 300 <= status_code <= 399:
         error.remedy = _REDIRECT
     elif status_code == 501:
-        error.remedy = "This endpoint or option is not implemented at this URL: check PREDICTIONGUARD_URL or base_url=..."
+        error.remedy = (
+            "This endpoint or option is not implemented at this URL: check PREDICTIONGUARD_URL or base_url=..."
+        )
     elif type(error) is InvalidRequestError and _UNKNOWN_MODEL.search(text):
         error.remedy = _MODELS
     return error

@@ -1,12 +1,12 @@
-"""One call, thought through without I/O: what is sent, waited for and tried again, and what the answer says.
+"""One generator per endpoint: yields the steps that a call needs, and returns the parsed result.
 
-Each function is a flow (see `steps`): whoever drives it performs its steps, in whichever colour.
+The generators do no I/O (see `steps`), so sync and async clients run the same ones.
 """
 
 from __future__ import annotations
 
+import difflib
 import logging
-import random
 import time
 from collections.abc import Sequence
 from typing import Any, TypeVar
@@ -17,7 +17,7 @@ from predictionguard_core.api.body import Body, chat_body, completion_body, embe
 from predictionguard_core.api.chat import ChatRequest
 from predictionguard_core.api.completions import CompletionRequest
 from predictionguard_core.api.documents import DocumentFile, ExtractedDocument, ExtractRequest, Form
-from predictionguard_core.api.embeddings import MAX_INPUTS, EmbeddingList, EmbeddingRequest, has_image
+from predictionguard_core.api.embeddings import MAX_INPUTS, EmbeddingInput, EmbeddingList, EmbeddingRequest, has_image
 from predictionguard_core.api.models import CAPABILITIES, Model, ModelList
 from predictionguard_core.api.rerank import Ranked, Ranking, RerankRequest
 from predictionguard_core.api.responses import ChatCompletion, raise_for_choice_status
@@ -39,92 +39,136 @@ from predictionguard_core.api.safety import (
     ToxicityCheck,
     ToxicityRequest,
 )
-from predictionguard_core.error_responses import error_from_payload, error_from_response, error_within
+from predictionguard_core.error_responses import (
+    error_from_payload,
+    error_from_response,
+    error_within,
+    names_unknown_model,
+    request_id,
+)
 from predictionguard_core.errors import (
     APIConnectionError,
     APIStatusError,
     ConfigurationError,
     InvalidResponseError,
+    NotFoundError,
     PredictionGuardError,
 )
 from predictionguard_core.images.policy import ImagePolicy
 from predictionguard_core.images.prepare import prepare_images, prepare_inputs
-from predictionguard_core.steps import Compute, Operation, Response, Send, Wait
+from predictionguard_core.retries import can_retry, retry_delay
+from predictionguard_core.steps import Compute, Operation, Parallel, Response, Send, Wait
 
-R = TypeVar("R", bound=ResponseModel)
 C = TypeVar("C", bound=ResponseItem)
+R = TypeVar("R", bound=ResponseModel)
 
 _log = logging.getLogger("predictionguard_core")
 
-LONGEST_WAIT = 60.0
-"""Seconds that a `Retry-After` is heeded for."""
-
-_FIRST_WAIT = 0.5
-_LONGEST_BACKOFF = 8.0
-_REQUEST_ID = "x-request-id"
+_PARSED_INLINE = 256 * 1024
+"""Bytes up to which a response is parsed where it is: parsing more would block an event loop."""
 
 
 def chat(request: ChatRequest, policy: ImagePolicy, max_retries: int) -> Operation[ChatCompletion]:
-    """Ask, and read the whole answer."""
+    """Send a chat request and return the whole response."""
     request = yield from prepare_images(request, policy)
-    answer = yield from _sent(
-        Send("POST", "/chat/completions", chat_body(request, stream=False), request.model), max_retries
-    )
-    return read_completion(answer)
+    body = chat_body(request, stream=False)
+    response = yield from _send(Send("POST", "/chat/completions", body, request.model), max_retries)
+    return (yield from _read_completion(response))
 
 
-def chat_stream(request: ChatRequest, policy: ImagePolicy, max_retries: int) -> Operation[Response]:
-    """Ask for a stream, up to its first byte: from there on nothing is tried again."""
+def chat_stream(request: ChatRequest, policy: ImagePolicy, max_retries: int) -> Operation[ChatCompletion | Response]:
+    """Send a chat request for a stream. Return the response with the stream unread: from there on nothing is retried.
+
+    Return a `ChatCompletion` where the endpoint can't stream, or does not.
+    """
+    if not request.can_stream:
+        return (yield from chat(request, policy, max_retries))
     request = yield from prepare_images(request, policy)
     body = chat_body(request, stream=True)
-    return (yield from _sent(Send("POST", "/chat/completions", body, request.model, stream=True), max_retries))
+    return (yield from _open_stream(Send("POST", "/chat/completions", body, request.model, stream=True), max_retries))
 
 
 def complete(request: CompletionRequest, max_retries: int) -> Operation[ChatCompletion]:
-    """Let a text be gone on with, and read the whole answer."""
-    answer = yield from _sent(
-        Send("POST", "/completions", completion_body(request, stream=False), request.model), max_retries
-    )
-    return read_completion(answer)
+    """Complete a prompt and return the whole response."""
+    body = completion_body(request, stream=False)
+    response = yield from _send(Send("POST", "/completions", body, request.model), max_retries)
+    return (yield from _read_completion(response))
 
 
-def complete_stream(request: CompletionRequest, max_retries: int) -> Operation[Response]:
-    """The same as a stream, up to its first byte."""
+def complete_stream(request: CompletionRequest, max_retries: int) -> Operation[ChatCompletion | Response]:
+    """`chat_stream` for a prompt to complete."""
+    if not request.can_stream:
+        return (yield from complete(request, max_retries))
     body = completion_body(request, stream=True)
-    return (yield from _sent(Send("POST", "/completions", body, request.model, stream=True), max_retries))
+    return (yield from _open_stream(Send("POST", "/completions", body, request.model, stream=True), max_retries))
 
 
-def embed(request: EmbeddingRequest, policy: ImagePolicy, max_retries: int) -> Operation[list[list[float]]]:
-    """The vectors of all inputs, in their order, asked for in batches of the endpoint's size."""
-    vectors: list[list[float]] = []
+def embed(
+    request: EmbeddingRequest, policy: ImagePolicy, max_retries: int, max_concurrency: int
+) -> Operation[list[list[float]]]:
+    """Return the vectors of all inputs, in their order. Batches of the endpoint's size are sent side by side."""
     size = min(MAX_INPUTS, policy.max_images) if any(map(has_image, request.input)) else MAX_INPUTS
-    for start in range(0, len(request.input), size):
-        inputs = yield from prepare_inputs(request.input[start : start + size], start, policy)
-        batch = request.model_copy(update={"input": inputs})
-        answer = yield from _sent(Send("POST", "/embeddings", embedding_body(batch), request.model), max_retries)
-        data = sorted(_read(EmbeddingList, answer).data, key=lambda each: each.index)
-        _check_indices([each.index for each in data], len(inputs), "vectors")
-        vectors += [each.embedding for each in data]
-    return vectors
+    batches = [
+        _embed_batch(request, request.input[start : start + size], start, policy, max_retries)
+        for start in range(0, len(request.input), size)
+    ]
+    vectors: list[list[list[float]]] = yield Parallel(batches, max_concurrency)
+    return [vector for batch in vectors for vector in batch]
+
+
+def _embed_batch(
+    request: EmbeddingRequest,
+    inputs: list[str] | list[EmbeddingInput],
+    start: int,
+    policy: ImagePolicy,
+    max_retries: int,
+) -> Operation[list[list[float]]]:
+    inputs = yield from prepare_inputs(inputs, start, policy)
+    body = embedding_body(request.model_copy(update={"input": inputs}))
+    response = yield from _send(Send("POST", "/embeddings", body, request.model), max_retries)
+    data = (yield from _read(EmbeddingList, response)).data
+    if all(each.index is None for each in data):
+        indices = list(range(len(data)))
+    else:
+        data = sorted(data, key=lambda each: -1 if each.index is None else each.index)
+        indices = [-1 if each.index is None else each.index for each in data]
+    _check_indices(indices, len(inputs), "vectors")
+    return [each.embedding for each in data]
 
 
 def rerank(request: RerankRequest, max_retries: int) -> Operation[list[Ranked]]:
-    """The judgement of each document, the best first."""
+    """Return the score of each document, the best first."""
     if not request.documents:
         return []
-    answer = yield from _sent(Send("POST", "/rerank", json_body(request), request.model), max_retries)
-    results = _read(Ranking, answer).results
-    _check_indices(sorted(each.index for each in results), len(request.documents), "judgements")
+    response = yield from _send(Send("POST", "/rerank", json_body(request), request.model), max_retries)
+    results = (yield from _read(Ranking, response)).results
+    _check_indices(sorted(each.index for each in results), len(request.documents), "scores")
     return sorted(results, key=lambda each: -each.relevance_score)
 
 
 def models(capability: str | None, max_retries: int) -> Operation[list[Model]]:
-    """List the models, or those with a capability."""
+    """Return the models of the account, or those with a capability.
+
+    A server that has no such list (vLLM, llama.cpp) is asked for the plain one. Models that say nothing about their
+    capabilities stay in.
+    """
     if capability is not None and capability not in CAPABILITIES:
-        raise ConfigurationError(f"capability: {capability!r} is none of {', '.join(CAPABILITIES)}")
-    path = "/models" if capability is None else f"/models/{quote(capability)}"
-    answer = yield from _sent(Send("GET", path), max_retries)
-    return _read(ModelList, answer).data
+        raise ConfigurationError(f"capability must be one of {', '.join(CAPABILITIES)}, got {capability!r}")
+    if capability is not None:
+        try:
+            response = yield from _send(Send("GET", f"/models/{quote(capability)}"), max_retries)
+            return (yield from _read(ModelList, response)).data
+        except NotFoundError:
+            pass
+    response = yield from _send(Send("GET", "/models"), max_retries)
+    found = (yield from _read(ModelList, response)).data
+    return [each for each in found if capability is None or each.has_capability(capability) is not False]
+
+
+def model_info(name: str, max_retries: int) -> Operation[Model | None]:
+    """Return what the service says about a model, or None if the account's list does not have it."""
+    found = yield from models(None, max_retries)
+    return next((each for each in found if each.id == name), None)
 
 
 def check_pii(request: PIIRequest, max_retries: int) -> Operation[list[PIICheck]]:
@@ -132,8 +176,8 @@ def check_pii(request: PIIRequest, max_retries: int) -> Operation[list[PIICheck]
     prompts = _as_list(request.prompt)
     if not prompts:
         return []
-    answer = yield from _sent(Send("POST", "/PII", json_body(request)), max_retries)
-    items = _in_order(_read(PIIResponse, answer).checks, len(prompts), answer)
+    response = yield from _send(Send("POST", "/PII", json_body(request)), max_retries)
+    items = _in_order((yield from _read(PIIResponse, response)).checks, len(prompts), response)
     return [
         PIICheck(
             prompt=prompt, new_prompt=_new_prompt(item, prompt) if request.replace else None, entities=item.entities
@@ -147,8 +191,8 @@ def check_injection(request: InjectionRequest, max_retries: int) -> Operation[li
     prompts = _as_list(request.prompt)
     if not prompts:
         return []
-    answer = yield from _sent(Send("POST", "/injection", json_body(request)), max_retries)
-    items = _in_order(_read(InjectionResponse, answer).checks, len(prompts), answer)
+    response = yield from _send(Send("POST", "/injection", json_body(request)), max_retries)
+    items = _in_order((yield from _read(InjectionResponse, response)).checks, len(prompts), response)
     return [
         InjectionCheck(prompt=prompt, probability=item.probability) for prompt, item in zip(prompts, items, strict=True)
     ]
@@ -156,15 +200,15 @@ def check_injection(request: InjectionRequest, max_retries: int) -> Operation[li
 
 def check_toxicity(request: ToxicityRequest, max_retries: int) -> Operation[ToxicityCheck]:
     """Return how toxic a text is."""
-    answer = yield from _sent(Send("POST", "/toxicity", json_body(request)), max_retries)
-    (item,) = _in_order(_read(ScoreResponse, answer).checks, 1, answer)
+    response = yield from _send(Send("POST", "/toxicity", json_body(request)), max_retries)
+    (item,) = _in_order((yield from _read(ScoreResponse, response)).checks, 1, response)
     return ToxicityCheck(text=request.text, score=item.score)
 
 
 def check_factuality(request: FactualityRequest, max_retries: int) -> Operation[FactualityCheck]:
     """Return how well a reference supports a text."""
-    answer = yield from _sent(Send("POST", "/factuality", json_body(request)), max_retries)
-    (item,) = _in_order(_read(ScoreResponse, answer).checks, 1, answer)
+    response = yield from _send(Send("POST", "/factuality", json_body(request)), max_retries)
+    (item,) = _in_order((yield from _read(ScoreResponse, response)).checks, 1, response)
     return FactualityCheck(reference=request.reference, text=request.text, score=item.score)
 
 
@@ -211,8 +255,8 @@ def extract(file: Any, request: ExtractRequest, max_retries: int) -> Operation[E
         raise document
     form = Form(document, request.fields)
     body = Body(form.parts, form.content_type)
-    answer = yield from _sent(Send("POST", "/documents/extract", body, headers=headers), max_retries)
-    return _read(ExtractedDocument, answer)
+    response = yield from _send(Send("POST", "/documents/extract", body, headers=headers), max_retries)
+    return (yield from _read(ExtractedDocument, response))
 
 
 def _new_prompt(item: PIICheckItem, prompt: str) -> str:
@@ -227,11 +271,11 @@ def _as_list(value: str | list[str]) -> list[str]:
     return [value] if isinstance(value, str) else value
 
 
-def _in_order(items: list[C], count: int, answer: Response) -> list[C]:
+def _in_order(items: list[C], count: int, response: Response) -> list[C]:
     """Sort the results of a check by the texts they are about. Raise the error of a result whose status is one."""
     for item in items:
         if item.status is not None and item.status.lower().startswith("error"):
-            raise error_from_payload(item.status, request_id(answer))
+            raise error_from_payload(item.status, request_id(response.headers))
     if any(item.index is None for item in items):
         indices = list(range(len(items)))
     else:
@@ -241,77 +285,89 @@ def _in_order(items: list[C], count: int, answer: Response) -> list[C]:
     return items
 
 
-def read_completion(answer: Response) -> ChatCompletion:
-    """Read a plain answer. Raises `InvalidResponseError`, or the error that a choice's status stands for."""
-    completion = _read(ChatCompletion, answer)
-    raise_for_choice_status(completion, request_id(answer))
+def _read_completion(response: Response) -> Operation[ChatCompletion]:
+    completion = yield from _read(ChatCompletion, response)
+    raise_for_choice_status(completion, request_id(response.headers))
     return completion
 
 
-def _read(kind: type[R], answer: Response) -> R:
-    # An error may come with the status of a success, in place of an answer or beside one.
-    told = error_within(answer.body) if b'"error"' in answer.body else None
-    if told is not None:
-        raise error_from_payload(told, request_id(answer))
-    return kind.parse(answer.body)
+def _read(kind: type[R], response: Response) -> Operation[R]:
+    if len(response.body) <= _PARSED_INLINE:
+        return _parse(kind, response)
+    result = (yield Compute([lambda _: _parse(kind, response)]))[0]
+    if isinstance(result, BaseException):
+        raise result
+    parsed: R = result
+    return parsed
 
 
-def request_id(answer: Response) -> str | None:
-    return answer.headers.get(_REQUEST_ID)
+def _parse(kind: type[R], response: Response) -> R:
+    # An error may come with a success status, in place of an answer or beside one.
+    error = error_within(response.body) if b'"error"' in response.body else None
+    if error is not None:
+        raise error_from_payload(error, request_id(response.headers))
+    return kind.parse(response.body)
 
 
 def _check_indices(indices: list[int], count: int, what: str) -> None:
     if indices != list(range(count)):
-        raise InvalidResponseError(f"the service answered {len(indices)} {what} for {count} inputs, or misnumbers them")
+        raise InvalidResponseError(f"the service returned {len(indices)} {what} for {count} inputs, or misnumbers them")
 
 
-def _sent(send: Send, max_retries: int) -> Operation[Response]:
-    """Send, and send again where that can help. Raises what the last attempt came to."""
+def _open_stream(send: Send, max_retries: int) -> Operation[ChatCompletion | Response]:
+    response = yield from _send(send, max_retries)
+    if response.unread is not None:
+        return response
+    return (yield from _read_completion(response))
+
+
+def _send(send: Send, max_retries: int) -> Operation[Response]:
+    """Send a request, and retry it where that can help. Raise the error of the last attempt."""
     attempt, started = 0, time.monotonic()
     while True:
-        failure: PredictionGuardError
+        error: PredictionGuardError
         try:
-            answer: Response = yield send
-        except APIConnectionError as error:
-            failure = error
+            response: Response = yield send
+        except APIConnectionError as failure:
+            error = failure
         else:
-            if answer.is_success:
-                _note(send, attempt, str(answer.status_code), started)
-                return answer
-            failure = error_from_response(answer.status_code, answer.headers, answer.body)
-        if attempt >= max_retries or not _can_retry(failure):
-            _note(send, attempt, type(failure).__name__, started)
-            raise failure
-        yield Wait(_pause(attempt, failure))
+            if response.is_success:
+                _log_request(send, attempt, str(response.status_code), started)
+                return response
+            error = error_from_response(response.status_code, response.headers, response.body)
+        if attempt >= max_retries or not can_retry(error):
+            _log_request(send, attempt, type(error).__name__, started)
+            if send.model is not None and isinstance(error, APIStatusError) and names_unknown_model(error, send.model):
+                yield from _suggest_model(error, send.model)
+            raise error
+        yield Wait(retry_delay(attempt, error))
         attempt += 1
 
 
-def _note(send: Send, attempt: int, outcome: str, started: float) -> None:
-    # A line a request, of nothing that anybody said: a picture is its type, size and hash.
+def _suggest_model(error: APIStatusError, name: str) -> Operation[None]:
+    """Add the closest model name of the account to the remedy of an error. One request, never retried."""
+    try:
+        found = yield from models(None, 0)
+    except PredictionGuardError:
+        return
+    by_lower_case = {each.id.lower(): each.id for each in found if each.id != name}
+    close = difflib.get_close_matches(name.lower(), by_lower_case, n=1, cutoff=0.7)
+    if close:
+        error.remedy = f"Did you mean {by_lower_case[close[0]]}? {error.remedy}".strip()
+
+
+def _log_request(send: Send, attempt: int, outcome: str, started: float) -> None:
+    # One line per request. It has no content of the messages: an image is its type, size and hash.
     if _log.isEnabledFor(logging.DEBUG):
         body = send.body or Body([])
         _log.debug(
-            "%s %s model=%s bytes=%d pictures=%s attempts=%d outcome=%s seconds=%.3f",
+            "%s %s model=%s bytes=%d images=%s attempts=%d outcome=%s seconds=%.3f",
             send.method,
             send.path,
             send.model,
             body.length,
-            body.pictures,
+            body.images,
             attempt + 1,
             outcome,
             time.monotonic() - started,
         )
-
-
-def _can_retry(failure: PredictionGuardError) -> bool:
-    if isinstance(failure, APIStatusError):
-        return failure.status_code in (408, 429) or 500 <= failure.status_code <= 599
-    return isinstance(failure, APIConnectionError) and failure.may_retry
-
-
-def _pause(attempt: int, failure: PredictionGuardError) -> float:
-    asked = getattr(failure, "retry_after", None)
-    if asked is not None:
-        return min(float(asked), LONGEST_WAIT)
-    # Jitter, so that many clients which failed together don't come back together.
-    return min(_FIRST_WAIT * 2.0 ** min(attempt, 9), _LONGEST_BACKOFF) * random.uniform(0.75, 1.25)  # noqa: S311 - no secret

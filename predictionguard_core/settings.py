@@ -1,4 +1,4 @@
-"""Key, address, timeout, retries: the argument, else the environment, else the default. No network, ever."""
+"""API key, base URL, timeout, retries: the argument, else the environment, else the default."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import re
 import sys
 import urllib.parse
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from pydantic import SecretStr
@@ -19,62 +20,86 @@ DEFAULT_URL = "https://api.predictionguard.com"
 DEFAULT_TIMEOUT = 120.0
 DEFAULT_MAX_RETRIES = 2
 
+ApiKey = str | SecretStr | Callable[[], str] | Callable[[], Awaitable[str]] | None
+"""An API key, or a function that returns it. Async clients take an async function, too."""
+
 _ENDPOINTS = ("/chat/completions", "/completions", "/embeddings", "/rerank", "/models", "/tokenize", "/detokenize")
-_HOST = re.compile(r"[a-z0-9._~:-]*", re.IGNORECASE)  # a name, or an address of either kind without its brackets
-_LONGEST_TIMEOUT = 1e9  # a socket takes no more than some 290 years
+_HOST = re.compile(r"[a-z0-9._~:-]*", re.IGNORECASE)  # a name, or an IP address without its brackets
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token of RFC 9110, section 5.6.2
+_FRAMING = ("content-length", "transfer-encoding", "host", "connection")
+_MAX_TIMEOUT = 1e9  # a socket takes no more than some 290 years
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Settings:
-    """Where calls go and how long they may take. `timeout` is in seconds; `base_url` has no slash at its end."""
+    """Where requests go and how long they may take. `timeout` is in seconds; `base_url` has no slash at its end."""
 
-    api_key: SecretStr
+    api_key: SecretStr | Callable[[], Any]
     base_url: str
     timeout: float
     max_retries: int
 
 
 def resolve_settings(
-    api_key: str | SecretStr | None = None,
+    api_key: ApiKey = None,
     base_url: str | None = None,
     *,
     timeout: float | None = None,
     max_retries: int | None = None,
 ) -> Settings:
-    """Read the settings. Raises `ConfigurationError`, with the remedy, for what is missing or can't work."""
+    """Return the settings. Raises `ConfigurationError`, with the remedy, for what is missing or can't work."""
     return Settings(
-        api_key=_key(api_key),
-        base_url=_address(base_url or os.environ.get(URL_VARIABLE) or DEFAULT_URL),
-        timeout=_seconds(DEFAULT_TIMEOUT if timeout is None else timeout),
-        max_retries=_count(DEFAULT_MAX_RETRIES if max_retries is None else max_retries),
+        api_key=api_key if callable(api_key) else check_api_key(api_key or os.environ.get(API_KEY_VARIABLE)),
+        base_url=_check_url(base_url or os.environ.get(URL_VARIABLE) or DEFAULT_URL),
+        timeout=_check_timeout(DEFAULT_TIMEOUT if timeout is None else timeout),
+        max_retries=_check_max_retries(DEFAULT_MAX_RETRIES if max_retries is None else max_retries),
     )
 
 
-def _key(given: str | SecretStr | None) -> SecretStr:
-    text = given.get_secret_value() if isinstance(given, SecretStr) else given
+def check_api_key(api_key: Any) -> SecretStr:
+    """Return a key that a header can carry. Raises `ConfigurationError`, which never shows the key."""
+    text = api_key.get_secret_value() if isinstance(api_key, SecretStr) else api_key
     if text is not None and not isinstance(text, str):
-        raise ConfigurationError(f"api_key: give text, not {type(text).__name__}")
-    text = (text or os.environ.get(API_KEY_VARIABLE) or "").strip()
+        raise ConfigurationError(f"api_key must be a string or a function that returns one, got {type(text).__name__}")
+    text = (text or "").strip()
     if not text:
         raise ConfigurationError(
             f"no API key: set {API_KEY_VARIABLE} or pass api_key=... (to try without one, start "
             "`python -m predictionguard_core.sandbox` and set what it prints)"
         )
     if not text.strip("*"):
-        raise ConfigurationError(f"the API key is a row of asterisks, as a dump shows it; set {API_KEY_VARIABLE}")
+        raise ConfigurationError(f"the API key is a string of asterisks, as dumps show it; set {API_KEY_VARIABLE}")
     if text[:7].lower() == "bearer " or (text[0] == text[-1] and text[0] in "'\""):
         raise ConfigurationError(
             f"the API key holds more than the key; set {API_KEY_VARIABLE} without quotes or 'Bearer'"
         )
     if not text.isascii() or not text.isprintable():
         raise ConfigurationError(
-            "the API key holds a character that a header can't carry: is it whole, and only the key?"
+            "the API key holds a character that a header can't carry: check that you copied the complete key and "
+            "nothing else"
         )
     return SecretStr(text)
 
 
-def _address(text: str) -> str:
-    # By hand, not by httpx: a model is made where httpx may never be needed.
+def check_headers(headers: Mapping[str, str] | None, argument: str) -> dict[str, str]:
+    """Return a copy of headers. Raises `ConfigurationError`, which never shows a value, for what can't be sent."""
+    if headers is None:
+        return {}
+    if not isinstance(headers, Mapping):
+        raise ConfigurationError(f"{argument} must be a dict of strings, got {type(headers).__name__}")
+    for name, value in headers.items():
+        if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
+            raise ConfigurationError(f"{argument}: {str(name)[:60]!r} is no valid name of a header")
+        if name.lower() in _FRAMING:
+            raise ConfigurationError(f"{argument}: {name} is set by the client; leave it out")
+        if not isinstance(value, str):
+            raise ConfigurationError(f"{argument}: the value of {name} must be a string, got {type(value).__name__}")
+        if not value.isascii() or not value.isprintable():
+            raise ConfigurationError(f"{argument}: the value of {name} holds a character that a header can't carry")
+    return dict(headers)
+
+
+def _check_url(text: str) -> str:
     text = text.strip() if isinstance(text, str) else ""
     try:
         url = urllib.parse.urlsplit(text)
@@ -82,19 +107,18 @@ def _address(text: str) -> str:
         if not text.isprintable() or " " in text or not _is_host(host):
             raise ValueError
     except ValueError:
-        raise ConfigurationError(f"the address is no URL; give one such as {DEFAULT_URL}") from None
+        raise ConfigurationError(f"base_url is not a URL; pass one such as {DEFAULT_URL}") from None
     if url.scheme not in ("http", "https") or not host or not (port is None or 0 < port <= 65535):
         raise ConfigurationError(
-            f"the address needs http:// or https:// and a host, such as {DEFAULT_URL}; check {URL_VARIABLE} or base_url"
+            f"base_url needs http:// or https:// and a host, such as {DEFAULT_URL}; check {URL_VARIABLE} or base_url"
         )
     if "@" in url.netloc:
-        raise ConfigurationError("the address must not hold a user name or password; the key is given by itself")
+        raise ConfigurationError("base_url must not hold a user name or password; pass the key as api_key")
     if url.query or url.fragment:
-        raise ConfigurationError("the address must end with its path: no ? or #")
-    path = url.path.rstrip("/")
-    endpoint = next((each for each in _ENDPOINTS if path.endswith(each)), None)
+        raise ConfigurationError("base_url must end with its path: no ? or #")
+    endpoint = next((each for each in _ENDPOINTS if url.path.rstrip("/").endswith(each)), None)
     if endpoint:
-        raise ConfigurationError(f"the address ends with {endpoint}, which each call adds by itself; leave it off")
+        raise ConfigurationError(f"base_url ends with {endpoint}, which each call adds itself; leave it out")
     return f"{url.scheme}://{url.netloc.lower()}{url.path}".rstrip("/")
 
 
@@ -107,16 +131,23 @@ def _is_host(text: str) -> bool:
         return False
 
 
-def _seconds(timeout: float) -> float:
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= _LONGEST_TIMEOUT:
-        raise ConfigurationError(f"timeout: give seconds, a number above 0 and up to {_LONGEST_TIMEOUT:g}")
+def _check_timeout(timeout: float) -> float:
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= _MAX_TIMEOUT:
+        raise ConfigurationError(f"timeout must be a number of seconds above 0 and up to {_MAX_TIMEOUT:g}")
     return float(timeout)
 
 
-def _count(max_retries: int) -> int:
+def _check_max_retries(max_retries: int) -> int:
     if isinstance(max_retries, bool) or not isinstance(max_retries, int) or max_retries < 0:
-        raise ConfigurationError("max_retries: give a whole number, 0 or more")
+        raise ConfigurationError("max_retries must be a whole number, 0 or more")
     return max_retries
+
+
+def check_max_concurrency(max_concurrency: int) -> int:
+    """Return the number, or raise `ConfigurationError`."""
+    if isinstance(max_concurrency, bool) or not isinstance(max_concurrency, int) or max_concurrency < 1:
+        raise ConfigurationError("max_concurrency must be a whole number, 1 or more")
+    return max_concurrency
 
 
 def check_http_client(client: Any, class_name: str, argument: str) -> None:

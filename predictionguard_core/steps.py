@@ -38,7 +38,7 @@ class Compute:
 class Send:
     """Send a request. The result is a `Response`; `APIConnectionError` is raised where none comes.
 
-    With `stream`, the body of a successful response is left unread.
+    With `stream`, the body of a successful response is left unread if it is an event stream.
     """
 
     method: str
@@ -51,11 +51,12 @@ class Send:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Response:
-    """A response. `headers` has case-insensitive keys."""
+    """A response. `headers` has case-insensitive keys; `unread` is httpx's response if its body is an open stream."""
 
     status_code: int
     headers: Mapping[str, str]
     body: bytes = dataclasses.field(default=b"", repr=False)
+    unread: Any = None
 
     @property
     def is_success(self) -> bool:
@@ -69,5 +70,16 @@ class Wait:
     seconds: float
 
 
-Step = Download | Compute | Send | Wait
+@dataclasses.dataclass(frozen=True, slots=True)
+class Parallel:
+    """Run these operations side by side, so many at once. The result is the list of their results, in order.
+
+    The first error ends the others and is raised.
+    """
+
+    operations: list[Operation[Any]]
+    max_concurrency: int
+
+
+Step = Download | Compute | Send | Wait | Parallel
 Operation = Generator[Step, Any, T]

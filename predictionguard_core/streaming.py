@@ -139,12 +139,14 @@ class ChunkReader:
             return
         if not self.has_finished:
             raise StreamInterruptedError(
-                "the stream ended before the answer did: what was delivered is only a part of it. Send the request again"
+                "the stream ended before the answer did: what was delivered is a part of it. Send the request again"
             )
         yield self._last
 
     def _read(self, events: Iterable[bytes]) -> Iterator[ChatChunk]:
         for event in events:
+            if self.is_done:
+                return
             if event.strip() == b"[DONE]":
                 self.is_done = True
                 yield self._last

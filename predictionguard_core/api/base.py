@@ -99,14 +99,17 @@ _ARGUMENTS = {"input": "input_checks", "output": "output_checks", "max_completio
 """What fields are called where users give them, where that is not the field's name."""
 
 
-def check_extra(extra: dict[str, Any] | None, own: Iterable[str]) -> None:
-    """Raise `ConfigurationError` for an `extra_body` that stands in for a field, or that JSON has no form for."""
-    taken = sorted((extra or {}).keys() & {*own, "max_tokens"})
-    if taken:
-        arguments = ", ".join(_ARGUMENTS.get(name, name) for name in taken)
-        raise ConfigurationError(f"extra_body: {', '.join(taken)} can't be set there; pass it as {arguments}")
+_DECIDING = ("messages", "prompt", "stream", "stream_options")
+"""Fields that decide the form of the response: the client has to know them."""
+
+
+def check_extra_body(extra_body: dict[str, Any] | None) -> None:
+    """Raise `ConfigurationError` for an `extra_body` that can't override a field, or that JSON has no form for."""
+    deciding = [name for name in _DECIDING if name in (extra_body or {})]
+    if deciding:
+        raise ConfigurationError(f"extra_body: {', '.join(deciding)} can't be set there; call the matching method")
     try:
-        json.dumps(extra, allow_nan=False)
+        json.dumps(extra_body, allow_nan=False)
     except (ValueError, TypeError, RecursionError) as error:
         raise ConfigurationError(f"extra_body can't be written as JSON: {error}") from None
 

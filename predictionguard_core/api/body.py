@@ -19,6 +19,9 @@ _INPUTS = TypeAdapter(list[str] | list[EmbeddingInput])
 
 # Where a picture goes, the JSON says `"url":false` or `"image":false`. No text can forge that: inside a JSON string a
 # quote is escaped, and beside the fields that hold pictures nothing in a message or an input has these names.
+_FIELDS = {"max_tokens": "max_completion_tokens"}
+"""Fields that an entry of `extra_body` replaces, where they have another name."""
+
 _URL, _IMAGE = b'"url":', b'"image":'
 
 
@@ -58,8 +61,8 @@ class Body:
         return any(getattr(part, "is_file", False) for part in self._parts)
 
     @property
-    def pictures(self) -> list[str]:
-        """What pictures there are, in a few words each."""
+    def images(self) -> list[str]:
+        """The images, in a few words each."""
         return [repr(part) for part in self._parts if not isinstance(part, bytes)]
 
     def __repr__(self) -> str:
@@ -127,14 +130,16 @@ def _options(
 ) -> bytes:
     """The JSON of all but the content, without its last brace."""
     try:
-        options = to_json(request, exclude=content | {"stream", "stream_options"}, exclude_none=True)[:-1]
+        overridden = {*(extra or {}), *(_FIELDS[name] for name in extra or {} if name in _FIELDS)}
+        excluded = content | {"stream", "stream_options"} | overridden
+        fields = [to_json(request, exclude=excluded, exclude_none=True)]
         if stream:
-            options += b"," + to_json({"stream": True, "stream_options": stream_options or StreamOptions()})[1:-1]
+            fields.append(to_json({"stream": True, "stream_options": stream_options or StreamOptions()}))
         if extra:
-            options += b"," + to_json(extra)[1:-1]
+            fields.append(to_json(extra))
     except PydanticSerializationError as error:
         raise ConfigurationError(f"an option can't be written as JSON: {error}") from None
-    return options
+    return b"{" + b",".join(each[1:-1] for each in fields if len(each) > 2)
 
 
 def _text(value: Any, message_index: int | None, block_index: int | None = None) -> bytes:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, BeforeValidator, ConfigDict, Field, FieldSerializationInfo, field_serializer
 
-from predictionguard_core.api.base import RequestModel, RequestPart, as_list, check_extra, with_text_keys
+from predictionguard_core.api.base import RequestModel, RequestPart, as_list, check_extra_body, with_text_keys
 from predictionguard_core.api.checks import InputChecks, OutputChecks
 
 Location = tuple[int | None, int | None]
@@ -147,7 +147,7 @@ class ChatRequest(RequestModel):
 
     def model_post_init(self, context: Any, /) -> None:
         if self.extra_body:
-            check_extra(self.extra_body, type(self).model_fields)
+            check_extra_body(self.extra_body)
 
     @property
     def has_images(self) -> bool:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from predictionguard_core.api.base import RequestModel, check_extra, with_text_keys
+from predictionguard_core.api.base import RequestModel, check_extra_body, with_text_keys
 from predictionguard_core.api.chat import StreamOptions
 from predictionguard_core.api.checks import InputChecks, OutputChecks
 
@@ -40,7 +40,7 @@ class CompletionRequest(RequestModel):
 
     def model_post_init(self, context: Any, /) -> None:
         if self.extra_body:
-            check_extra(self.extra_body, type(self).model_fields)
+            check_extra_body(self.extra_body)
 
     @property
     def can_stream(self) -> bool:

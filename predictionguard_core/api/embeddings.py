@@ -51,7 +51,7 @@ class EmbeddingRequest(RequestModel):
 class Embedding(ResponseModel):
     """A vector, and which of the inputs it is of."""
 
-    index: int
+    index: int | None = None
     embedding: list[float]
 
 

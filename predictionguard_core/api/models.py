@@ -33,6 +33,10 @@ class Model(ResponseModel):
     prompt_format: str | None = None
     capabilities: dict[str, bool] = Field(default_factory=dict)
 
+    def has_capability(self, name: str) -> bool | None:
+        """Return whether the model has a capability, such as "chat-with-image"; None if the service does not say."""
+        return self.capabilities.get(name, self.capabilities.get(name.replace("-", "_")))
+
 
 class ModelList(ResponseModel):
     data: list[Model]

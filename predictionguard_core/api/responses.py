@@ -129,7 +129,9 @@ class Delta(ResponseModel):
     content: Annotated[str | None, BeforeValidator(_joined)] = None
     reasoning: _Text = Field(default=None, validation_alias=AliasChoices("reasoning", "reasoning_content"))
     refusal: _Text = None
-    tool_calls: Annotated[list[ToolCallDelta] | None, BeforeValidator(_calls)] = Field(default=None, max_length=MAX_TOOL_CALLS)
+    tool_calls: Annotated[list[ToolCallDelta] | None, BeforeValidator(_calls)] = Field(
+        default=None, max_length=MAX_TOOL_CALLS
+    )
 
 
 _SAYING = ("content", "tool_calls", "reasoning", "reasoning_content", "refusal")

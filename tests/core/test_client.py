@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 import pytest
 
-from predictionguard_core import operations
+from predictionguard_core import retries
 from predictionguard_core.api.chat import ChatRequest
 from predictionguard_core.api.completions import CompletionRequest
 from predictionguard_core.api.embeddings import EmbeddingRequest
@@ -99,7 +99,7 @@ def words(chunks: list[ChatChunk]) -> str:
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """How long is waited between attempts is the exchange's matter, and tested there."""
-    monkeypatch.setattr(operations, "_FIRST_WAIT", 0.0)
+    monkeypatch.setattr(retries, "_FIRST_BACKOFF", 0.0)
 
 
 @pytest.fixture(autouse=True)

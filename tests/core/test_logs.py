@@ -30,12 +30,13 @@ def test_a_request_is_one_line(sandbox: Sandbox, photos: Path, caplog: pytest.Lo
         client.embed(
             EmbeddingRequest(model="bridgetower-large-itm-mlm-itc", input=[EmbeddingInput(image=photos / "cat.jpg")])
         )
-    good, bad, embedded = lines(caplog)
+    good, bad, listed, embedded = lines(caplog)
     assert good.startswith("POST /chat/completions model=Qwen2.5-VL-7B-Instruct bytes=")
-    assert "pictures=['<image/jpeg 451×300 sha256:" in good
+    assert "images=['<image/jpeg 451×300 sha256:" in good
     assert "attempts=1 outcome=200" in good
     assert "outcome=InvalidRequestError" in bad
-    assert "pictures=['<image/jpeg 451×300 sha256:" in embedded
+    assert listed.startswith("GET /models model=None bytes=0 images=[] attempts=1 outcome=200")  # for a suggestion
+    assert "images=['<image/jpeg 451×300 sha256:" in embedded
     assert not [word for word in ("private", "key-of-the-tests", "/9j/") if word in caplog.text]
 
 

@@ -16,6 +16,10 @@ from predictionguard_core.images import download
 # Async names and their sync counterparts. Everything else must have the same name.
 NAMES = {
     "_ASYNC_KINDS": "_KINDS",
+    "AsyncChatStream": "ChatStream",
+    "StopAsyncIteration": "StopIteration",
+    "async_run_all": "run_all",
+    "__anext__": "__next__",
     "AsyncBackend": "Backend",
     "AsyncClient": "Client",
     "AsyncGenerator": "Generator",
@@ -30,6 +34,7 @@ NAMES = {
     "__aiter__": "__iter__",
     "_async_close": "_close",
     "_async_get": "_get",
+    "_async_get_key": "_get_key",
     "_async_resolve": "_resolve",
     "aclose": "close",
     "aclosing": "closing",
@@ -124,6 +129,7 @@ def to_sync(source: str) -> str:
 
 
 PAIRS_OF_CODE = [
+    (client.ChatStream, client.AsyncChatStream),
     (client.Client, client.AsyncClient),
     (download.download, download.async_download),
     (download._get, download._async_get),

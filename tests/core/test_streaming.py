@@ -20,7 +20,7 @@ from predictionguard_core.errors import (
     StreamInterruptedError,
     ToxicityError,
 )
-from predictionguard_core.streaming import ChunkReader, Chunks, EventDecoder
+from predictionguard_core.streaming import ChunkReader, EventDecoder
 
 ODD = '{"a":"\u2028 \u2029 \u0085 \x0b \x0c \x1c é"}'
 
@@ -93,16 +93,14 @@ class TestEventDecoder:
         event = b"data: " + b"x" * (1 << 20) + b"\n\n"
         assert sum(len(list(decoder.feed(event))) for _ in range(80)) == 80
 
-    @pytest.mark.parametrize("line", [b": %s\n\n", b'data: {"x": "%s"}\n\n', b"event: %s\n\n"])
-    def test_a_stream_that_says_nothing_without_end_is_refused(self, line: bytes) -> None:
-        piece, reader = line % (b"x" * (1 << 20)), ChunkReader()
-        with pytest.raises(InvalidResponseError, match="says nothing"):
-            assert [list(reader.feed(piece)) for _ in range(80)] == []
-
-    def test_a_stream_of_any_length_that_says_something_is_not(self) -> None:
-        comment, reader = b": " + b"x" * (1 << 20) + b"\n\n", ChunkReader()
-        heard = [len(list(reader.feed(comment + event(text("a"))))) for _ in range(80)]
-        assert heard == [1] * 80
+    def test_comments_and_empty_deltas_are_no_content(self) -> None:
+        reader = ChunkReader()
+        for data in (b": ping\n\n", b"event: ping\n\n", event(chunk({"role": "assistant", "content": ""}))):
+            list(reader.feed(data))
+            assert not reader.has_content, data
+        for delta in ({"content": "a"}, {"reasoning": "a"}, {"refusal": "no"}, {"tool_calls": [call(0, "a", "f")]}):
+            list(reader.feed(event(chunk(delta))))
+            assert reader.has_content, delta
 
 
 def event(value: Any) -> bytes:
@@ -127,13 +125,8 @@ DONE = "[DONE]"
 
 def read(*values: Any) -> list[ChatChunk]:
     reader = ChunkReader("r-1")
-    made = Chunks()
-    chunks = [
-        made.chunk(each)
-        for value in values
-        for each in reader.feed(value if isinstance(value, bytes) else event(value))
-    ]
-    return chunks if reader.done else chunks + list(reader.finish())
+    chunks = [each for value in values for each in reader.feed(value if isinstance(value, bytes) else event(value))]
+    return chunks if reader.is_done else chunks + list(reader.finish())
 
 
 def words(chunks: list[ChatChunk]) -> str:
@@ -245,21 +238,28 @@ class TestWholeStreams:
         for cut in range(len(stream)):
             assert read(stream[:cut], stream[cut:]) == whole
 
-    @pytest.mark.parametrize("silent", [{}, {"choices": []}, usage(3), chunk(finish_reason="stop")])
-    def test_the_first_piece_is_a_chunk_whatever_came_before_it(self, silent: dict[str, Any]) -> None:
-        reader = ChunkReader()
-        list(reader.feed(b"\n"))
-        pieces = [each for value in (silent, text("a"), text("b")) for each in reader.feed(event(value))]
-        assert isinstance(pieces[0], ChatChunk)
-        assert words([Chunks().chunk(pieces[0])]) == "a"
+    def test_only_the_first_of_several_choices_is_read(self) -> None:
+        second = {"id": "c-1", "choices": [{"index": 1, "delta": {"content": "B"}}]}
+        both = {"id": "c-1", "choices": [*text("b")["choices"], *second["choices"]]}
+        assert words(read(text("a"), second, both, chunk(index=1, finish_reason="length"), STOP, DONE)) == "ab"
+
+    def test_a_refusal_is_delivered(self) -> None:
+        chunks = read(chunk({"refusal": "I can't"}), chunk({"refusal": " do that"}), STOP, DONE)
+        assert "".join(each.choices[0].delta.refusal or "" for each in chunks) == "I can't do that"
 
     def test_done_is_known_at_once(self) -> None:
         reader = ChunkReader()
-        assert not reader.done
-        list(reader.feed(event(text("a")) + event(STOP) + event(DONE) + event(text("late"))))
-        assert reader.done
-        assert list(reader.feed(event(text("later")))) == []
+        assert not reader.is_done
+        assert words(list(reader.feed(event(text("a")) + event(STOP) + event(DONE) + event(text("late"))))) == "a"
+        assert reader.is_done
         assert list(reader.finish()) == []
+
+
+def test_an_answer_with_thousands_of_tool_calls_is_refused() -> None:
+    stream = [chunk({"tool_calls": [call(number, f"id{number}", "f")]}) for number in range(1001)]
+    assert len(read(*stream[:1000], STOP, DONE)) == 1001
+    with pytest.raises(InvalidResponseError, match="more than 1000 tool calls"):
+        read(*stream)
 
 
 class TestBrokenStreams:

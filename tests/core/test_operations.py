@@ -37,7 +37,8 @@ from predictionguard_core.errors import (
     ServerError,
 )
 from predictionguard_core.images.policy import ImagePolicy
-from predictionguard_core.steps import Compute, Download, Response, Send, Wait
+from predictionguard_core.retries import MAX_RETRY_AFTER
+from predictionguard_core.steps import Compute, Download, Parallel, Response, Send, Wait
 from tests.core.images.samples import GIF, b64, data_uri, image_part, png, question
 
 ASKED = ChatRequest(model="m", messages="hi")
@@ -68,11 +69,17 @@ SLOW_TO_CONNECT = APITimeoutError("no connection", may_retry=True)
 
 
 def drive(flow: Any, *results: Any) -> tuple[list[Any], Any]:
+    left = list(results)
+    steps, outcome = drive_with(flow, left)
+    assert not left
+    return steps, outcome
+
+
+def drive_with(flow: Any, left: list[Any]) -> tuple[list[Any], Any]:
     """The steps that the flow takes when each is answered by the next of `results`, and its value or its error.
 
     A `Wait` is answered by itself. Every result has to be used.
     """
-    left = list(results)
     steps: list[Any] = []
     try:
         step = next(flow)
@@ -81,13 +88,24 @@ def drive(flow: Any, *results: Any) -> tuple[list[Any], Any]:
             if isinstance(step, Wait):
                 step = flow.send(None)
                 continue
+            if isinstance(step, Parallel):  # one after the other
+                steps.pop()
+                values: list[Any] = []
+                for operation in step.operations:
+                    taken, value = drive_with(operation, left)
+                    steps += taken
+                    values.append(value)
+                    if isinstance(value, Exception):
+                        break
+                failed = bool(values) and isinstance(values[-1], Exception)
+                step = flow.throw(values[-1]) if failed else flow.send(values)
+                continue
             result = left.pop(0)
             step = flow.throw(result) if isinstance(result, BaseException) else flow.send(result)
     except StopIteration as end:
         outcome = end.value
     except Exception as error:
         outcome = error
-    assert not left
     return steps, outcome
 
 
@@ -116,7 +134,7 @@ class TestAsk:
         assert found.message.content == "fine"
 
     def test_a_stream_is_asked_for_and_left_unread(self) -> None:
-        opened = Response(200, {}, b"")
+        opened = Response(200, {}, unread=object())
         (send,), found = drive(operations.chat_stream(ASKED, ImagePolicy(), 2), opened)
         assert send.stream
         assert body(send) == {"model": "m", "stream": True, "stream_options": {"include_usage": True}, "messages": "hi"}
@@ -190,7 +208,7 @@ class TestRetries:
         assert first == second == third
 
     def test_a_stream_is_tried_again_up_to_its_first_byte(self) -> None:
-        opened = Response(200, {}, b"")
+        opened = Response(200, {}, unread=object())
         steps, found = drive(operations.chat_stream(ASKED, ImagePolicy(), 2), refused(503), LOST, opened)
         assert kinds(steps) == "Send Wait Send Wait Send"
         assert all(step.stream for step in steps if isinstance(step, Send))
@@ -220,11 +238,6 @@ class TestRetries:
             ("3", 3),
             ("1.5", 1.5),
             ("60", 60),
-            ("61", 60),
-            ("86400", 60),
-            ("1e9", 60),
-            ("1e308", 60),
-            ("Fri, 31 Dec 9999 23:59:59 GMT", 60),
             ("-1", 0),
             ("Wed, 21 Oct 2015 07:28:00 GMT", 0),
         ],
@@ -234,10 +247,24 @@ class TestRetries:
         steps, _ = chat(refused(status, retry_after=asked), FINE)
         assert waits(steps) == [seconds]
 
-    def test_a_date_says_so_too(self) -> None:
-        moment = datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=1)
-        steps, _ = chat(refused(429, retry_after=email.utils.format_datetime(moment, usegmt=True)), FINE)
-        assert waits(steps) == [60]
+    @pytest.mark.parametrize(
+        "asked", ["61", "86400", "1e9", "1e308", "Fri, 31 Dec 9999 23:59:59 GMT", "in an hour, as a date"]
+    )
+    @pytest.mark.parametrize("status", [429, 503])
+    def test_a_pause_of_more_than_a_minute_is_left_to_the_caller(self, asked: str, status: int) -> None:
+        if asked == "in an hour, as a date":
+            moment = datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=1)
+            asked = email.utils.format_datetime(moment, usegmt=True)
+        (send,), error = chat(refused(status, retry_after=asked))
+        assert isinstance(send, Send)
+        assert type(error) is (RateLimitError if status == 429 else ServerError)
+        assert error.retry_after > 60
+
+    def test_what_is_not_implemented_is_not_tried_again(self) -> None:
+        (send,), error = chat(refused(501))
+        assert isinstance(send, Send)
+        assert "later" not in str(error)
+        assert "PREDICTIONGUARD_URL" in str(error)
 
     @given(
         st.lists(
@@ -250,9 +277,9 @@ class TestRetries:
         )
     )
     def test_whatever_is_asked_for_the_sum_is_bounded(self, failures: list[Any]) -> None:
-        steps, _ = chat(*failures, FINE, max_retries=len(failures))
-        assert len(waits(steps)) == len(failures)
-        assert all(0 <= seconds <= operations.LONGEST_WAIT for seconds in waits(steps))
+        steps, _ = drive_with(operations.chat(ASKED, ImagePolicy(), len(failures)), [*failures, FINE])
+        assert len(waits(steps)) <= len(failures)
+        assert all(0 <= seconds <= MAX_RETRY_AFTER for seconds in waits(steps))
 
     @pytest.mark.parametrize("asked", ["soon", "", "nan", "inf", "1e400", "1_0x", "Wed, 99 Foo 2026", "9" * 5000])
     def test_rubbish_is_no_wish(self, asked: str) -> None:
@@ -401,6 +428,48 @@ class TestModels:
         steps, _ = drive(operations.models(None, 1), refused(503), answered({"data": []}))
         assert kinds(steps) == "Send Wait Send"
 
+    def test_a_server_without_capabilities_is_asked_for_the_plain_list(self) -> None:
+        listed = [{"id": "a"}, {"id": "b", "capabilities": {"chat_with_image": False}}]
+        steps, found = drive(
+            operations.models("chat-with-image", 0), refused(404, "Not Found"), answered({"data": listed})
+        )
+        assert [step.path for step in steps] == ["/models/chat-with-image", "/models"]
+        assert [each.id for each in found] == ["a"]
+
+    def test_what_the_service_says_of_one_model(self) -> None:
+        listed = answered({"data": [{"id": "a"}, {"id": "b", "max_context_length": 9}]})
+        assert drive(operations.model_info("b", 0), listed)[1].max_context_length == 9
+        assert drive(operations.model_info("c", 0), listed)[1] is None
+
+
+class TestUnknownModels:
+    ASKED = ChatRequest(model="Qwen2.5-VL-7B-Instrct", messages="x")
+    LISTED = answered({"data": [{"id": "gpt-oss-120b"}, {"id": "Qwen2.5-VL-7B-Instruct"}]})
+
+    def ask(self, *results: Any, model: str = "Qwen2.5-VL-7B-Instrct") -> Any:
+        return drive(operations.chat(ChatRequest(model=model, messages="x"), ImagePolicy(), 2), *results)
+
+    @pytest.mark.parametrize("status", [400, 404])
+    def test_the_closest_name_is_suggested(self, status: int) -> None:
+        steps, error = self.ask(refused(status, "The model `Qwen2.5-VL-7B-Instrct` does not exist."), self.LISTED)
+        assert [(step.method, step.path) for step in steps] == [("POST", "/chat/completions"), ("GET", "/models")]
+        assert "Did you mean Qwen2.5-VL-7B-Instruct?" in str(error)
+
+    def test_without_a_list_the_error_stays_as_it_is(self) -> None:
+        _, error = self.ask(refused(404, "The model `Qwen2.5-VL-7B-Instrct` does not exist."), refused(500))
+        assert type(error) is NotFoundError
+        assert "Did you mean" not in str(error)
+
+    def test_nothing_close_is_no_suggestion(self) -> None:
+        _, error = self.ask(refused(400, "model 'claude' is not available"), self.LISTED, model="claude")
+        assert "Did you mean" not in str(error)
+
+    @pytest.mark.parametrize("text", ["max_tokens is over max_model_len of the model", "no such path", "bad request"])
+    def test_other_errors_cost_no_request(self, text: str) -> None:
+        (send,), error = self.ask(refused(400, text))
+        assert send.path == "/chat/completions"
+        assert "predictionguard_core models" not in str(error)
+
 
 class TestComplete:
     REQUEST = CompletionRequest(model="m", prompt='once "upon', max_tokens=5, extra_body={"seed": 1})
@@ -414,16 +483,21 @@ class TestComplete:
         assert found.message.content == " a time"
 
     def test_stream(self) -> None:
-        opened = Response(200, {}, b"")
+        opened = Response(200, {}, unread=object())
         steps, found = drive(operations.complete_stream(self.REQUEST, 1), refused(503), opened)
         assert kinds(steps) == "Send Wait Send"
         assert body(steps[0])["stream"] is True
         assert found is opened
 
-    @pytest.mark.parametrize("name", ["prompt", "model", "max_tokens", "stream"])
-    def test_an_extra_can_not_stand_in_for_an_option(self, name: str) -> None:
+    @pytest.mark.parametrize("name", ["prompt", "stream", "stream_options"])
+    def test_what_decides_the_form_of_the_answer_can_not_be_overridden(self, name: str) -> None:
         with pytest.raises(ConfigurationError, match=name):
             CompletionRequest(model="m", prompt="p", extra_body={name: 1})
+
+    def test_documented_fields_are_overridden(self) -> None:
+        asked = CompletionRequest(model="m", prompt="p", max_tokens=5, temperature=1, extra_body={"temperature": 3})
+        (send,), _ = drive(operations.complete(asked, 0), FINE)
+        assert body(send) == {"model": "m", "max_tokens": 5, "temperature": 3, "prompt": "p"}
 
 
 def vectors(count: int, first: int = 0) -> Response:
@@ -433,7 +507,7 @@ def vectors(count: int, first: int = 0) -> Response:
 
 class TestEmbed:
     def ask(self, given: list[Any], *results: Any) -> Any:
-        return drive(operations.embed(EmbeddingRequest(model="m", input=given), ImagePolicy(), 0), *results)
+        return drive(operations.embed(EmbeddingRequest(model="m", input=given), ImagePolicy(), 0, 8), *results)
 
     def test_in_the_order_of_the_inputs_whatever_the_order_of_the_answer(self) -> None:
         (send,), found = self.ask(["a", "b", "c"], vectors(3))
@@ -455,7 +529,12 @@ class TestEmbed:
         assert body(steps[1])["input"] == [{"text": '"image":false', "image": b64(PNG)}, {"image": b64(GIF)}]
         assert found == [[0.0], [1.0]]
 
-    @pytest.mark.parametrize("indices", [[], [0], [0, 0], [0, 2], [1, 2], [0, 1, 2]])
+    @pytest.mark.parametrize("extra", [{}, {"index": None}])
+    def test_vectors_without_numbers_are_in_order(self, extra: dict[str, Any]) -> None:
+        data = [{"embedding": [0.5], **extra}, {"embedding": [1.5], **extra}]
+        assert self.ask(["a", "b"], answered({"data": data}))[1] == [[0.5], [1.5]]
+
+    @pytest.mark.parametrize("indices", [[None, 0], [], [0], [0, 0], [0, 2], [1, 2], [0, 1, 2]])
     def test_vectors_that_are_missing_or_misnumbered(self, indices: list[int]) -> None:
         data = [{"index": index, "embedding": [0.5]} for index in indices]
         assert type(self.ask(["a", "b"], answered({"data": data}))[1]) is InvalidResponseError
@@ -505,7 +584,7 @@ def test_an_error_with_the_status_of_a_success_is_that_error(told: Any, kind: ty
     flows = [
         operations.chat(ASKED, ImagePolicy(), 2),
         operations.complete(CompletionRequest(model="m", prompt="p"), 2),
-        operations.embed(EmbeddingRequest(model="m", input=["a"]), ImagePolicy(), 2),
+        operations.embed(EmbeddingRequest(model="m", input=["a"]), ImagePolicy(), 2, 8),
         operations.rerank(RerankRequest(model="m", query="q", documents=["d"]), 2),
         operations.models(None, 2),
     ]
