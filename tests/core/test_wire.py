@@ -97,6 +97,9 @@ class TestOptions:
             ({"output": {"factuality": True}}, {"output": {"factuality": True}}),
             ({"extra_body": {"seed": 3, "a": {"b": [None, "é"]}}}, {"seed": 3, "a": {"b": [None, "é"]}}),
             ({"extra_body": {}}, {}),
+            ({"temperature": 1, "extra_body": {"temperature": 3}}, {"temperature": 3}),
+            ({"max_tokens": 1, "extra_body": {"max_tokens": 5}}, {"max_tokens": 5}),
+            ({"extra_body": {"input": {"pii": "block"}, "n": 2}}, {"input": {"pii": "block"}, "n": 2}),
             ({"vision_streaming": True}, {}),
             ({"stream": True}, {}),
             ({"stream_options": {"include_usage": False}}, {}),
@@ -147,9 +150,7 @@ class TestOptions:
             ({"model": ""}, "model"),
             ({"model": "\ud800"}, "model"),
             ({"extra_body": {"messages": []}}, "messages"),
-            ({"extra_body": {"max_tokens": 5}}, "max_tokens"),
-            ({"extra_body": {"input": {"pii": "block"}}}, "pass it as input_checks"),
-            ({"extra_body": {"vision_streaming": True}}, "vision_streaming"),
+            ({"extra_body": {"stream": True}}, "stream"),
         ],
     )
     def test_what_is_unknown_or_out_of_range_is_refused_by_name(self, given: dict[str, Any], named: str) -> None:
