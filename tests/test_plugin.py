@@ -1,4 +1,4 @@
-"""The pytest plugin, in a project of somebody's: found by itself, light, and gone when its test is over."""
+"""The pytest plugin in a project of its own: registered, cheap to load, and gone after its test."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def run(folder: Path, source: str, *arguments: str, **environment: str) -> subpr
     )
 
 
-def test_gives_a_sandbox_and_an_environment_that_leads_there(tmp_path: Path) -> None:
+def test_gives_a_sandbox_and_sets_the_environment(tmp_path: Path) -> None:
     source = """
         import os
 
@@ -42,7 +42,7 @@ def test_gives_a_sandbox_and_an_environment_that_leads_there(tmp_path: Path) -> 
             assert len(predictionguard_sandbox.requests) == 2
             boxes.append(predictionguard_sandbox)
 
-        def test_another_knows_nothing_of_it(predictionguard_sandbox):
+        def test_another_has_a_sandbox_of_its_own(predictionguard_sandbox):
             with Client() as client:
                 client.chat(HELLO)
             assert len(predictionguard_sandbox.requests) == 1
@@ -72,7 +72,7 @@ def test_a_fault_that_nothing_meets_fails_the_test(tmp_path: Path) -> None:
     assert "2 passed, 1 error" in done.stdout
 
 
-def test_is_found_by_itself_and_explains_itself(tmp_path: Path) -> None:
+def test_is_registered_with_pytest_and_documented(tmp_path: Path) -> None:
     done = run(tmp_path, "def test(): pass", "--fixtures")
     assert "predictionguard_sandbox" in done.stdout
     assert "A running mock of Prediction Guard's API" in done.stdout
@@ -80,7 +80,7 @@ def test_is_found_by_itself_and_explains_itself(tmp_path: Path) -> None:
     assert "predictionguard_sandbox" not in without.stdout
 
 
-def test_costs_a_session_nothing_that_does_not_ask_for_it(tmp_path: Path) -> None:
+def test_imports_nothing_until_it_is_used(tmp_path: Path) -> None:
     source = """
         import sys
 

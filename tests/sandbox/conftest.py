@@ -49,7 +49,7 @@ def chat(ask):
 
 @pytest.fixture
 def encoded():
-    """Makes a picture and gives its bytes: `encoded("PNG", (8, 4), "red")`."""
+    """Make an image and return its bytes: `encoded("PNG", (8, 4), "red")`."""
 
     def make(kind="PNG", size=(40, 20), colour="red", mode="RGB", **options):
         out = io.BytesIO()

@@ -16,7 +16,7 @@ def refused(reply, *words):
         assert word in reply.body["error"]
 
 
-def test_a_plain_reply_has_the_documented_shape(client):
+def test_a_plain_response_has_the_documented_shape(client):
     answer = client.post("/chat/completions", json={"model": TEXT, "messages": USER})
     assert answer.headers["content-type"] == "application/json"
     body = answer.json()
@@ -36,7 +36,7 @@ def test_a_plain_reply_has_the_documented_shape(client):
     assert usage["completion_tokens_details"] == {"reasoning_tokens": 0}
 
 
-def test_the_same_request_gets_the_same_answer_and_another_one_another(chat):
+def test_answers_are_deterministic(chat):
     assert chat(USER) == chat(USER)
     assert chat(USER) != chat("Tell me about windmills")
     assert chat("hello") == chat([{"role": "user", "content": [{"type": "text", "text": "hello"}]}])
@@ -70,7 +70,7 @@ CONTEXT = "name: espresso.txt\nA shot fills a small cup with 30 ml. The brown fo
         "Query: What is the foam called?\nAnswer: ",
     ],
 )
-def test_a_context_is_quoted_where_it_speaks_of_the_question(chat, prompt):
+def test_a_context_is_quoted_if_it_is_about_the_question(chat, prompt):
     content = chat(prompt)["content"]
     assert 'The context says: "The brown foam on top is called crema." You asked: "What is the foam called?"' in content
 
@@ -87,7 +87,7 @@ def test_a_dot_within_a_number_or_a_name_ends_no_sentence(chat):
 
 
 @pytest.mark.parametrize("context", ["Bees.", "How and why?", "a\nb"])
-def test_a_context_that_says_nothing_of_the_question_is_not_quoted(chat, context):
+def test_a_context_without_a_word_of_the_question_is_not_quoted(chat, context):
     content = chat(f"Context: {context}\nQuestion: What is the foam called?")["content"]
     assert "The context has no word of the question." in content
 
@@ -312,7 +312,7 @@ def test_what_does_not_fit_the_context_is_refused_with_numbers(ask):
     assert ask({"model": "gpt-oss-120b", "messages": long}).status == 200
 
 
-def test_a_reasoning_model_thinks_aloud_and_the_others_do_not(ask):
+def test_only_reasoning_models_return_reasoning(ask):
     spent = []
     for effort in ("none", "minimal", "medium", "high"):
         body = ask({"model": "gpt-oss-120b", "messages": USER, "reasoning_effort": effort}).body
@@ -324,7 +324,7 @@ def test_a_reasoning_model_thinks_aloud_and_the_others_do_not(ask):
     assert "reasoning" not in other["choices"][0]["message"]
 
 
-def test_thinking_counts_against_the_limit(ask):
+def test_reasoning_counts_against_the_limit(ask):
     body = ask({"model": "gpt-oss-120b", "messages": USER, "max_completion_tokens": 2}).body
     assert body["choices"][0]["message"]["content"] == ""
     assert body["choices"][0]["finish_reason"] == "length"

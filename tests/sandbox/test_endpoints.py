@@ -147,7 +147,7 @@ def test_embeddings_in_base64_are_the_same_numbers(ask):
     assert all(math.isclose(a, b, abs_tol=1e-6) for a, b in zip(plain, unpacked, strict=True))
 
 
-def test_a_picture_lies_close_to_words_that_describe_it(ask, encoded):
+def test_an_image_lies_close_to_words_that_describe_it(ask, encoded):
     image = base64.b64encode(encoded("PNG", (90, 60), "navy")).decode()
     items = [{"image": image}, {"text": "a dark navy landscape image"}, {"text": "a light red portrait"}]
     made = vectors(ask({"model": "bridgetower-large-itm-mlm-itc", "input": items}, "/embeddings"))

@@ -1,4 +1,4 @@
-"""What a sandbox does wrong on demand, as httpx sees it and as the clients of this project take it."""
+"""Scripted faults, as httpx and the clients of this project see them."""
 
 import asyncio
 import json
@@ -61,7 +61,7 @@ def streamed(client):
 
 
 class TestFail:
-    def test_the_next_requests_get_the_error_and_then_all_is_well(self, box, client):
+    def test_only_the_scripted_number_of_requests_fails(self, box, client):
         fault = box.fail(429, times=2, retry_after=1.5)
         answers = [post(client) for _ in range(3)]
         assert [answer.status_code for answer in answers] == [429, 429, 200]
@@ -79,11 +79,11 @@ class TestFail:
         ("status", "text"),
         [(500, "internal server error"), (403, "api understands"), (401, "invalid api key"), (599, "status 599")],
     )
-    def test_the_words_go_with_the_status(self, box, client, status, text):
+    def test_each_status_has_a_default_text(self, box, client, status, text):
         box.fail(status)
         assert text in post(client).json()["error"]
 
-    def test_any_words_headers_and_date(self, box, client):
+    def test_text_headers_and_retry_after_can_be_set(self, box, client):
         box.fail(402, "no money", retry_after="Wed, 21 Oct 2065 07:28:00 GMT", headers={"x-request-id": "abc"})
         answer = post(client)
         assert (answer.status_code, answer.json()) == (402, {"error": "no money"})
@@ -99,7 +99,7 @@ class TestFail:
             ({"x": 1}, "application/json"),
         ],
     )
-    def test_any_body(self, box, client, body, kind):
+    def test_the_body_can_be_set(self, box, client, body, kind):
         box.fail(502, body=body)
         answer = post(client)
         assert (answer.status_code, answer.headers["content-type"]) == (502, kind)
@@ -115,12 +115,12 @@ class TestFail:
         fault.left = -1  # as a thread that was just counting leaves it
         assert post(client).status_code == 200
 
-    def test_a_success_that_is_nonsense(self, box, ours):
+    def test_a_200_with_an_invalid_body(self, box, ours):
         box.fail(200, body="<p>maintenance</p>")
         with pytest.raises(InvalidResponseError):
             ours.chat(ASKED)
 
-    def test_only_a_model_or_a_path(self, box, client):
+    def test_a_fault_can_be_limited_to_a_model_or_a_path(self, box, client):
         of_model = box.fail(429, times=None, model=OTHER)
         of_path = box.fail(500, times=None, path="v1/embeddings/")
         assert post(client).status_code == 200
@@ -131,30 +131,30 @@ class TestFail:
         of_model.cancel()
         assert post(client, model=OTHER).status_code == 200
 
-    def test_they_come_in_the_order_in_which_they_were_asked_for(self, box, client):
+    def test_faults_happen_in_the_order_of_scripting(self, box, client):
         for status in (500, 429, 503):
             box.fail(status)
         assert [post(client).status_code for _ in range(4)] == [500, 429, 503, 200]
 
-    def test_a_fault_of_a_block_ends_with_it(self, box, client):
+    def test_a_fault_ends_with_its_with_block(self, box, client):
         with box.fail(500, times=None) as fault:
             assert post(client).status_code == 500
         assert post(client).status_code == 200
         assert fault.met == 1
 
-    def test_clear_takes_them_back(self, box, client):
+    def test_clear_removes_faults(self, box, client):
         fault = box.fail(500, times=None)
         box.clear()
         assert post(client).status_code == 200
         assert fault.met == 0
 
-    def test_many_threads_meet_just_so_many(self, box, client):
+    def test_threads_meet_exactly_the_scripted_number(self, box, client):
         fault = box.fail(429, times=40)
         with ThreadPoolExecutor(16) as pool:
             statuses = list(pool.map(lambda _: post(client).status_code, range(100)))
         assert (statuses.count(429), statuses.count(200), fault.met) == (40, 60, 40)
 
-    def test_what_nobody_met_is_known(self, box, client):
+    def test_unmet_lists_faults_that_never_happened(self, box, client):
         met, unmet, lasting, cancelled = (
             box.fail(times=2),
             box.fail(model=OTHER),
@@ -167,20 +167,20 @@ class TestFail:
         assert "fail 500: met 1, 1 left" in repr(met)
         assert "any number left" in repr(lasting)
 
-    def test_a_client_that_tries_again_gets_through(self, box):
+    def test_a_client_that_retries_gets_through(self, box):
         fault = box.fail(429, times=2, retry_after=0)
         with Client("any", box.url) as client:
             assert said(client, ASKED)
         assert fault.met == 2
 
-    def test_a_client_that_gives_up_says_so(self, box):
+    def test_a_client_without_retries_left_raises(self, box):
         fault = box.fail(429, times=3, retry_after=0)
         with Client("any", box.url) as client, pytest.raises(RateLimitError, match="rate limit exceeded"):
             client.chat(ASKED)
         assert fault.met == 3
 
 
-class TestWhatCannotBe:
+class TestInvalidArguments:
     @pytest.mark.parametrize(
         ("method", "arguments", "words"),
         [
@@ -204,12 +204,12 @@ class TestWhatCannotBe:
             ("keep_alive", {"after": -1}, "number of events"),
         ],
     )
-    def test_is_told_at_once(self, box, method, arguments, words):
+    def test_raise_where_the_fault_is_scripted(self, box, method, arguments, words):
         with pytest.raises(ValueError, match=words):
             getattr(box, method)(**arguments)
         assert box.unmet == []
 
-    def test_a_body_that_is_no_json_is_told_at_once(self, box):
+    def test_a_body_that_is_not_json_raises(self, box):
         with pytest.raises(TypeError):
             box.fail(body={1, 2})
 
@@ -223,7 +223,7 @@ class TestDropAndStall:
             ours.chat(ASKED)
         assert said(ours, ASKED)
 
-    def test_a_dropped_call_is_made_again(self, box):
+    def test_a_dropped_request_is_retried(self, box):
         fault = box.drop()
         with Client("any", box.url, max_retries=1) as client:
             assert said(client, ASKED)
@@ -235,7 +235,7 @@ class TestDropAndStall:
         assert said(ours, ASKED)
         assert time.monotonic() - began >= 0.3
 
-    def test_silence_for_as_long_as_anybody_waits(self, box):
+    def test_silence_for_as_long_as_the_client_waits(self, box):
         fault = box.stall()
         with Client("any", box.url, timeout=0.3, max_retries=0) as client, pytest.raises(APITimeoutError):
             client.chat(ASKED)
@@ -246,7 +246,7 @@ class TestDropAndStall:
         assert time.monotonic() < ended, "the sandbox's thread outlived the connection"
 
     @pytest.mark.parametrize("seconds", [None, 3600])
-    def test_a_sandbox_that_stops_lets_go(self, seconds):
+    def test_stopping_the_sandbox_ends_a_stall(self, seconds):
         box = Sandbox().start()
         fault = box.stall(seconds)
         with ThreadPoolExecutor(1) as pool:
@@ -266,14 +266,14 @@ class TestDropAndStall:
                 next(chunks)
         assert len(seen) == 2
 
-    def test_a_stream_that_falls_silent_for_a_while_is_whole(self, box, ours):
+    def test_a_stream_that_pauses_is_complete(self, box, ours):
         plain = streamed(ours)
         box.stall(0.2, after=1)
         began = time.monotonic()
         assert streamed(ours) == plain
         assert time.monotonic() - began >= 0.2
 
-    def test_of_a_stream_that_is_to_fall_silent_plain_requests_know_nothing(self, box, ours):
+    def test_a_stalled_stream_leaves_plain_requests_alone(self, box, ours):
         fault = box.stall(after=1)
         assert said(ours, ASKED)
         assert fault.met == 0
@@ -288,12 +288,12 @@ class TestCutStream:
             seen.extend(ours.stream(ASKED))
         assert len(seen) == after
 
-    def test_is_never_too_late(self, box, ours):
+    def test_happens_before_the_last_event_at_the_latest(self, box, ours):
         box.cut_stream(1000)
         with pytest.raises(StreamInterruptedError):
             list(ours.stream(ASKED))
 
-    async def test_in_the_other_colour(self, box):
+    async def test_the_async_client_sees_it_too(self, box):
         box.cut_stream(2)
         async with AsyncClient("any", box.url, max_retries=0) as client:
             with pytest.raises(StreamInterruptedError):
@@ -328,7 +328,7 @@ class TestChecks:
             ("factuality", {"output": OutputChecks(factuality=True)}, FactualityError),
         ],
     )
-    def test_fails_whatever_was_said_where_it_is_asked_for(self, box, ours, check, asked, error):
+    def test_fail_check_fails_requests_that_ask_for_the_check(self, box, ours, check, asked, error):
         fault = box.fail_check(check)
         assert said(ours, ASKED)
         assert fault.met == 0
@@ -338,7 +338,7 @@ class TestChecks:
 
 
 class TestAnswer:
-    def test_words(self, box, ours):
+    def test_text(self, box, ours):
         box.answer("It is a cat.", times=2)
         assert said(ours, ASKED) == "It is a cat."
         assert streamed(ours) == "It is a cat."
@@ -355,12 +355,12 @@ class TestAnswer:
         box.answer("It is a", finish_reason="length")
         assert post(client).json()["choices"][0]["finish_reason"] == "length"
 
-    def test_checks_judge_it(self, box, ours):
+    def test_output_checks_apply_to_scripted_answers(self, box, ours):
         box.answer("You are an idiot, shut up.")
         with pytest.raises(ToxicityError):
             ours.chat(ChatRequest(**HELLO, output=OutputChecks(toxicity=True)))
 
-    def test_refusals_stay(self, box, client):
+    def test_invalid_requests_are_still_refused(self, box, client):
         box.answer("It is a cat.")
         assert post(client, temperature=9).status_code == 400
 
@@ -427,7 +427,7 @@ class TestTLS:
         assert post(client).status_code == 200
         assert post(client, stream=True).text.endswith("data: [DONE]\n\n")
 
-    def test_the_connection_ends_without_a_farewell(self, secure):
+    def test_connections_close_inside_tls(self, secure):
         box, client = secure
         box.drop()
         with pytest.raises(httpx.TransportError):
@@ -478,7 +478,7 @@ class TestCommandLine:
             ("fail '", "quotation"),
         ],
     )
-    def test_says_what_it_does_not_understand(self, fault, words):
+    def test_invalid_faults_are_explained(self, fault, words):
         done = subprocess.run(
             [*self.COMMAND, "--fault", fault], capture_output=True, text=True, env=os.environ, check=False
         )

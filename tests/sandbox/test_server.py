@@ -34,7 +34,7 @@ def post_bytes(body, *headers):
     return "\r\n".join([*head, "", ""]).encode() + body
 
 
-def test_the_journal_holds_every_decoded_body_in_order(box, client):
+def test_requests_holds_every_decoded_body_in_order(box, client):
     client.post("/chat/completions", json=HELLO)
     client.post("/chat/completions", json={"model": "nope", "messages": "x"})
     httpx.post(f"{box.url}/embeddings", json={"unauthorised": True}, trust_env=False)
@@ -46,7 +46,7 @@ def test_the_journal_holds_every_decoded_body_in_order(box, client):
     assert box.requests == []
 
 
-def test_one_connection_carries_many_requests_and_each_reply_has_its_own_request_id(box):
+def test_one_connection_carries_many_requests_and_each_response_has_its_own_request_id(box):
     with socket.create_connection(tuple(box.url.removeprefix("http://").split(":"))) as connection:
         seen = set()
         with connection.makefile("rwb") as file:
@@ -177,7 +177,7 @@ def test_a_length_that_is_no_number_is_400(box, length):
     assert raw(box, post_bytes(b"", f"Content-Length: {length}")).startswith(b"HTTP/1.1 400 ")
 
 
-def test_too_large_a_body_is_413_and_the_reply_arrives(box, monkeypatch):
+def test_too_large_a_body_is_413_and_the_response_arrives(box, monkeypatch):
     monkeypatch.setattr(server, "MAX_BODY", 1000)
     for content in (b"x" * 3_000_000, iter([b"x" * 800, b"x" * 800])):
         answer = httpx.post(box.url + "/chat/completions", content=content, trust_env=False)
@@ -203,7 +203,7 @@ def test_http_1_0_gets_a_stream_that_ends_with_the_connection(box):
     assert answer.endswith(b"data: [DONE]\n\n")
 
 
-def test_a_client_that_leaves_in_the_middle_of_a_stream_is_no_news(capfd):
+def test_a_client_that_leaves_in_the_middle_of_a_stream_prints_nothing(capfd):
     with Sandbox(chunk_delay=0.01) as box:
         with (
             httpx.Client(base_url=box.url, headers={"Authorization": "Bearer k"}, trust_env=False) as client,
@@ -215,7 +215,7 @@ def test_a_client_that_leaves_in_the_middle_of_a_stream_is_no_news(capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_client_that_leaves_in_the_middle_of_a_body_is_no_news(box, client, capfd):
+def test_a_client_that_leaves_in_the_middle_of_a_body_prints_nothing(box, client, capfd):
     with socket.create_connection(tuple(box.url.removeprefix("http://").split(":"))) as connection:
         connection.sendall(post_bytes(b'{"model"', "Content-Length: 500"))
     assert client.get("/models").status_code == 200
@@ -262,7 +262,7 @@ def test_a_taken_port_is_an_os_error(box):
     assert httpx.get(f"{box.url}/nowhere", trust_env=False).status_code == 404
 
 
-def test_two_sandboxes_know_nothing_of_each_other(box, client):
+def test_two_sandboxes_are_independent(box, client):
     with Sandbox() as other:
         assert other.url != box.url
         client.post("/chat/completions", json=HELLO)
@@ -279,7 +279,7 @@ def test_many_connections_at_once(box, client):
     assert len(box.requests) == 200
 
 
-def test_a_fault_of_its_own_is_a_500_with_words(box, client, monkeypatch, capfd):
+def test_an_internal_error_is_a_500_with_its_text(box, client, monkeypatch, capfd):
     def fail(call, settings, memory):
         raise LookupError("a fault")
 

@@ -190,7 +190,7 @@ def test_a_step_that_needs_a_result_waits_for_it(chat, question, tools, steps):
     assert steps[-1][2] in turns[-1]["content"]
 
 
-def test_made_to_call_it_reports_on_a_photo_once_it_has_one(ask, uri, encoded):
+def test_a_required_call_uses_the_image_once_it_is_there(ask, uri, encoded):
     report = tool("Report", "A report.", width=WHOLE, main_colour=TEXT)
     messages = [{"role": "user", "content": "Take a photo with the desk camera, report"}]
     body = {
@@ -225,18 +225,18 @@ def test_only_the_last_results_are_quoted(chat):
     assert "result 1" not in content
 
 
-def test_a_picture_handed_in_behind_a_result_is_part_of_it(ask, uri, encoded):
+def test_an_image_after_a_tool_result_belongs_to_it(ask, uri, encoded):
     call = {"id": "c1", "type": "function", "function": {"name": "take_photo", "arguments": "{}"}}
     photo = {"type": "image_url", "image_url": {"url": uri(encoded(colour="blue"))}}
     messages = [
         {"role": "user", "content": "take a photo"},
         {"role": "assistant", "content": None, "tool_calls": [call]},
-        {"role": "tool", "tool_call_id": "c1", "content": "see the picture"},
+        {"role": "tool", "tool_call_id": "c1", "content": "see the image"},
         {"role": "user", "content": [photo]},
     ]
     body = {"model": "Qwen2.5-VL-7B-Instruct", "messages": messages, "tools": [tool("take_photo", "Take a photo.")]}
     message = ask(body).body["choices"][0]["message"]
-    assert "take_photo returned: see the picture" in message["content"]
+    assert "take_photo returned: see the image" in message["content"]
     assert "blue" in message["content"]
     messages[-1]["content"].insert(0, {"type": "text", "text": "From the result of take_photo c1:"})
     message = ask(body).body["choices"][0]["message"]
@@ -296,6 +296,18 @@ def test_a_model_without_tools_refuses_them(ask):
         ("Read './in/report 1.pdf', please", {"text": TEXT}, {"text": "./in/report 1.pdf"}),
         ("Crop ~/photos/img_20.final.jpeg now", {"image": TEXT}, {"image": "~/photos/img_20.final.jpeg"}),
         (r"Crop C:\photos\cat.png", {"source": TEXT}, {"source": r"C:\photos\cat.png"}),
+        ("Read 'notes for Bob.txt' now", {"path": TEXT}, {"path": "notes for Bob.txt"}),
+        (
+            "Mail bob@example.com that 'lunch is ready'",
+            {"to": TEXT, "body": TEXT, "subject": TEXT},
+            {"to": "bob@example.com", "body": "lunch is ready", "subject": "<subject>"},
+        ),
+        (
+            "From Zürich to São Paulo",
+            {"origin": TEXT, "destination": TEXT},
+            {"origin": "Zürich", "destination": "São Paulo"},
+        ),
+        ("The receipt of 3 May 2024", {"shop": TEXT, "total": NUMBER}, {"shop": "<shop>", "total": 0}),
         ("Fetch the photo named coffee", {"name": TEXT}, {"name": "coffee"}),
         (
             "make 2 cards",
@@ -309,7 +321,7 @@ def test_a_model_without_tools_refuses_them(ask):
         ),
     ],
 )
-def test_arguments_come_from_the_words(calls, question, fields, expected):
+def test_arguments_are_taken_from_the_question_or_are_placeholders(calls, question, fields, expected):
     assert filled(calls, question, **fields) == expected
 
 
@@ -346,7 +358,7 @@ def test_arguments_come_from_the_words(calls, question, fields, expected):
         ({"type": "string", "maxLength": 3}, "<fi"),
     ],
 )
-def test_made_up_values_still_keep_to_the_schema(calls, schema, expected):
+def test_placeholders_fit_the_schema(calls, schema, expected):
     made = tool("record", field=schema)
     made["function"]["parameters"]["$defs"] = {"Known": {"const": "known"}}
     [(_, arguments)] = calls("Hello!", made, tool_choice="required")
@@ -412,7 +424,7 @@ def test_the_token_limit_cuts_calls_as_vllm_does(ask, events):
     assert chunks[-1]["choices"][0]["finish_reason"] == "length"
 
 
-def test_schemas_that_refer_to_themselves_come_to_an_end(calls):
+def test_recursive_schemas_terminate(calls):
     node = {
         "type": "object",
         "properties": {name: {"$ref": "#"} for name in "abcdefgh"},
@@ -446,6 +458,13 @@ def test_bad_schemas_still_give_json_arguments(calls, parameters):
     [(name, arguments)] = calls("a" * 100, made, tool_choice="required")
     assert name == "odd"
     assert isinstance(arguments, dict)
+
+
+def test_a_large_schema_and_a_long_question_are_answered(calls):
+    fields = {f"field_{number}": {"type": ("string", "integer")[number % 2]} for number in range(2000)}
+    question = "take 5 and 'six' " * 1000
+    [(_, arguments)] = calls(question, tool("record", **fields), tool_choice="required", model="gpt-oss-120b")
+    assert len(arguments) == 2000
 
 
 def test_long_hostile_questions_are_answered(calls):

@@ -28,7 +28,7 @@ def exif(orientation):
 
 
 @pytest.mark.parametrize("kind", list(TYPES))
-def test_it_says_type_size_shape_and_colour(see, uri, encoded, kind):
+def test_answers_name_type_size_shape_and_colour(see, uri, encoded, kind):
     text = said(see(uri(encoded(kind, (90, 60), (220, 20, 30)), TYPES[kind])))
     assert ("WebP" if kind == "WEBP" else kind) in text
     assert "90 x 60 pixels" in text
@@ -55,7 +55,7 @@ def test_brightness(see, uri, encoded, colour, words):
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
-def test_an_orientation_still_to_be_followed_is_told(see, uri, encoded, orientation, kind):
+def test_exif_orientation_is_named(see, uri, encoded, orientation, kind):
     text = said(see(uri(encoded(kind, (90, 60), exif=exif(orientation)), TYPES[kind])))
     turned = orientation >= 5
     assert ("60 x 90 pixels, portrait" if turned else "90 x 60 pixels, landscape") in text
@@ -73,7 +73,7 @@ def test_several_images_are_numbered_in_order(see, uri, encoded):
 def test_images_of_earlier_turns_are_still_seen(ask, uri, encoded):
     messages = [
         {"role": "user", "content": [{"type": "image_url", "image_url": {"url": uri(encoded())}}]},
-        {"role": "assistant", "content": "A picture."},
+        {"role": "assistant", "content": "An image."},
         {"role": "user", "content": "How wide was it?"},
     ]
     text = said(ask({"model": "Qwen2.5-VL-7B-Instruct", "messages": messages}))
@@ -82,11 +82,11 @@ def test_images_of_earlier_turns_are_still_seen(ask, uri, encoded):
 
 
 def test_shares_of_colors():
-    picture = Image.new("RGB", (100, 100), (0, 0, 220))
-    picture.paste((250, 250, 250), (0, 0, 100, 30))
-    picture.paste((0, 0, 0), (0, 30, 100, 40))
+    image = Image.new("RGB", (100, 100), (0, 0, 220))
+    image.paste((250, 250, 250), (0, 0, 100, 30))
+    image.paste((0, 0, 0), (0, 30, 100, 40))
     out = io.BytesIO()
-    picture.save(out, "PNG")
+    image.save(out, "PNG")
     seen = images.from_bytes(out.getvalue())
     assert [(name, round(share, 2)) for name, share in seen.main_colors] == [
         ("blue", 0.6),
@@ -139,15 +139,15 @@ def test_every_color_has_a_name():
 
 def test_a_noisy_photograph_like_image_keeps_its_colors():
     dice = random.Random(1)
-    picture = Image.new("RGB", (400, 300), (70, 130, 200))
-    draw = ImageDraw.Draw(picture)
+    image = Image.new("RGB", (400, 300), (70, 130, 200))
+    draw = ImageDraw.Draw(image)
     draw.rectangle((0, 200, 400, 300), (60, 140, 50))
     for _ in range(4000):
         x, y = dice.randrange(400), dice.randrange(300)
-        r, g, b = picture.getpixel((x, y))
-        picture.putpixel((x, y), tuple(max(0, min(255, value + dice.randrange(-25, 25))) for value in (r, g, b)))
+        r, g, b = image.getpixel((x, y))
+        image.putpixel((x, y), tuple(max(0, min(255, value + dice.randrange(-25, 25))) for value in (r, g, b)))
     out = io.BytesIO()
-    picture.save(out, "JPEG", quality=60)
+    image.save(out, "JPEG", quality=60)
     assert [name for name, _ in images.from_bytes(out.getvalue()).main_colors] == ["blue", "green"]
 
 
@@ -164,11 +164,11 @@ def test_a_noisy_photograph_like_image_keeps_its_colors():
     ],
 )
 def test_every_kind_of_png_is_seen(mode, white):
-    picture = Image.new(mode, (30, 30), white)
+    image = Image.new(mode, (30, 30), white)
     if mode == "P":
-        picture.putpalette([value for value in range(256) for _ in range(3)])
+        image.putpalette([value for value in range(256) for _ in range(3)])
     out = io.BytesIO()
-    picture.save(out, "PNG")
+    image.save(out, "PNG")
     assert images.from_bytes(out.getvalue()).main_colors == [("white", 1.0)]
 
 
@@ -191,7 +191,7 @@ def test_an_animation_is_counted_and_its_first_frame_seen():
 
 
 @pytest.mark.parametrize("declared", ["image/jpeg", "image/PNG", "", "None", "application/octet-stream"])
-def test_another_declared_type_is_taken_and_told(see, uri, encoded, declared):
+def test_a_wrong_declared_type_is_accepted_and_named(see, uri, encoded, declared):
     text = said(see(uri(encoded("PNG"), declared)))
     assert ("declared" in text) == (declared.lower() != "image/png")
 
@@ -214,7 +214,7 @@ def test_another_declared_type_is_taken_and_told(see, uri, encoded, declared):
         "data:" + "x" * 1000 + ";base64,aGk=",
     ],
 )
-def test_what_is_no_data_uri_of_a_image_is_refused(see, address):
+def test_what_is_not_a_data_uri_of_an_image_is_refused(see, address):
     reply = see(address)
     assert reply.status == 400
     assert reply.body["error"].startswith("messages[0].content[1].image_url.url: ")
@@ -283,7 +283,7 @@ def test_damaged_bytes_never_raise_anything_else(encoded):
                 assert images.from_bytes(bytes(data)).format
 
 
-def test_a_image_with_too_many_pixels_is_refused_by_its_header():
+def test_an_image_with_too_many_pixels_is_refused_by_its_header():
     def chunk(name, body):
         return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
 
@@ -330,7 +330,7 @@ def test_at_most_sixteen_images(see, uri, encoded):
     assert reply.body == {"error": "At most 16 image(s) may be provided in one request."}
 
 
-def test_a_image_in_a_tool_message_is_refused(ask, uri, encoded):
+def test_an_image_in_a_tool_message_is_refused(ask, uri, encoded):
     call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
     part = {"type": "image_url", "image_url": {"url": uri(encoded())}}
     messages = [

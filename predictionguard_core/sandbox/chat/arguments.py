@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 from predictionguard_core.sandbox.text import name_parts, split_words, stem
@@ -26,6 +27,7 @@ PLACEHOLDER, NEXT, MEANT = 0, 1, 2
 _DEPTH = 12
 _BUDGET = 3000
 _MAX_ITEMS = 20
+_MAX_NUMBERS = 200
 _Value = tuple[Any, int]
 
 _PATTERNS = {
@@ -42,12 +44,15 @@ _PATTERNS = {
     "code": re.compile(r"(?<![\w-])((?=[\w-]{0,39}\d)(?=[\w-]{0,39}[A-Za-z])[A-Za-z0-9][\w-]{2,39})(?![\w-])"),
     "sum": re.compile(r"([(\d][\d\s+\-*/().^%×÷]{0,200}[+\-*/^%×÷][\d\s+\-*/().^%×÷]{0,200}[\d)])"),
     "place": re.compile(
-        r"(?:\b(?i:in|at|near|from|to|for|around|of) |^)([A-Z][\w'’-]{0,60}(?:,? [A-Z][\w'’-]{0,60}){0,4})"
+        r"(?:\b(?i:in|at|near|from|to|for|around|of) |^)([A-ZÀ-ÖØ-Þ][\w'’-]{0,60}(?:,? [A-ZÀ-ÖØ-Þ][\w'’-]{0,60}){0,4})"
     ),
 }  # fmt: skip
 _NUMBER = re.compile(
     r"(?<![\w.,-])-?\d{1,15}(?:,\d{3}){0,4}(?:\.\d{1,15})?(?!\d)|(?<=[\w(][-])\d{1,15}(?!\d)|\b[a-z]+\b"
 )
+_MONTH = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]{0,6}"
+_SPOKEN_DATE = re.compile(rf"\b(?:\d{{1,2}} {_MONTH}|{_MONTH} \d{{1,2}})(?:,? \d{{4}})?\b", re.IGNORECASE)
+_EXTENSION = re.compile(r"\w\.[A-Za-z][A-Za-z0-9]{1,4}$")
 _COUNTS = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10}
 _COLON = re.compile(r":\s+(\S[^\n]{0,2000})")
 
@@ -57,14 +62,14 @@ def _stems(words: str) -> frozenset[str]:
 
 
 _KINDS = {
-    "email": _stems("email mail"),
+    "email": _stems("email mail to recipient sender"),
     "url": _stems("url uri link website"),
     "date": _stems("date day when"),
     "time": _stems("time"),
     "file": _stems("file filename path image picture photo document"),
     "code": _stems("id identifier code number reference ticket order sku"),
     "sum": _stems("expression formula equation"),
-    "place": _stems("city location place country town address destination origin region state area"),
+    "place": _stems("city location place country town address destination origin region state area to from"),
 }
 """Which kind of value a field asks for by the words of its name."""
 _TEXTS = _stems("query question topic search prompt request task instruction input text message sentence")
@@ -89,22 +94,38 @@ class Values:
     def __init__(self, text: str, *, continues: bool = False) -> None:
         self.text = text[:MAX_TEXT]
         self.continues = continues
+        self._found: dict[str, list[str]] = {}
         words = split_words(self.text)
         self.words = {*words, *map(stem, words)}
 
     def of_kind(self, kind: str) -> list[str]:
         """Return the values of one kind, as they are written."""
-        matches = list(_PATTERNS[kind].finditer(self.text))
-        if kind == "place" and not self.continues:
-            matches = [match for match in matches if match.start(1)]
-        found = [next(group for group in match.groups() if group).strip() for match in matches]
-        return [value.rstrip(".,;:!?)") for value in found] if kind == "url" else found
+        if kind not in self._found:
+            text = self._without("url", "email", "quoted") if kind == "file" else self.text
+            matches = list(_PATTERNS[kind].finditer(text))
+            if kind == "place" and not self.continues:
+                matches = [match for match in matches if match.start(1)]
+            if kind == "file":
+                # A quoted name may hold spaces.
+                quoted = _PATTERNS["quoted"].finditer(self.text)
+                matches += [match for match in quoted if _EXTENSION.search(_value(match))]
+                matches.sort(key=lambda match: match.start())
+            self._found[kind] = list(dict.fromkeys(_value(match) for match in matches))
+        return self._found[kind]
 
+    def _without(self, *kinds: str) -> str:
+        """Return the text with the values of these kinds blanked out."""
+        text = self.text
+        for kind in kinds:
+            text = _PATTERNS[kind].sub(lambda match: " " * len(match.group()), text)
+        return text
+
+    @cached_property
     def numbers(self) -> list[tuple[int | float, int]]:
-        """Return the numbers with the position at which each begins; `two` to `ten` count too."""
-        plain = self.text
-        for kind in ("url", "email", "date", "time", "file"):
-            plain = _PATTERNS[kind].sub(lambda match: " " * len(match.group()), plain)
+        """The numbers with the position at which each begins; `two` to `ten` count too."""
+        plain = _SPOKEN_DATE.sub(
+            lambda match: " " * len(match.group()), self._without("url", "email", "date", "time", "file")
+        )
         found: list[tuple[int | float, int]] = []
         for match in _NUMBER.finditer(plain):
             digits = match.group().replace(",", "")
@@ -112,7 +133,12 @@ class Values:
                 found.append((_COUNTS[digits], match.start()))
             elif not digits.isalpha():
                 found.append((float(digits) if "." in digits else int(digits), match.start()))
-        return found
+        return found[:_MAX_NUMBERS]
+
+
+def _value(match: re.Match[str]) -> str:
+    value = next(group for group in match.groups() if group).strip()
+    return value.rstrip(".,;:!?)") if value.startswith(("http://", "https://")) else value
 
 
 def fill(
@@ -271,9 +297,7 @@ class _Filler:
         if isinstance(seen, int | float):
             return _bounded(seen, rules, whole=whole), MEANT
         text = self.sources[0].text
-        free = [
-            (number, position) for number, position in self.sources[0].numbers() if position not in self.used_numbers
-        ]
+        free = [(number, position) for number, position in self.sources[0].numbers if position not in self.used_numbers]
         spoken = {stem(word) for word in name_parts(name) if len(word) > 1}
         near = [
             item for item in free if any(word in text[max(0, item[1] - 30) : item[1] + 30].lower() for word in spoken)
