@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Generator, Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from predictionguard_core.api.body import Body
-from predictionguard_core.images.policy import ImagePolicy
+
+if TYPE_CHECKING:
+    from predictionguard_core.images.policy import ImagePolicy
 
 T = TypeVar("T")
 

@@ -1,4 +1,4 @@
-"""What people install: the wheel, alone, in a clean environment for each extra; and the sdist it can be built from."""
+"""The wheel in a clean environment for each extra, its metadata, and the source distribution."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ PACKAGES = {
 
 
 def run(*command: str | Path, folder: Path, **environment: str) -> str:
-    """What a command prints; its whole output in the error if it fails."""
+    """Return what a command prints; if it fails, the error shows all of its output."""
     done = subprocess.run(
         command,
         cwd=folder,
@@ -51,7 +51,7 @@ def run(*command: str | Path, folder: Path, **environment: str) -> str:
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the wheel and the sdist of this tree."""
+    """A folder with the wheel and the source distribution of this tree."""
     folder = tmp_path_factory.mktemp("built")
     run(sys.executable, "-m", "hatchling", "build", "-d", folder, folder=ROOT)
     return folder
@@ -76,7 +76,7 @@ def metadata(wheel: Path) -> email.message.Message:
 
 @pytest.fixture(scope="session")
 def environments(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[Path]]]:
-    """To each extra ("" for none) the Python of an environment that has the wheel with it, and nothing else."""
+    """For each extra ("" for none) the Python of an environment with the wheel, that extra and nothing else."""
     folder = tmp_path_factory.mktemp("environments")
 
     def make(extra: str) -> Path:
@@ -97,7 +97,7 @@ import base64, os
 from predictionguard_core import ChatRequest, Client, Image, PredictionGuardError
 from predictionguard_core.sandbox import Sandbox
 
-UPRIGHT, ON_ITS_SIDE, PDF = map(base64.b64decode, os.environ["PICTURES"].split())
+UPRIGHT, ON_ITS_SIDE, PDF = map(base64.b64decode, os.environ["IMAGES"].split())
 VISION = "Qwen2.5-VL-7B-Instruct"
 box = Sandbox().start()
 os.environ.update(PREDICTIONGUARD_API_KEY="any", PREDICTIONGUARD_URL=box.url)
@@ -117,7 +117,7 @@ def told(do, *words):
 
 assert "4 x 2 pixels" in ask(UPRIGHT)
 """
-"""What needs no extra, and what the checks below use."""
+"""What needs no extra, and what the code of each extra uses."""
 
 WITH = {
     "langchain": """
@@ -129,13 +129,15 @@ from llama_index_predictionguard import PredictionGuard, PredictionGuardMultiMod
 assert PredictionGuard(VISION).complete("hello").text
 assert PredictionGuardMultiModal(VISION).complete("hello", []).text
 """,
-    "images": "assert Image.open(ON_ITS_SIDE).size == (2, 4)",
+    "agents": "from langchain_predictionguard.middleware import PredictionGuardMiddleware",
+    "images": "image = Image.open(ON_ITS_SIDE); assert (image.width, image.height) == (2, 4)",
     "pdf": "told(lambda: ask(PDF), 'The image is a JPEG')",
     "sandbox": "told(lambda: ask(UPRIGHT), 'Main colour')",
 }
 WITHOUT = {
     "langchain": "told(lambda: __import__('langchain_predictionguard'), 'is not installed', {remedy!r})",
     "llama-index": "told(lambda: __import__('llama_index_predictionguard'), 'is not installed', {remedy!r})",
+    "agents": "told(lambda: __import__('langchain_predictionguard.middleware'), {remedy!r})",
     "images": "told(lambda: Image.open(ON_ITS_SIDE), {remedy!r})",
     "pdf": "told(lambda: ask(PDF), {remedy!r})",
     "sandbox": "told(lambda: ask(UPRIGHT), {remedy!r})",
@@ -144,31 +146,32 @@ PILLOW = {"images", "sandbox"}
 BRINGS = {
     "": set(),
     "langchain": {"langchain"},
+    "agents": {"langchain", "agents"},
     "llama-index": {"llama-index", *PILLOW},  # it depends on Pillow itself
     "images": PILLOW,
     "pdf": {"pdf", *PILLOW},
     "sandbox": PILLOW,
-    "all": {"langchain", "llama-index", "pdf", *PILLOW},
+    "all": {"langchain", "agents", "llama-index", "pdf", *PILLOW},
 }
 
 
-def encoded(picture: Image.Image, kind: str, **options: Any) -> str:
+def encoded(image: Image.Image, kind: str, **options: Any) -> str:
     out = io.BytesIO()
-    picture.save(out, kind, **options)
+    image.save(out, kind, **options)
     return base64.b64encode(out.getvalue()).decode()
 
 
 @pytest.fixture(scope="session")
-def pictures() -> str:
-    """A picture, one that lies on its side by its EXIF (orientation 6), and a PDF of one page."""
-    picture = Image.new("RGB", (4, 2), "red")
+def images() -> str:
+    """An image, one that EXIF orientation 6 turns on its side, and a PDF of one page."""
+    image = Image.new("RGB", (4, 2), "red")
     exif = Image.Exif()
     exif[0x0112] = 6
-    return " ".join([encoded(picture, "PNG"), encoded(picture, "JPEG", exif=exif), encoded(picture, "PDF")])
+    return " ".join([encoded(image, "PNG"), encoded(image, "JPEG", exif=exif), encoded(image, "PDF")])
 
 
 @pytest.mark.parametrize("extra", EXTRAS, ids=lambda extra: extra or "none")
-def test_the_wheel_alone(extra: str, environments: dict[str, Future[Path]], pictures: str, tmp_path: Path) -> None:
+def test_the_wheel_alone(extra: str, environments: dict[str, Future[Path]], images: str, tmp_path: Path) -> None:
     code = PREPARED
     for each in WITH:
         remedy = f'pip install "predictionguard-integrations[{each}]"'
@@ -179,16 +182,16 @@ def test_the_wheel_alone(extra: str, environments: dict[str, Future[Path]], pict
         if "after connection broken by" in str(error):
             pytest.skip("pip can't reach its index")
         raise
-    # Isolated: what stands beside the script, or in PYTHONPATH, can't be what is imported.
-    run(python, "-I", "-c", code, folder=tmp_path, PICTURES=pictures)
+    # Isolated (-I), so that neither the working folder nor PYTHONPATH is imported from.
+    run(python, "-I", "-c", code, folder=tmp_path, IMAGES=images)
 
 
-def test_every_extra_is_tried() -> None:
+def test_every_extra_has_its_code() -> None:
     assert set(BRINGS) == set(EXTRAS)
     assert set(WITH) == set(WITHOUT) == set(EXTRAS) - {"", "all"}
 
 
-class TestTheWheel:
+class TestWheel:
     def test_holds_the_packages_and_nothing_else(self, wheel: Path) -> None:
         with zipfile.ZipFile(wheel) as file:
             names = file.namelist()
@@ -215,7 +218,7 @@ class TestTheWheel:
             assert "[pytest11]\npredictionguard = pytest_predictionguard" in file.read(name).decode()
 
 
-class TestTheMetadata:
+class TestMetadata:
     def test_says_what_it_is(self, metadata: email.message.Message) -> None:
         assert metadata["Name"] == "predictionguard-integrations"
         assert metadata["Version"] == __version__
@@ -225,28 +228,26 @@ class TestTheMetadata:
         assert metadata["Description-Content-Type"] == "text/markdown"
         assert str(metadata.get_payload()).startswith("# predictionguard-integrations")
 
-    def test_names_every_extra_and_no_address_that_is_not_known(self, metadata: email.message.Message) -> None:
+    def test_names_every_extra_and_no_placeholder_url(self, metadata: email.message.Message) -> None:
         assert set(metadata.get_all("Provides-Extra", [])) == set(PROJECT["optional-dependencies"])
-        for address in metadata.get_all("Project-URL", []):
-            assert "example" not in address
+        for url in metadata.get_all("Project-URL", []):
+            assert "example" not in url
 
     def test_pins_nothing(self, metadata: email.message.Message) -> None:
         needs = metadata.get_all("Requires-Dist", [])
         assert needs
         assert [each for each in needs if re.search(r"[^<>!=]==|@", each.partition(";")[0])] == []
 
-    def test_every_python_it_names_is_one_it_runs_on(self, metadata: email.message.Message) -> None:
+    def test_classifiers_name_the_supported_pythons(self, metadata: email.message.Message) -> None:
         named = [each.rsplit(" ", 1)[1] for each in metadata.get_all("Classifier", []) if re.search(r"3\.\d+$", each)]
-        assert named == ["3.11", "3.12", "3.13"]
+        assert named == ["3.11", "3.12", "3.13", "3.14"]
 
 
-class TestTheSdist:
+class TestSourceDistribution:
     def test_a_wheel_can_be_built_from_it(self, sdist: Path, wheel: Path, tmp_path: Path) -> None:
-        with tarfile.open(sdist) as file:
-            file.extractall(tmp_path, filter="data")
-        source = next(tmp_path.iterdir())
-        run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", tmp_path / "out", folder=source)
-        again = next((tmp_path / "out").glob("*.whl"))
+        options = ("--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", tmp_path)
+        run(sys.executable, "-m", "pip", "wheel", *options, sdist, folder=tmp_path)
+        again = next(tmp_path.glob("*.whl"))
         with zipfile.ZipFile(again) as one, zipfile.ZipFile(wheel) as other:
             assert sorted(one.namelist()) == sorted(other.namelist())
 
