@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import pytest
 
 from predictionguard_core import (
@@ -149,6 +150,19 @@ def test_errors_and_retries_are_those_of_all_calls(sandbox: Sandbox) -> None:
         assert len(sandbox.requests) == 3
         with pytest.raises(InvalidRequestError, match="required fields"):
             client.check_toxicity("")
+
+
+def test_headers_of_one_call_are_sent() -> None:
+    seen: list[httpx.Request] = []
+
+    def respond(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        return httpx.Response(200, json={"checks": [{"index": 0, "score": 0.1}]})
+
+    with httpx.Client(transport=httpx.MockTransport(respond)) as own:
+        client = Client(api_key="key-of-the-tests", base_url="https://example.com", http_client=own)
+        client.check_toxicity("a", extra_headers={"X-Team": "pumps"})
+    assert seen[0].headers["x-team"] == "pumps"
 
 
 def test_several_checks_of_several_texts(client: Client, sandbox: Sandbox) -> None:

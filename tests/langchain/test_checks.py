@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import httpx
 import pytest
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.output_parsers import StrOutputParser
@@ -127,3 +128,27 @@ def test_wrong_options_are_named(box: Sandbox) -> None:
 def test_the_key_is_in_no_repr(box: Sandbox) -> None:
     check = new_check(box)
     assert "key-of-the-tests" not in f"{check!r}{check!s}{vars(check)}"
+
+
+async def test_default_headers_and_a_callable_key_are_sent(box: Sandbox) -> None:
+    seen: list[httpx.Request] = []
+
+    def respond(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        return httpx.Response(200, json={"checks": [{"index": 0, "new_prompt": "fine"}]})
+
+    transport = httpx.MockTransport(respond)
+    async with httpx.AsyncClient(transport=transport) as own_async:
+        with httpx.Client(transport=transport) as own:
+            check = PredictionGuardCheck(
+                pii="replace",
+                api_key=lambda: "key-of-the-tests",
+                base_url=box.url,
+                default_headers={"X-Team": "pumps"},
+                http_client=own,
+                http_async_client=own_async,
+            )
+            assert check.invoke(MAIL) == "fine"
+            assert await check.ainvoke(MAIL) == "fine"
+    assert [request.headers["x-team"] for request in seen] == ["pumps", "pumps"]
+    assert [request.headers["authorization"] for request in seen] == ["Bearer key-of-the-tests"] * 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from typing import Any
 
+import httpx
 import pytest
 from llama_index.core import VectorStoreIndex
 from llama_index.core.base.llms.types import ChatMessage, ImageBlock, MessageRole, TextBlock
@@ -241,3 +242,17 @@ def test_wrong_options_are_named(connection: dict[str, Any]) -> None:
     ):
         with pytest.raises(ConfigurationError, match=message):
             kind(**options, **connection)
+
+
+def test_default_headers_are_sent(connection: dict[str, Any]) -> None:
+    seen: list[httpx.Request] = []
+
+    def respond(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        return httpx.Response(200, json={"checks": [{"index": 0, "new_prompt": "fine"}]})
+
+    with httpx.Client(transport=httpx.MockTransport(respond)) as own:
+        connection |= {"default_headers": {"X-Team": "pumps"}, "http_client": own}
+        (node,) = PredictionGuardPIIPostprocessor(**connection).postprocess_nodes(nodes(MAIL))
+    assert text_of(node) == "fine"
+    assert [request.headers["x-team"] for request in seen] == ["pumps"]
