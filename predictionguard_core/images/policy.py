@@ -63,7 +63,7 @@ class ImagePolicy:
     strip_metadata: bool = False
     max_pages: int = 16
     pdf_dpi: int = 150
-    max_decode_seconds: float = 20.0
+    max_decode_seconds: float = 30.0
     max_decode_memory: int = 1024 * 1024 * 1024
     cache_bytes: int = 0
 

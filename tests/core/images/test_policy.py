@@ -28,7 +28,7 @@ def test_the_defaults() -> None:
         "strip_metadata": False,
         "max_pages": 16,
         "pdf_dpi": 150,
-        "max_decode_seconds": 20.0,
+        "max_decode_seconds": 30.0,
         "max_decode_memory": 1024 * 1024 * 1024,
         "cache_bytes": 0,
     }
