@@ -21,7 +21,7 @@ from predictionguard_core.api.chat import ImagePart, ImageURL, Message
 from predictionguard_core.errors import ConfigurationError, ImageFetchError
 from predictionguard_core.http import shared_clients
 from predictionguard_core.images.policy import ImagePolicy
-from tests.faults.server import DEAF, STALL, Drip, FaultServer, Unread, answer
+from tests.faults.server import DEAF, STALL, Drip, FaultServer, Unread, answer, event_stream
 
 OPEN = ImagePolicy(allow_private_hosts=True)
 HELLO = ChatRequest(model="m", messages="Hello")
@@ -192,6 +192,8 @@ def by_hand(work):  # a loop that is closed without shutdown_asyncgens, as async
 
 async def ask():
     await asyncio.gather(*(AsyncClient("key", sys.argv[1]).chat(HELLO) for _ in range(3)))
+    async with AsyncClient("key", sys.argv[1]) as client:
+        assert [chunk.choices[0].delta.content async for chunk in client.stream(HELLO)][0] == "hello"
 
 async def nested():
     nest_asyncio.apply()
@@ -208,7 +210,9 @@ gc.collect()
 
 
 def test_loops_that_are_nested_or_closed_by_hand_print_nothing() -> None:
-    with FaultServer(answer(200, {"choices": [{"message": {"content": "hello"}}]})) as server:
+    plain = answer(200, {"choices": [{"message": {"content": "hello"}}]})
+    stream = event_stream({"choices": [{"index": 0, "delta": {"content": "hello"}, "finish_reason": "stop"}]}, "[DONE]")
+    with FaultServer(*[plain, plain, plain, stream] * 8) as server:
         command = [sys.executable, "-c", LOOPS, server.url]
         found = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert (found.returncode, found.stdout, found.stderr) == (0, "", "")
