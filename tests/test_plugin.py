@@ -27,7 +27,7 @@ def test_gives_a_sandbox_and_sets_the_environment(tmp_path: Path) -> None:
         import os
 
         from predictionguard_core import ChatRequest, Client
-        from predictionguard_core.sandbox import Sandbox
+        from predictionguard_core.sandbox import Sandbox, use_if_no_key
 
         HELLO = ChatRequest(model="Hermes-3-Llama-3.1-8B", messages="hello")
         BEFORE = dict(os.environ)
@@ -40,6 +40,7 @@ def test_gives_a_sandbox_and_sets_the_environment(tmp_path: Path) -> None:
                 assert client.base_url == predictionguard_sandbox.url == os.environ["PREDICTIONGUARD_URL"]
                 client.chat(HELLO)
             assert len(predictionguard_sandbox.requests) == 2
+            assert use_if_no_key() is None  # it is one already
             boxes.append(predictionguard_sandbox)
 
         def test_another_has_a_sandbox_of_its_own(predictionguard_sandbox):

@@ -59,6 +59,8 @@ def _start() -> Sandbox:
         atexit.register(_stop)
     _sandbox, _process = box, os.getpid()
     _environment_before.update({name: os.environ.get(name) for name in (_URL_NAME, *_NO_PROXY_NAMES)})
+    if os.environ.get(_KEY_NAME) == KEY:
+        _environment_before[_URL_NAME] = None  # inherited from the process that started us: another sandbox's URL
     for name in _NO_PROXY_NAMES:
         hosts = os.environ.get(name, "")
         if hosts != "*":

@@ -84,6 +84,15 @@ def test_a_url_set_later_is_kept():
     assert os.environ["PREDICTIONGUARD_URL"] == "https://other.example.com"
 
 
+def test_a_url_inherited_from_another_process_with_a_sandbox_is_not_restored():
+    os.environ.update(PREDICTIONGUARD_API_KEY="sandbox", PREDICTIONGUARD_URL="http://127.0.0.1:9")
+    assert use_if_no_key() is not None
+    assert "hello" in chat()
+    os.environ["PREDICTIONGUARD_API_KEY"] = "mine"
+    assert use_if_no_key() is None
+    assert "PREDICTIONGUARD_URL" not in os.environ
+
+
 def test_a_key_removed_later_brings_the_sandbox_back():
     use_if_no_key()
     os.environ["PREDICTIONGUARD_API_KEY"] = "mine"
