@@ -103,8 +103,8 @@ class ServiceComponent(BaseComponent):
         return self._clients
 
     def _client_options(self) -> dict[str, Any]:
-        options = {name: getattr(self, name) for name in ("api_key", "base_url", "timeout", "max_retries")}
-        return {**options, **({"default_headers": self.default_headers} if self.default_headers else {})}
+        names = ("api_key", "base_url", "timeout", "max_retries", "default_headers")
+        return {name: getattr(self, name) for name in names}
 
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, SecretStr(value) if name == "api_key" and isinstance(value, str) else value)
@@ -218,23 +218,26 @@ class ChatComponent(ImageComponent):
         return await translate.ato_api(messages, self._policy)
 
     def _chat(self, messages: list[Message], kwargs: dict[str, Any]) -> ChatResponse:
-        request, headers = self._request(messages, kwargs)
-        return translate.to_response(self._client().chat(request, **headers), request)
+        request, extra_headers = self._request(messages, kwargs)
+        return translate.to_response(self._client().chat(request, extra_headers=extra_headers), request)
 
     async def _achat(self, messages: list[Message], kwargs: dict[str, Any]) -> ChatResponse:
-        request, headers = self._request(messages, kwargs)
-        return translate.to_response(await self._async_client().chat(request, **headers), request)
+        request, extra_headers = self._request(messages, kwargs)
+        completion = await self._async_client().chat(request, extra_headers=extra_headers)
+        return translate.to_response(completion, request)
 
     def _stream_chat(self, messages: list[Message], kwargs: dict[str, Any]) -> Generator[ChatResponse, None, None]:
-        request, headers = self._request(messages, kwargs)
-        return translate.to_chunks(self._client().stream(request, **headers), request)
+        request, extra_headers = self._request(messages, kwargs)
+        return translate.to_chunks(self._client().stream(request, extra_headers=extra_headers), request)
 
     def _astream_chat(self, messages: list[Message], kwargs: dict[str, Any]) -> AsyncGenerator[ChatResponse, None]:
-        request, headers = self._request(messages, kwargs)
-        return translate.ato_chunks(self._async_client().stream(request, **headers), request)
+        request, extra_headers = self._request(messages, kwargs)
+        return translate.ato_chunks(self._async_client().stream(request, extra_headers=extra_headers), request)
 
-    def _request(self, messages: list[Message], kwargs: dict[str, Any]) -> tuple[ChatRequest, dict[str, Any]]:
-        """Return the request, and the client's keyword arguments for its headers.
+    def _request(
+        self, messages: list[Message], kwargs: dict[str, Any]
+    ) -> tuple[ChatRequest, dict[str, str] | None]:
+        """Return the request, and the headers of the call.
 
         The model's options are overridden by `additional_kwargs`, and these by the arguments of the call.
         """
@@ -249,8 +252,7 @@ class ChatComponent(ImageComponent):
         if options.pop("n", None) not in (None, 1):
             raise ConfigurationError("n must be 1: LlamaIndex's responses hold one answer. Call once for each answer")
         given = {name: value for name, value in options.items() if value is not None}
-        request = ChatRequest(**{**given, "messages": messages})
-        return request, {"extra_headers": headers} if headers else {}
+        return ChatRequest(**{**given, "messages": messages}), headers
 
     # What the framework asks
 
@@ -271,7 +273,7 @@ class ChatComponent(ImageComponent):
 
     def _facts_from_service(self, known: models.ModelFacts) -> models.ModelFacts:
         if self._profile is None:
-            model = next((each for each in self.list_models() if each.id == self.model), None)
+            model = self._client().model_info(self.model)
             can = model.capabilities if model else {}
             self._profile = models.ModelFacts(
                 context_window=(model.max_context_length if model else None) or known.context_window,

@@ -15,6 +15,7 @@ from pydantic import Field, model_validator
 from llama_index_predictionguard.base import ImageComponent
 from llama_index_predictionguard.image_sources import image_source, is_image_node
 from predictionguard_core.api.embeddings import MAX_INPUTS, EmbeddingInput, EmbeddingRequest
+from predictionguard_core.client import DEFAULT_MAX_CONCURRENCY
 from predictionguard_core.errors import ContentError
 
 _NAMES = ("model", "model_name")
@@ -29,7 +30,8 @@ class PredictionGuardEmbedding(ImageComponent, MultiModalEmbedding):
         api_key, base_url, timeout, max_retries, default_headers, http_client, async_http_client: As for
             `PredictionGuard`.
         embed_batch_size: Number of inputs that LlamaIndex passes on at once. They go out in requests of at most 30
-            inputs, or `ImagePolicy.max_images` images, several requests at a time.
+            inputs, or `ImagePolicy.max_images` images.
+        max_concurrency: Number of requests of one batch that are sent side by side.
         images: `ImagePolicy`, or a dict of its fields: which images are accepted, and what is done to them.
         truncate: Whether texts that are too long are truncated. Not for models that accept images.
         truncation_direction: Which end is truncated, "Left" or "Right".
@@ -72,7 +74,8 @@ class PredictionGuardEmbedding(ImageComponent, MultiModalEmbedding):
             images = await embedding.aget_image_embedding_batch(["cat.jpg", "dog.jpg"])
     """
 
-    embed_batch_size: int = Field(default=MAX_INPUTS, gt=0, le=2048)
+    embed_batch_size: int = Field(default=DEFAULT_MAX_CONCURRENCY * MAX_INPUTS, gt=0, le=2048)
+    max_concurrency: int = Field(default=DEFAULT_MAX_CONCURRENCY, ge=1)
     truncate: bool | None = None
     truncation_direction: Literal["Left", "Right"] | None = None
 
@@ -112,13 +115,13 @@ class PredictionGuardEmbedding(ImageComponent, MultiModalEmbedding):
         for _ in range(1, _count_requests(len(texts), MAX_INPUTS)):
             if self.rate_limiter is not None:
                 self.rate_limiter.acquire()
-        return self._client().embed(self._request(list(texts)))
+        return self._client().embed(self._request(list(texts)), max_concurrency=self.max_concurrency)
 
     async def _aget_text_embeddings(self, texts: list[str]) -> list[Embedding]:
         for _ in range(1, _count_requests(len(texts), MAX_INPUTS)):
             if self.rate_limiter is not None:
                 await self.rate_limiter.async_acquire()
-        return await self._async_client().embed(self._request(list(texts)))
+        return await self._async_client().embed(self._request(list(texts)), max_concurrency=self.max_concurrency)
 
     # Images
 
@@ -164,13 +167,13 @@ class PredictionGuardEmbedding(ImageComponent, MultiModalEmbedding):
         for _ in range(_count_requests(len(images), min(MAX_INPUTS, self._policy.max_images))):
             if self.rate_limiter is not None:
                 self.rate_limiter.acquire()
-        return self._client().embed(self._request(_inputs(images)))
+        return self._client().embed(self._request(_inputs(images)), max_concurrency=self.max_concurrency)
 
     async def _aembed_images(self, images: list[Any]) -> list[Embedding]:
         for _ in range(_count_requests(len(images), min(MAX_INPUTS, self._policy.max_images))):
             if self.rate_limiter is not None:
                 await self.rate_limiter.async_acquire()
-        return await self._async_client().embed(self._request(_inputs(images)))
+        return await self._async_client().embed(self._request(_inputs(images)), max_concurrency=self.max_concurrency)
 
     # As part of a pipeline
 

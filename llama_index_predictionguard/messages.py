@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import binascii
+import contextlib
 import mimetypes
 import re
 import urllib.parse
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,6 +29,7 @@ from llama_index_predictionguard import tool_calls
 from llama_index_predictionguard.image_sources import ImageLike, block_source, document_parts, is_data_uri
 from predictionguard_core.api.chat import ChatRequest, ImagePart, ImageURL, Location, Message, Part, TextPart
 from predictionguard_core.api.responses import ChatChunk, ChatCompletion, Delta
+from predictionguard_core.client import AsyncChatStream, ChatStream
 from predictionguard_core.errors import ContentError, UnsupportedContentError
 from predictionguard_core.images import detect, files
 from predictionguard_core.images.policy import ImagePolicy
@@ -257,18 +259,20 @@ def to_response(completion: ChatCompletion, request: ChatRequest) -> ChatRespons
     )
 
 
-def to_chunks(chunks: Iterator[ChatChunk], request: ChatRequest) -> Generator[ChatResponse, None, None]:
+def to_chunks(chunks: ChatStream, request: ChatRequest) -> Generator[ChatResponse, None, None]:
     """Translate a stream: each response has the `delta` and the message so far; the last has the finish reason."""
     answer = StreamedAnswer(request)
-    for chunk in chunks:
-        yield answer.to_chunk(chunk)
+    with contextlib.closing(chunks) as stream:
+        for chunk in stream:
+            yield answer.to_chunk(chunk)
 
 
-async def ato_chunks(chunks: AsyncIterator[ChatChunk], request: ChatRequest) -> AsyncGenerator[ChatResponse, None]:
+async def ato_chunks(chunks: AsyncChatStream, request: ChatRequest) -> AsyncGenerator[ChatResponse, None]:
     """Asynchronous version of `to_chunks`."""
     answer = StreamedAnswer(request)
-    async for chunk in chunks:
-        yield answer.to_chunk(chunk)
+    async with contextlib.aclosing(chunks) as stream:
+        async for chunk in stream:
+            yield answer.to_chunk(chunk)
 
 
 class StreamedAnswer:
