@@ -7,6 +7,7 @@ import copy
 import io
 import json
 import pickle
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,33 @@ async def test_batches_have_the_endpoints_size_and_the_order_is_restored(make: M
     assert sorted(len(each) for each in later) == [11, 11, 30, 30, 30, 30]
 
 
+def test_requests_are_sent_side_by_side(make: Make) -> None:
+    meeting = threading.Barrier(3, timeout=30)
+    vectors = numbering([])
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        meeting.wait()  # breaks unless three requests are there at the same time
+        return vectors.handler(request)  # type: ignore[return-value]
+
+    texts = [f"text {number}" for number in range(90)]
+    with httpx.Client(transport=httpx.MockTransport(answer)) as client:
+        embedding = make(http_client=client, max_concurrency=3)
+        assert embedding.get_text_embedding_batch(texts) == [[float(number)] for number in range(90)]
+
+
+def test_the_first_error_ends_the_rest(make: Make) -> None:
+    count = 0
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        nonlocal count
+        count += 1
+        return httpx.Response(400, json={"error": "no"})
+
+    with httpx.Client(transport=httpx.MockTransport(answer)) as client, pytest.raises(wing.InvalidRequestError):
+        make(http_client=client, max_concurrency=1).get_text_embedding_batch([f"text {n}" for n in range(90)])
+    assert count == 1
+
+
 def test_show_progress_shows_progress(
     embedding: PredictionGuardEmbedding, photos: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -183,11 +211,8 @@ async def test_many_pictures_come_back_in_order(make: Make, box: Sandbox, photos
     alone = [embedding.get_image_embedding(photos / name) for name in names]
     box.clear()
     vectors = embedding.get_image_embedding_batch(given)
-    assert [len(body["input"]) for body in box.requests] == [
-        16,
-        14,
-        4,
-    ]  # as many pictures in a request as the policy allows
+    # As many images in a request as the policy allows.
+    assert sorted(len(body["input"]) for body in box.requests) == [2, 16, 16]
     assert vectors == [alone[number % 4] for number in range(34)]
     assert await embedding.aget_image_embedding_batch(given) == vectors
 
@@ -268,6 +293,7 @@ async def test_a_node_gets_the_vector_of_what_it_holds(embedding: PredictionGuar
         {"embed_batch_size": 0},
         {"embed_batch_size": 5000},
         {"embed_batch_size": "many"},
+        {"max_concurrency": 0},
         {"model": ""},
         {"model": "a", "model_name": "b"},
         {"model": None},
@@ -286,7 +312,7 @@ def test_a_bad_option_is_told_by_the_constructor(options: dict[str, Any]) -> Non
 
 def test_the_models_two_names_are_one() -> None:
     embedding = PredictionGuardEmbedding(model_name="m", api_key="k")
-    assert (embedding.model, embedding.model_name, embedding.embed_batch_size) == ("m", "m", 30)
+    assert (embedding.model, embedding.model_name, embedding.embed_batch_size) == ("m", "m", 240)
     embedding.model = "n"
     assert embedding.model_name == "n"
     embedding.model_name = "o"

@@ -17,6 +17,7 @@ from llama_index_predictionguard import PredictionGuard, PredictionGuardEmbeddin
 from predictionguard_core.sandbox import Sandbox
 from tests.llama_index.conftest import KEY, VISION
 
+HEADER = "gateway-token-not-to-be-seen"
 QUESTION = "What is this?"
 
 
@@ -51,6 +52,7 @@ async def test_a_chat_shows_its_messages_as_they_are(
         VISION,
         api_key=KEY,
         base_url=box.url,
+        default_headers={"X-Gateway": HEADER},
         callback_manager=observed.manager,
     )
     messages = [ChatMessage(role="user", blocks=[TextBlock(text=QUESTION), ImageBlock(image=cat)])]
@@ -64,6 +66,7 @@ async def test_a_chat_shows_its_messages_as_they_are(
     text = observed()
     assert base64.b64encode(cat).decode()[:100] in text
     assert KEY not in text
+    assert HEADER not in text
 
 
 @pytest.mark.parametrize("call", ["complete", "stream_complete", "acomplete", "astream_complete"])
