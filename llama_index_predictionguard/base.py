@@ -234,9 +234,7 @@ class ChatComponent(ImageComponent):
         request, extra_headers = self._request(messages, kwargs)
         return translate.ato_chunks(self._async_client().stream(request, extra_headers=extra_headers), request)
 
-    def _request(
-        self, messages: list[Message], kwargs: dict[str, Any]
-    ) -> tuple[ChatRequest, dict[str, str] | None]:
+    def _request(self, messages: list[Message], kwargs: dict[str, Any]) -> tuple[ChatRequest, dict[str, str] | None]:
         """Return the request, and the headers of the call.
 
         The model's options are overridden by `additional_kwargs`, and these by the arguments of the call.

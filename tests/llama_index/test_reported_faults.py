@@ -16,6 +16,7 @@ from llama_index.core.base.llms.types import ToolCallBlock
 from llama_index.core.ingestion import IngestionPipeline
 from llama_index.core.llms import ChatMessage, ImageBlock, TextBlock
 from llama_index.core.schema import ImageDocument, ImageNode, NodeWithScore, TextNode
+from PIL import Image as PILImage
 
 import llama_index_predictionguard as adapter
 from llama_index_predictionguard import PredictionGuard, PredictionGuardEmbedding, PredictionGuardRerank
@@ -140,12 +141,13 @@ def test_base64_and_data_uris_given_as_the_image(kind: Any, form: str, box: Sand
     assert box.requests[-1]["messages"][0]["content"][-1]["image_url"]["url"] == uri
 
 
-@pytest.mark.parametrize("form", ["node", "document", "block", "bytes", "path"])
+@pytest.mark.parametrize("form", ["node", "document", "block", "PIL", "bytes", "path"])
 async def test_a_single_image_needs_no_list(form: str, make_multi: Any, cat: bytes, photos: Path) -> None:
     image = {
         "node": ImageNode(image=base64.b64encode(cat).decode()),
         "document": ImageDocument(image_path=photos / "cat.jpg"),
         "block": ImageBlock(image=cat),
+        "PIL": PILImage.open(photos / "cat.jpg"),
         "bytes": cat,
         "path": photos / "cat.jpg",
     }[form]
