@@ -44,7 +44,8 @@ PROVIDER = "predictionguard"
 # Each class repeats it, because LangChain's base classes come later in the bases and would ignore unknown options.
 CONFIG = ConfigDict(arbitrary_types_allowed=True, populate_by_name=True, extra="forbid", protected_namespaces=())
 
-_CONNECTION = ("api_key", "base_url", "timeout", "max_retries", "images")
+_CONNECTION = ("api_key", "base_url", "timeout", "max_retries", "images", "default_headers")
+_NOT_IN_THE_BODY = ("extra_headers", "n", "stream")
 _CLIENTS = ("http_client", "http_async_client")
 
 
@@ -59,6 +60,7 @@ class ServiceModel(BaseModel):
     timeout: float | None = settings.DEFAULT_TIMEOUT
     max_retries: int | None = settings.DEFAULT_MAX_RETRIES
     images: Images = Field(default_factory=ImagePolicy)
+    default_headers: dict[str, str] | None = Field(default=None, exclude=True, repr=False)
     http_client: HttpClient | None = Field(default=None, exclude=True, repr=False)
     http_async_client: HttpAsyncClient | None = Field(default=None, exclude=True, repr=False)
 
@@ -96,6 +98,7 @@ class ServiceModel(BaseModel):
 
     @model_validator(mode="after")
     def _resolve_settings(self) -> Self:
+        settings.check_headers(self.default_headers, "default_headers")
         settings.check_http_client(self.http_client, "Client", "http_client")
         settings.check_http_client(self.http_async_client, "AsyncClient", "http_async_client")
         key: Any = self.api_key
@@ -237,7 +240,7 @@ class GenerativeModel(ServiceModel):
         if call.get("n", 1) != 1:
             raise ConfigurationError(f"n must be 1, got {call['n']!r}: for several answers, use `batch`")
         options = {_FIELD_NAMES.get(name, name): getattr(self, name) for name in self._sent()}
-        options |= {_FIELD_NAMES.get(name, name): value for name, value in call.items() if name not in ("stream", "n")}
+        options |= {_FIELD_NAMES.get(name, name): value for name, value in call.items() if name not in _NOT_IN_THE_BODY}
         options["stop"] = stop or options["stop"] or None
         return {name: value for name, value in options.items() if value is not None}
 

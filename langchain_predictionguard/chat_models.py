@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Self, cast
@@ -68,7 +67,8 @@ class ChatPredictionGuard(GenerativeModel, BaseChatModel):
         extra_body: Further fields of the request body.
         profile_from_service: Whether `profile` is read from the service, when it is first used, instead of from the
             published facts about models.
-        http_client, http_async_client: Your own httpx clients. They are never closed here.
+        default_headers: Headers of every request. A call takes more as `extra_headers`.
+        http_client, http_async_client: Your own httpx or httpx2 clients. They are never closed here.
 
     Options that are None are not sent. Those of the answer, the checks, `extra_body` and `model` may also be passed to
     a call or to `bind`. The constructor makes no network calls. Errors are subclasses of both the core's and
@@ -207,7 +207,7 @@ class ChatPredictionGuard(GenerativeModel, BaseChatModel):
 
         with langchain_errors():
             request, offered = self._request(messages, stop, kwargs)
-            return to_result(self._sync.chat(request), offered)
+            return to_result(self._sync.chat(request, extra_headers=kwargs.get("extra_headers")), offered)
 
     async def _agenerate(
         self,
@@ -220,7 +220,7 @@ class ChatPredictionGuard(GenerativeModel, BaseChatModel):
 
         with langchain_errors():
             request, offered = self._request(messages, stop, kwargs)
-            return to_result(await self._async.chat(request), offered)
+            return to_result(await self._async.chat(request, extra_headers=kwargs.get("extra_headers")), offered)
 
     def _stream(
         self,
@@ -234,7 +234,7 @@ class ChatPredictionGuard(GenerativeModel, BaseChatModel):
         with langchain_errors():
             request, offered = self._request(messages, stop, kwargs)
             converter = ChunkConverter(offered)
-            with contextlib.closing(self._sync.stream(request)) as chunks:
+            with self._sync.stream(request, extra_headers=kwargs.get("extra_headers")) as chunks:
                 for chunk in chunks:
                     yield from converter.to_chunks(chunk)
 
@@ -250,7 +250,7 @@ class ChatPredictionGuard(GenerativeModel, BaseChatModel):
         with langchain_errors():
             request, offered = self._request(messages, stop, kwargs)
             converter = ChunkConverter(offered)
-            async with contextlib.aclosing(self._async.stream(request)) as chunks:
+            async with self._async.stream(request, extra_headers=kwargs.get("extra_headers")) as chunks:
                 async for chunk in chunks:
                     for converted in converter.to_chunks(chunk):
                         yield converted
@@ -434,8 +434,13 @@ class ChatPredictionGuard(GenerativeModel, BaseChatModel):
         return "chat-predictionguard"
 
     def _get_invocation_params(self, stop: list[str] | None = None, **kwargs: Any) -> dict[str, Any]:
+        kwargs.pop("extra_headers", None)  # they may hold secrets, and these parameters go to tracers
         params: dict[str, Any] = super()._get_invocation_params(stop=self._stop(stop), **kwargs)
         return params
+
+    def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
+        kwargs.pop("extra_headers", None)
+        return str(super()._get_llm_string(stop=stop, **kwargs))
 
     def _convert_input(self, model_input: LanguageModelInput) -> PromptValue:
         from langchain_predictionguard.content_blocks import traceable

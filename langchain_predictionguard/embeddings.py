@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from langchain_core.embeddings import Embeddings
+from pydantic import Field
 
 from langchain_predictionguard.base import CONFIG, ServiceModel
 from langchain_predictionguard.errors import langchain_errors
@@ -30,7 +31,8 @@ class PredictionGuardEmbeddings(ServiceModel, Embeddings):
             `list_models("embedding")` and `list_models("embedding-with-image")` list those of the account.
         truncate: Whether texts that are too long are cut. Not for models that take images.
         truncation_direction: Which end is cut, "Left" or "Right".
-        api_key, base_url, timeout, max_retries, images, http_client, http_async_client: The connection; see
+        max_concurrency: Number of requests at once, where the inputs take several.
+        api_key, base_url, timeout, max_retries, images, default_headers, http_client, http_async_client: See
             `ChatPredictionGuard`.
 
     Instantiate:
@@ -70,59 +72,82 @@ class PredictionGuardEmbeddings(ServiceModel, Embeddings):
 
     truncate: bool | None = None
     truncation_direction: Literal["Left", "Right"] | None = None
+    max_concurrency: int = Field(default=8, ge=1)
 
     model_config = CONFIG
 
-    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+    def embed_documents(self, texts: list[str], *, extra_headers: dict[str, str] | None = None) -> list[list[float]]:
         """Return a vector for each text."""
         with langchain_errors():
-            return self._sync.embed(self._request(_as_list(texts)))
+            return self._embed(_as_list(texts), extra_headers)
 
-    async def aembed_documents(self, texts: list[str]) -> list[list[float]]:
+    async def aembed_documents(
+        self, texts: list[str], *, extra_headers: dict[str, str] | None = None
+    ) -> list[list[float]]:
         """Async version of `embed_documents`."""
         with langchain_errors():
-            return await self._async.embed(self._request(_as_list(texts)))
+            return await self._aembed(_as_list(texts), extra_headers)
 
-    def embed_query(self, text: str) -> list[float]:
+    def embed_query(self, text: str, *, extra_headers: dict[str, str] | None = None) -> list[float]:
         """Return the vector of one text."""
-        return self.embed_documents([text])[0]
+        return self.embed_documents([text], extra_headers=extra_headers)[0]
 
-    async def aembed_query(self, text: str) -> list[float]:
+    async def aembed_query(self, text: str, *, extra_headers: dict[str, str] | None = None) -> list[float]:
         """Async version of `embed_query`."""
-        return (await self.aembed_documents([text]))[0]
+        return (await self.aembed_documents([text], extra_headers=extra_headers))[0]
 
-    def embed_images(self, images: Sequence[Any]) -> list[list[float]]:
+    def embed_images(self, images: Sequence[Any], *, extra_headers: dict[str, str] | None = None) -> list[list[float]]:
         """Return a vector for each image.
 
         An image may be a data URI, base64, an http(s) URL, bytes, a `pathlib.Path`, an open binary file, a PIL image,
         an `Image`, or an image block of a message. In an error, `block_index` is the image's position in the list.
         """
-        return self.embed_image_text(_images(images))
+        return self.embed_image_text(_images(images), extra_headers=extra_headers)
 
-    async def aembed_images(self, images: Sequence[Any]) -> list[list[float]]:
+    async def aembed_images(
+        self, images: Sequence[Any], *, extra_headers: dict[str, str] | None = None
+    ) -> list[list[float]]:
         """Async version of `embed_images`."""
-        return await self.aembed_image_text(_images(images))
+        return await self.aembed_image_text(_images(images), extra_headers=extra_headers)
 
-    def embed_image(self, uris: Sequence[Any]) -> list[list[float]]:
+    def embed_image(self, uris: Sequence[Any], *, extra_headers: dict[str, str] | None = None) -> list[list[float]]:
         """Return a vector for each image, as LangChain's vector stores (Chroma, LanceDB) ask for them.
 
         As they do, it takes strings that are neither a URL nor base64 as paths of files.
         """
-        return self.embed_images(_paths(uris))
+        return self.embed_images(_paths(uris), extra_headers=extra_headers)
 
-    async def aembed_image(self, uris: Sequence[Any]) -> list[list[float]]:
+    async def aembed_image(
+        self, uris: Sequence[Any], *, extra_headers: dict[str, str] | None = None
+    ) -> list[list[float]]:
         """Async version of `embed_image`."""
-        return await self.aembed_images(_paths(uris))
+        return await self.aembed_images(_paths(uris), extra_headers=extra_headers)
 
-    def embed_image_text(self, inputs: Sequence[Mapping[str, Any]]) -> list[list[float]]:
+    def embed_image_text(
+        self, inputs: Sequence[Mapping[str, Any]], *, extra_headers: dict[str, str] | None = None
+    ) -> list[list[float]]:
         """Return a vector for each dict of a `text`, an `image`, or both."""
         with langchain_errors():
-            return self._sync.embed(self._request(_inputs(inputs)))
+            return self._embed(_inputs(inputs), extra_headers)
 
-    async def aembed_image_text(self, inputs: Sequence[Mapping[str, Any]]) -> list[list[float]]:
+    async def aembed_image_text(
+        self, inputs: Sequence[Mapping[str, Any]], *, extra_headers: dict[str, str] | None = None
+    ) -> list[list[float]]:
         """Async version of `embed_image_text`."""
         with langchain_errors():
-            return await self._async.embed(self._request(_inputs(inputs)))
+            return await self._aembed(_inputs(inputs), extra_headers)
+
+    def _embed(
+        self, inputs: list[str] | list[EmbeddingInput], extra_headers: dict[str, str] | None
+    ) -> list[list[float]]:
+        request = self._request(inputs)
+        return self._sync.embed(request, max_concurrency=self.max_concurrency, extra_headers=extra_headers)
+
+    async def _aembed(
+        self, inputs: list[str] | list[EmbeddingInput], extra_headers: dict[str, str] | None
+    ) -> list[list[float]]:
+        request = self._request(inputs)
+        return await self._async.embed(request, max_concurrency=self.max_concurrency, extra_headers=extra_headers)
 
     def _request(self, inputs: list[str] | list[EmbeddingInput]) -> EmbeddingRequest:
         return EmbeddingRequest(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -46,7 +45,7 @@ class PredictionGuard(GenerativeModel, BaseLLM):
         stop: A string, or a list of strings, that ends the answer. It is not part of the answer.
         input_checks: `InputChecks`, or a dict of its fields.
         output_checks: `OutputChecks`, or a dict of its fields. A checked answer is streamed as one chunk.
-        api_key, base_url, timeout, max_retries, images, http_client, http_async_client: The connection; see
+        api_key, base_url, timeout, max_retries, images, default_headers, http_client, http_async_client: See
             `ChatPredictionGuard`.
 
     Options that are None are not sent. Those of the answer may also be passed to a call or to `bind`.
@@ -90,7 +89,8 @@ class PredictionGuard(GenerativeModel, BaseLLM):
     ) -> LLMResult:
         with langchain_errors():
             requests = [self._request(prompt, stop, kwargs) for prompt in prompts]
-            return _to_result(requests, [self._sync.complete(request) for request in requests])
+            headers = kwargs.get("extra_headers")
+            return _to_result(requests, [self._sync.complete(request, extra_headers=headers) for request in requests])
 
     async def _agenerate(
         self,
@@ -101,7 +101,10 @@ class PredictionGuard(GenerativeModel, BaseLLM):
     ) -> LLMResult:
         with langchain_errors():
             requests = [self._request(prompt, stop, kwargs) for prompt in prompts]
-            return _to_result(requests, await _gather(map(self._async.complete, requests)))
+            headers = kwargs.get("extra_headers")
+            return _to_result(
+                requests, await _gather(self._async.complete(request, extra_headers=headers) for request in requests)
+            )
 
     def _stream(
         self,
@@ -111,8 +114,8 @@ class PredictionGuard(GenerativeModel, BaseLLM):
         **kwargs: Any,
     ) -> Iterator[GenerationChunk]:
         request = self._request(prompt, stop, kwargs)
-        cutter = StopCutter(request.stop)
-        with langchain_errors(), contextlib.closing(self._sync.complete_stream(request)) as chunks:
+        cutter, headers = StopCutter(request.stop), kwargs.get("extra_headers")
+        with langchain_errors(), self._sync.complete_stream(request, extra_headers=headers) as chunks:
             for chunk in chunks:
                 converted = _to_chunk(chunk, cutter)
                 if run_manager:
@@ -127,9 +130,9 @@ class PredictionGuard(GenerativeModel, BaseLLM):
         **kwargs: Any,
     ) -> AsyncIterator[GenerationChunk]:
         request = self._request(prompt, stop, kwargs)
-        cutter = StopCutter(request.stop)
+        cutter, headers = StopCutter(request.stop), kwargs.get("extra_headers")
         with langchain_errors():
-            async with contextlib.aclosing(self._async.complete_stream(request)) as chunks:
+            async with self._async.complete_stream(request, extra_headers=headers) as chunks:
                 async for chunk in chunks:
                     converted = _to_chunk(chunk, cutter)
                     if run_manager:

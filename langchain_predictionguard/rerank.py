@@ -29,7 +29,7 @@ class PredictionGuardRerank(ServiceModel, BaseDocumentCompressor):
     Args:
         model: Name of the model, such as "bge-reranker-v2-m3"; `list_models("rerank")` lists those of the account.
         top_n: Number of documents to keep; None keeps all.
-        api_key, base_url, timeout, max_retries, images, http_client, http_async_client: The connection; see
+        api_key, base_url, timeout, max_retries, images, default_headers, http_client, http_async_client: See
             `ChatPredictionGuard`.
 
     Instantiate:
@@ -64,7 +64,12 @@ class PredictionGuardRerank(ServiceModel, BaseDocumentCompressor):
     model_config = CONFIG
 
     def rerank(
-        self, query: str, documents: Sequence[str | Document | dict[str, Any]], *, model: str | None = None
+        self,
+        query: str,
+        documents: Sequence[str | Document | dict[str, Any]],
+        *,
+        model: str | None = None,
+        extra_headers: dict[str, str] | None = None,
     ) -> list[dict[str, Any]]:
         """Return a dict of `index` and `relevance_score` for each document, the best first.
 
@@ -73,22 +78,35 @@ class PredictionGuardRerank(ServiceModel, BaseDocumentCompressor):
         texts = [_text(document) for document in documents]
         with langchain_errors():
             request = RerankRequest(model=model or self.model, query=query, documents=texts, return_documents=False)
-            ranked = self._sync.rerank(request)
+            ranked = self._sync.rerank(request, extra_headers=extra_headers)
         return [{"index": each.index, "relevance_score": each.relevance_score} for each in ranked]
 
     def compress_documents(
-        self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
+        self,
+        documents: Sequence[Document],
+        query: str,
+        callbacks: Callbacks | None = None,
+        *,
+        extra_headers: dict[str, str] | None = None,
     ) -> list[Document]:
         """Return the documents that answer `query` best, the best first."""
         with langchain_errors():
-            return self._kept(documents, self._sync.rerank(self._request(documents, query)))
+            return self._kept(
+                documents, self._sync.rerank(self._request(documents, query), extra_headers=extra_headers)
+            )
 
     async def acompress_documents(
-        self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
+        self,
+        documents: Sequence[Document],
+        query: str,
+        callbacks: Callbacks | None = None,
+        *,
+        extra_headers: dict[str, str] | None = None,
     ) -> list[Document]:
         """Async version of `compress_documents`."""
         with langchain_errors():
-            return self._kept(documents, await self._async.rerank(self._request(documents, query)))
+            request = self._request(documents, query)
+            return self._kept(documents, await self._async.rerank(request, extra_headers=extra_headers))
 
     def _request(self, documents: Sequence[Document], query: str) -> RerankRequest:
         texts = [document.page_content for document in documents]

@@ -89,7 +89,9 @@ class _Strict(JsonOutputToolsParser):
 
     def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:
         message = result[0].message if isinstance(result[0], ChatGeneration) else None
-        if not partial and isinstance(message, AIMessage) and not message.tool_calls:
+        if isinstance(message, AIMessage) and not message.tool_calls:
+            if partial:
+                return None  # LangChain's would raise for a refusal of which only the beginning has come
             raise _error(message)
         return super().parse_result(result, partial=partial)
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from pathlib import Path
 from typing import Any
 
 import pytest
+from langchain.agents import create_agent
+from langchain.agents.structured_output import ProviderStrategy
+from langchain_core import exceptions
 from langchain_core.exceptions import OutputParserException
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
@@ -18,27 +22,29 @@ from langchain_predictionguard.messages import to_result
 from langchain_predictionguard.tool_calls import OfferedTools
 from predictionguard_core.api.responses import ChatCompletion
 from predictionguard_core.sandbox import Sandbox
-from tests.langchain.scripted import Scripted, calling, calling_in_pieces
+from tests.langchain.scripted import Scripted, calling, calling_in_pieces, saying
+from tests.langchain.test_messages import refusing
+from tests.langchain.test_tool_calls import added, look
 
 CAT = base64.b64encode((Path(__file__).parents[2] / "notebooks" / "photos" / "cat.jpg").read_bytes()).decode()
 QUESTION = [HumanMessage([{"type": "text", "text": "How large is it?"}, {"type": "image", "base64": CAT}])]
 
 
 class Size(BaseModel):
-    """The size of a picture."""
+    """The size of an image."""
 
     width: int
     height: int
 
 
 class SizeDict(TypedDict):
-    """The size of a picture."""
+    """The size of an image."""
 
     width: int
     height: int
 
 
-JSON_SCHEMA = {**Size.model_json_schema(), "title": "Size", "description": "The size of a picture."}
+JSON_SCHEMA = {**Size.model_json_schema(), "title": "Size", "description": "The size of an image."}
 WANTED = {"width": 451, "height": 300}
 
 
@@ -62,7 +68,7 @@ def test_include_raw(chat: ChatPredictionGuard) -> None:
     assert isinstance(answer["raw"], AIMessage)
 
 
-def test_strict_goes_out(chat: ChatPredictionGuard, box: Sandbox) -> None:
+def test_strict_true_goes_out(chat: ChatPredictionGuard, box: Sandbox) -> None:
     chat.with_structured_output(Size, strict=True).invoke(QUESTION)
     sent = box.requests[-1]
     assert sent["tools"][0]["function"]["strict"] is True
@@ -146,3 +152,176 @@ def test_an_answer_in_words_is_no_object(chat: ChatPredictionGuard, box: Sandbox
     found = chat.with_structured_output(schema, include_raw=True).invoke(QUESTION)
     assert found["parsed"] is None
     assert isinstance(found["parsing_error"], OutputParserException)
+
+
+# Strict mode
+
+
+class Item(BaseModel):
+    """A line of a receipt."""
+
+    name: str
+    price: float = 0.0
+
+
+class Receipt(BaseModel):
+    """A receipt."""
+
+    items: list[Item]
+    shop: str | None = None
+
+
+class Inventory(BaseModel):
+    """How many of each."""
+
+    counts: dict[str, int]
+
+
+def sent_function(box: Sandbox | Scripted) -> dict[str, Any]:
+    (tool,) = box.requests[-1]["tools"]
+    return dict(tool["function"])
+
+
+def receipt_server() -> Scripted:
+    return Scripted(calling("1", '{"items": [], "shop": null}', name="Receipt"))
+
+
+@pytest.mark.parametrize("method", ["function_calling", "json_schema", "json_mode"])
+def test_structured_output_is_strict_with_a_schema_that_strict_mode_takes(method: Any) -> None:
+    with receipt_server() as box:
+        chat = ChatPredictionGuard("m", api_key="key", base_url=box.url)
+        assert chat.with_structured_output(Receipt, method=method).invoke("Hello") == Receipt(items=[])
+        function = sent_function(box)
+    assert function["strict"] is True
+    parameters = function["parameters"]
+    assert parameters["required"] == ["items", "shop"]
+    assert parameters["additionalProperties"] is False
+    item = parameters["properties"]["items"]["items"]
+    assert item["required"] == ["name", "price"]
+    assert item["additionalProperties"] is False
+    assert "default" not in str(parameters)
+
+
+def test_strict_can_be_turned_off() -> None:
+    with receipt_server() as box:
+        chat = ChatPredictionGuard("m", api_key="key", base_url=box.url)
+        chat.with_structured_output(Receipt, strict=False).invoke("Hello")
+        function = sent_function(box)
+        assert function["strict"] is False
+        assert function["parameters"]["required"] == ["items"]
+        chat.with_structured_output(Receipt, strict=None).invoke("Hello")
+        assert "strict" not in sent_function(box)
+
+
+def test_a_schema_that_strict_mode_cannot_express_goes_out_as_it_is() -> None:
+    with Scripted(calling("1", '{"counts": {"cats": 2}}', name="Inventory")) as box:
+        chat = ChatPredictionGuard("m", api_key="key", base_url=box.url)
+        assert chat.with_structured_output(Inventory).invoke("Hello") == Inventory(counts={"cats": 2})
+        function = sent_function(box)
+    assert "strict" not in function
+    assert function["parameters"]["properties"]["counts"]["additionalProperties"] == {"type": "integer"}
+
+
+def test_bind_tools_passes_strict_on(chat: ChatPredictionGuard, box: Sandbox) -> None:
+    chat.bind_tools([Receipt]).invoke("Hello")
+    assert "strict" not in sent_function(box)
+    chat.bind_tools([Receipt], strict=True).invoke("Hello")
+    assert sent_function(box)["strict"] is True
+
+
+# One rule, plain and streamed
+
+
+def replies(plain: dict[str, Any], stream: list[dict[str, Any]]) -> Scripted:
+    return Scripted(plain, plain, stream, stream)
+
+
+def raised(box: Scripted, schema: Any) -> list[Exception]:
+    """What each way to ask raises."""
+    chat = ChatPredictionGuard("m", api_key="key", base_url=box.url).with_structured_output(schema)
+
+    async def read() -> None:
+        async for _ in chat.astream("?"):
+            pass
+
+    found = []
+    for ask in (
+        lambda: chat.invoke("?"),
+        lambda: asyncio.run(chat.ainvoke("?")),
+        lambda: list(chat.stream("?")),
+        lambda: asyncio.run(read()),
+    ):
+        with pytest.raises(Exception) as caught:  # noqa: PT011 - the kind is what is compared
+            ask()
+        found.append(caught.value)
+    return found
+
+
+@pytest.mark.parametrize("schema", [Size, JSON_SCHEMA])
+def test_json_in_words_raises_in_every_form(schema: Any) -> None:
+    text = '{"width": 1, "height": 2}'
+    stream = [{"id": "c", "choices": [{"index": 0, "delta": {"content": text}, "finish_reason": "stop"}]}]
+    with replies(saying(text), stream) as box:
+        for error in raised(box, schema):
+            assert isinstance(error, OutputParserException)
+            assert "answered in words" in str(error)
+            assert error.llm_output == text
+
+
+@pytest.mark.parametrize("schema", [Size, JSON_SCHEMA])
+def test_an_answer_that_max_tokens_cut_says_so_in_every_form(schema: Any) -> None:
+    plain, stream = calling("1", "{}", name="Size"), calling_in_pieces("1", "{}", name="Size")
+    plain["choices"][0]["finish_reason"] = stream[-1]["choices"][0]["finish_reason"] = "length"
+    with replies(plain, stream) as box:
+        for error in raised(box, schema):
+            assert isinstance(error, OutputParserException)
+            assert "max_tokens" in str(error)
+
+
+def test_a_refusal_raises_langchains_error_in_every_form() -> None:
+    refused = getattr(exceptions, "ModelRefusalError", OutputParserException)
+    with replies(*refusing()) as box:
+        for error in raised(box, Size):
+            assert type(error) is refused
+            assert "can't help with that" in str(error)
+
+
+# response_format
+
+
+class Weather(BaseModel):
+    """The weather of a place."""
+
+    place: str
+    degrees: int | None = None
+
+
+def test_a_response_format_becomes_a_strict_tool_and_its_call_the_text() -> None:
+    arguments = '{"place": "Vienna", "degrees": 20}'
+    response_format = {"type": "json_schema", "json_schema": {"name": "Weather", "schema": Weather.model_json_schema()}}
+    with Scripted(
+        calling("1", arguments, name="Weather"), calling_in_pieces("1", *arguments, name="Weather"), saying("Hi")
+    ) as box:
+        chat = ChatPredictionGuard("gpt-oss-120b", api_key="key", base_url=box.url)
+        plain = chat.invoke("?", response_format=response_format)
+        streamed = added(list(chat.stream("?", response_format=response_format)))
+        for message in (plain, streamed):
+            assert message.text == arguments
+            assert (message.tool_calls, message.invalid_tool_calls) == ([], [])
+        function = sent_function(box)
+        assert (function["name"], function["strict"]) == ("Weather", True)
+        assert function["parameters"]["required"] == ["place", "degrees"]
+        assert box.requests[-1]["tool_choice"] == "required"
+        assert "response_format" not in box.requests[-1]
+        chat.invoke("?", response_format={"type": "text"})
+        assert "tools" not in box.requests[-1]
+
+
+def test_an_agent_with_a_provider_strategy_gets_its_object() -> None:
+    arguments = '{"place": "Vienna", "degrees": null}'
+    with Scripted(calling("1", '{"place": "Vienna"}'), calling("2", arguments, name="Weather")) as box:
+        chat = ChatPredictionGuard("gpt-oss-120b", api_key="key", base_url=box.url)
+        agent = create_agent(chat, tools=[look], response_format=ProviderStrategy(Weather))
+        state = agent.invoke({"messages": [{"role": "user", "content": "How is Vienna?"}]})
+    assert state["structured_response"] == Weather(place="Vienna")
+    assert [tool["function"]["name"] for tool in box.requests[0]["tools"]] == ["look", "Weather"]
