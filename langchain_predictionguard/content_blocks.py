@@ -114,6 +114,10 @@ def _image(block: Block) -> ImagePart:
     return ImagePart(image_url=ImageURL(url=_source(block), detail=level))
 
 
+def _is_empty(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and not value)
+
+
 def _inner(block: Block) -> Block:
     """Return the part of a block that has the data, as Anthropic (`source`) and OpenAI (`file`) nest it."""
     return next((block[key] for key in ("source", "file") if isinstance(block.get(key), dict)), block)
@@ -124,11 +128,11 @@ def _source(block: Block) -> Any:
     nested = block.get("image_url")
     nested = nested.get("url") if isinstance(nested, dict) else nested
     inner = _inner(block)
-    if nested is not None and nested != "":
+    if not _is_empty(nested):
         return nested
     for key in _SOURCES:
         value = inner.get(key)
-        if value is None or value == "":
+        if _is_empty(value):
             continue
         is_base64 = key in _BASE64 and isinstance(value, str) and value[:5].lower() != "data:"
         return Base64(value) if is_base64 else value

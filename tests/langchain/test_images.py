@@ -10,8 +10,7 @@ from typing import Annotated, Any, TypedDict
 
 import pytest
 from langchain_core.callbacks import BaseCallbackHandler
-from langchain_core.messages import HumanMessage
-from langchain_core.messages.utils import messages_from_dict, messages_to_dict
+from langchain_core.messages import HumanMessage, messages_from_dict, messages_to_dict
 from langchain_core.prompts import ChatPromptTemplate, MessagesPlaceholder
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, StateGraph
