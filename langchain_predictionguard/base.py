@@ -7,7 +7,17 @@ import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, model_validator
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from langchain_predictionguard.errors import langchain_errors
 from predictionguard_core import settings
@@ -184,6 +194,24 @@ class ServiceModel(BaseModel):
         return {**state, "__dict__": fields, "__pydantic_private__": private}
 
 
+_CHECKS = {
+    "input_checks": InputChecks,
+    "output_checks": OutputChecks,
+    "predictionguard_input": InputChecks,
+    "predictionguard_output": OutputChecks,
+}
+
+
+def _to_checks(name: str, value: Any) -> Any:
+    """Return checks for a dict of their fields. Raises `ConfigurationError` under the argument's name."""
+    if name not in _CHECKS or not isinstance(value, dict):
+        return value
+    try:
+        return _CHECKS[name](**value)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{name}: {error}") from None
+
+
 # Arguments whose field in the request has another name.
 _FIELD_NAMES = {
     "input_checks": "input",
@@ -223,6 +251,11 @@ class GenerativeModel(ServiceModel):
 
     model_config = CONFIG
 
+    @field_validator("input_checks", "output_checks", mode="before")
+    @classmethod
+    def _check_checks(cls, value: Any, info: ValidationInfo) -> Any:
+        return _to_checks(str(info.field_name), value)
+
     @classmethod
     def _request_fields(cls) -> set[str]:
         """Return the names of the fields of a request."""
@@ -240,7 +273,11 @@ class GenerativeModel(ServiceModel):
         if call.get("n", 1) != 1:
             raise ConfigurationError(f"n must be 1, got {call['n']!r}: for several answers, use `batch`")
         options = {_FIELD_NAMES.get(name, name): getattr(self, name) for name in self._sent()}
-        options |= {_FIELD_NAMES.get(name, name): value for name, value in call.items() if name not in _NOT_IN_THE_BODY}
+        options |= {
+            _FIELD_NAMES.get(name, name): _to_checks(name, value)
+            for name, value in call.items()
+            if name not in _NOT_IN_THE_BODY
+        }
         options["stop"] = stop or options["stop"] or None
         return {name: value for name, value in options.items() if value is not None}
 

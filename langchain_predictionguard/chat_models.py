@@ -392,6 +392,9 @@ class ChatPredictionGuard(GenerativeModel, BaseChatModel):
         return count + sum(self.get_num_tokens(json.dumps(convert_to_openai_tool(tool))) for tool in tools or [])
 
     def _resolve_model_profile(self) -> ModelProfile | None:
+        return None if self.profile_from_service else self._published_profile()
+
+    def _published_profile(self) -> ModelProfile | None:
         known = known_model(self.model)
         if known is None:
             return None
@@ -404,8 +407,8 @@ class ChatPredictionGuard(GenerativeModel, BaseChatModel):
 
     @model_validator(mode="after")
     def _defer_profile(self) -> Self:
-        if self.profile_from_service and "profile" not in self.model_fields_set:
-            self.__dict__.pop("profile", None)
+        if self.profile_from_service and self.profile is None:
+            del self.__dict__["profile"]
         return self
 
     if not TYPE_CHECKING:
@@ -413,7 +416,7 @@ class ChatPredictionGuard(GenerativeModel, BaseChatModel):
         def __getattr__(self, name: str) -> Any:
             # The constructor touches no network, so `profile_from_service` asks when the profile is first read.
             if name == "profile" and "profile" in type(self).model_fields:
-                self.profile = self._profile_from_service() or self._resolve_model_profile()
+                self.profile = self._profile_from_service() or self._published_profile()
                 return self.profile
             return super().__getattr__(name)
 

@@ -22,7 +22,7 @@ _TEXTS = frozenset({"text", "text-plain", "input_text", "output_text", "file", N
 _IMAGES = frozenset({"image_url", "image", "input_image"})
 _SOURCES = ("url", "image", "base64", "data", "file_data")
 _BASE64 = ("base64", "data", "file_data")
-_NO_TEXT = ("image/", "audio/", "video/", "application/pdf")
+_NO_TEXT = ("image/", "audio/", "video/")
 
 # In an assistant's message these repeat what is sent elsewhere (`tool_calls`), or are the model's thoughts, which the
 # API takes in no form.
@@ -134,8 +134,9 @@ def _source(block: Block) -> Any:
         value = inner.get(key)
         if _is_empty(value):
             continue
-        is_base64 = key in _BASE64 and isinstance(value, str) and value[:5].lower() != "data:"
-        return Base64(value) if is_base64 else value
+        if key in _BASE64 and isinstance(value, str) and value[:5].lower() != "data:":
+            return Base64(value)
+        return value
     if inner.get("file_id") or (inner.get("id") and inner.get("source_type") == "id"):
         raise UnsupportedContentError("the API stores no files: send the image itself, not a file id")
     raise UnsupportedContentError(
@@ -149,6 +150,7 @@ def _text_of_file(block: Block) -> str | None:
     inner = _inner(block)
     if inner.get("type") == "text" and isinstance(inner.get("data"), str) and inner is not block:
         return str(inner["data"])  # Anthropic's document
+    # A declared PDF may be text: LangChain calls each file in OpenAI's form one.
     mime_type = str(inner.get("mime_type") or inner.get("media_type") or block.get("mime_type") or "")
     data = next((inner[key] for key in (*_BASE64, "url") if inner.get(key) is not None), None)
     if isinstance(data, str):
@@ -172,7 +174,7 @@ def _text_of_file(block: Block) -> str | None:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
         return None
-    return None if "\0" in text or text.startswith("%PDF") else text
+    return None if "\0" in text or "%PDF-" in text[:1024] else text
 
 
 def traceable(messages: list[BaseMessage]) -> list[BaseMessage]:

@@ -131,7 +131,7 @@ class ChatRequest(RequestModel):
     output: OutputChecks | None = None
     parallel_tool_calls: bool | None = None
     presence_penalty: float | None = Field(default=None, ge=-2, le=2)
-    reasoning_effort: Literal["low", "medium", "high"] | None = None
+    reasoning_effort: str | None = None
     stop: str | list[str] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None

@@ -132,7 +132,8 @@ def _from_text(text: str, policy: ImagePolicy) -> Payload | Remote | Deferred:
         raise ImageFormatError("the image is empty")
     raise ImageFormatError(
         "the image is a string that is neither a data URI nor an http(s) URL nor the base64 of a known image type. "
-        "For a file, pass a pathlib.Path, or allow its folder with ImagePolicy(local_roots=[...])"
+        "For a file, pass a pathlib.Path (in a prompt template's variable, Image.open(path).data_uri), or allow its "
+        "folder with ImagePolicy(local_roots=[...])"
     )
 
 

@@ -130,11 +130,11 @@ def test_a_model_is_dumped_without_its_key_and_loaded_again(box: Sandbox, monkey
 
 
 def test_a_change_after_the_first_call_is_in_the_cache_key() -> None:
-    chat = ChatPredictionGuard(VISION, api_key="key", temperature=0)
+    chat = ChatPredictionGuard(VISION, api_key="key", temperature=0.0)
     before = chat._get_llm_string()
     chat.temperature = 1
     assert chat._get_llm_string() != before
-    assert chat.model_copy(update={"temperature": 0})._get_llm_string() == before
+    assert chat.model_copy(update={"temperature": 0.0})._get_llm_string() == before
 
 
 # Connection
