@@ -127,27 +127,29 @@ def _value(text: str) -> Any:
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    built = argparse.ArgumentParser(
+    command_line = argparse.ArgumentParser(
         prog="python -m predictionguard_core.sandbox",
         description="A mock of Prediction Guard's API: real HTTP, answers made by rules, no key needed.",
         epilog=_MORE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    built.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    built.add_argument("--port", type=_port, default=8080, help="port; 0 picks a free one (default: %(default)s)")
-    built.add_argument("--api-key", help="the only key to accept (default: any)")
-    built.add_argument(
+    command_line.add_argument("--host", default="127.0.0.1", help="host to listen on (default: %(default)s)")
+    command_line.add_argument(
+        "--port", type=_port, default=8080, help="port; 0 picks a free one (default: %(default)s)"
+    )
+    command_line.add_argument("--api-key", help="the only key to accept (default: any)")
+    command_line.add_argument(
         "--chunk-delay", type=_seconds, default=0.0, metavar="SECONDS", help="pause between events of a stream"
     )
-    built.add_argument("--vision-streaming", action="store_true", help="let requests with an image stream")
-    built.add_argument(
+    command_line.add_argument("--vision-streaming", action="store_true", help="let requests with an image stream")
+    command_line.add_argument(
         "--strictness", choices=STRICTNESS, default=STRICTNESS[0], help="how well tool calls fit schemas"
     )
-    built.add_argument(
-        "--fault", type=_fault, action="append", default=[], metavar="WHAT", help="what goes wrong on demand; see below"
+    command_line.add_argument(
+        "--fault", type=_fault, action="append", default=[], metavar="WHAT", help="a scripted fault; see below"
     )
-    built.add_argument("--quiet", action="store_true", help="print no line for each request")
-    return built
+    command_line.add_argument("--quiet", action="store_true", help="print no line for each request")
+    return command_line
 
 
 if __name__ == "__main__":
