@@ -1,9 +1,10 @@
 """Prediction Guard's vision endpoint, without a framework: the core that both integrations share."""
 
+import importlib
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from predictionguard_core import errors, lazy
+from predictionguard_core import errors
 from predictionguard_core.errors import *  # noqa: F403
 from predictionguard_core.version import __version__
 
@@ -55,8 +56,8 @@ __all__ = [
 ]
 __all__ += errors.__all__  # a form that type checkers read
 
-# Imported by who asks for it: importing an adapter shall cost little over its framework.
-_LATER = {
+# Imported on first use (PEP 562), so that importing an adapter costs little over its framework.
+_LAZY = {
     "AsyncClient": "client",
     "Client": "client",
     "Image": "images.image",
@@ -79,8 +80,14 @@ _LATER = {
     "RerankRequest": "api.rerank",
 }
 
-__getattr__ = lazy.attributes(__name__, {name: f"{__name__}.{room}" for name, room in _LATER.items()})
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)
+    globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted(__all__)

@@ -1,86 +1,80 @@
-"""What every message of the API has in common: what we send refuses unknown fields, what we receive ignores them."""
+"""Base classes of request and response models, and pydantic's errors as ours.
+
+Requests refuse unknown fields, responses ignore them.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
-from typing import Any, Self
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
 from predictionguard_core.errors import ConfigurationError, ContentError, InvalidResponseError, UnsupportedContentError
-from predictionguard_core.quick import like, sign
 
-_LONGEST_TEXT = 300
-_LONGEST_NAME = 60
+_MAX_MESSAGE = 300
+_MAX_NAME = 60
 _MODEL = (
-    'model: give the name of a model, as text, such as "Qwen2.5-VL-7B-Instruct"; '
+    'model must be the name of a model, a string such as "Qwen2.5-VL-7B-Instruct"; '
     "`python -m predictionguard_core models` lists those of your account"
 )
-_PLAIN = ("str", "int", "float", "bool")
-"""Steps of a pydantic location that tell one of several types from the others, and no place."""
-_SAID = {
+_TYPES = ("str", "int", "float", "bool")
+"""Elements of loc that name a union member, not a field."""
+_MESSAGES = {
     "missing": "is missing",
     "extra_forbidden": "there is no such field here",
     "unexpected_keyword_argument": "there is no such field here",
     "sequence_str": "Input should be a list",
 }
-"""What pydantic would say in words that only make sense to who wrote the model."""
+"""Clearer texts for some of pydantic's error types."""
+_MAX_ELEMENTS = 1_000_000
+"""Objects, lists and commas in a response. 30 embeddings of 8,192 numbers have 250,000."""
 
 
 class RequestPart(BaseModel):
     """A part of a request."""
 
-    # Messages are built once by an adapter and read once: no validation on assignment, no hidden copies.
-    model_config = ConfigDict(extra="forbid", protected_namespaces=(), hide_input_in_errors=True, defer_build=True)
-
-    @classmethod
-    def made(cls, **fields: Any) -> Self:
-        """One of these fields, which are known to be right: `model_construct` at a fraction of its cost."""
-        plain = _MADE.get(cls)
-        if plain is None:
-            plain = _MADE[cls] = cls.model_construct()
-        return like(plain, fields)  # type: ignore[return-value]
-
-
-_MADE: dict[type[RequestPart], RequestPart] = {}
+    # Messages are built once by an adapter and read once: no validation on assignment.
+    model_config = ConfigDict(extra="forbid", protected_namespaces=(), hide_input_in_errors=True)
 
 
 class RequestModel(RequestPart):
-    """A whole request. A bad option is a `ConfigurationError`, a bad message a `ContentError` with its place."""
+    """A whole request. Raises `ConfigurationError` for a bad option, `ContentError` for a bad message."""
 
-    @classmethod
-    def __pydantic_init_subclass__(cls, **options: Any) -> None:
-        super().__pydantic_init_subclass__(**options)
-        sign(cls)
+    argument_names: ClassVar[Mapping[str, str]] = {}
+    """Names of fields where users pass them, where they differ from the field's name. Errors show them."""
 
     def __init__(self, **fields: Any) -> None:
-        checked(super().__init__, fields, type(self).model_fields)
+        checked(super().__init__, fields, type(self).model_fields, self.argument_names)
 
 
 class ResponseModel(BaseModel):
-    """A part of a reply. Fields that are not named here may come and go."""
+    """A part of a response. Unknown fields are ignored."""
 
-    model_config = ConfigDict(extra="ignore", protected_namespaces=(), hide_input_in_errors=True, defer_build=True)
+    model_config = ConfigDict(extra="ignore", protected_namespaces=(), hide_input_in_errors=True)
 
     @classmethod
     def parse(cls, body: bytes) -> Self:
-        """Read a reply from its JSON bytes. Raises `InvalidResponseError` if they are not what the API promises."""
+        """Return the model for a response's JSON. Raises `InvalidResponseError` if it is not what the API promises."""
+        if len(body) > _MAX_ELEMENTS and sum(map(body.count, (b"{", b"[", b","))) > _MAX_ELEMENTS:
+            # Objects of a few bytes each would take 30 times their size in memory.
+            raise InvalidResponseError(f"the response has more than {_MAX_ELEMENTS:,} elements; no answer has as many")
         try:
             return cls.model_validate_json(body)
         except ValidationError:
             pass
         try:
-            return cls.model_validate_json(_mended(body))
+            return cls.model_validate_json(_without_lone_surrogates(body))
         except ValidationError as error:
             raise InvalidResponseError(
-                f"the answer is not the promised JSON: {_most_telling(error)[1]}. "
-                "Check that the address (PREDICTIONGUARD_URL or base_url=...) is that of a Prediction Guard API."
+                f"the response is not the promised JSON: {_clearest(error)[1]}. "
+                "Check that PREDICTIONGUARD_URL or base_url=... is the URL of a Prediction Guard API."
             ) from None
 
 
-def _mended(body: bytes) -> bytes:
+def _without_lone_surrogates(body: bytes) -> bytes:
     # A stream that cuts an emoji in two escapes half a surrogate pair, which no strict parser takes.
     try:
         return json.dumps(json.loads(body), ensure_ascii=False).encode("utf-8", "replace")
@@ -89,14 +83,24 @@ def _mended(body: bytes) -> bytes:
 
 
 def as_list(value: Any) -> Any:
-    """A single object where a list is meant, as the specification's own examples show, becomes a list of one."""
+    """Return a list for a single object: the specification's own examples show objects where lists are meant."""
     return ([value] if value else []) if isinstance(value, dict) else value
 
 
-_FEW = 4
-_OF_CONNECTIONS = ("api_key", "base_url", "timeout", "max_retries", "images", "http_client")
-_ARGUMENTS = {"input": "input_checks", "output": "output_checks", "max_completion_tokens": "max_tokens"}
-"""What fields are called where users give them, where that is not the field's name."""
+_MAX_SUGGESTED = 4
+_CONNECTION_ARGUMENTS = (
+    "api_key",
+    "base_url",
+    "timeout",
+    "max_retries",
+    "images",
+    "default_headers",
+    "http_client",
+    "http_async_client",
+    "async_http_client",
+)
+ARGUMENT_NAMES = {"input": "input_checks", "output": "output_checks", "max_completion_tokens": "max_tokens"}
+"""Names under which users pass some fields of chat and completion requests."""
 
 
 _DECIDING = ("messages", "prompt", "stream", "stream_options")
@@ -115,27 +119,34 @@ def check_extra_body(extra_body: dict[str, Any] | None) -> None:
 
 
 def with_text_keys(value: Any) -> Any:
-    """Token ids may be numbers where JSON will have text."""
+    """Return a dict with string keys: token ids may be numbers, JSON has strings."""
     return {str(key): each for key, each in value.items()} if isinstance(value, dict) else value
 
 
-def checked(init: Callable[..., None], fields: dict[str, Any], known: Iterable[str]) -> None:
-    """Call `init` with these fields; pydantic's refusal becomes ours."""
+def checked(
+    init: Callable[..., None],
+    fields: dict[str, Any],
+    known: Iterable[str],
+    argument_names: Mapping[str, str] | None = None,
+) -> None:
+    """Call `init` with these fields and raise pydantic's error as ours."""
     refused = None
     try:
         init(**fields)
     except ValidationError as error:
-        refused = refusal(error, known)
-    if refused is not None:  # raised here, so that pydantic's own error, which shows what was given, is not behind it
+        refused = refusal(error, known, argument_names)
+    if refused is not None:  # raised here, so that pydantic's error, which shows the input, is not its context
         raise refused
 
 
-def refusal(error: ValidationError, known: Iterable[str] = ()) -> ConfigurationError | ContentError:
-    """Our error for pydantic's: what is wrong with the value that was meant, and never the value itself.
+def refusal(
+    error: ValidationError, known: Iterable[str] = (), argument_names: Mapping[str, str] | None = None
+) -> ConfigurationError | ContentError:
+    """Return our error for pydantic's: what is wrong with which field, and never the value.
 
-    `known` are the names that were there to choose from.
+    `known` are the names of the fields there are.
     """
-    detail, text = _most_telling(error)
+    detail, text = _clearest(error, argument_names)
     location = detail["loc"]
     if location == ("model",):
         return ConfigurationError(_MODEL)
@@ -151,28 +162,33 @@ def refusal(error: ValidationError, known: Iterable[str] = ()) -> ConfigurationE
 
 
 def unknown(name: str, known: Iterable[str]) -> str:
-    """What to say of a name that nothing has, with the one that may have been meant."""
+    """Return the message about an unknown option, with the closest known one."""
     import difflib  # which nothing else needs
 
     fields = [each for each in known if not each.startswith("_")]
-    names = [*fields, *(_ARGUMENTS[each] for each in fields if each in _ARGUMENTS)]
-    shown = name[:_LONGEST_NAME]
-    if name in _OF_CONNECTIONS and "base_url" not in names:
-        return f"{shown}: this is said where the model is made, not in a call"
-    near = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.7)
-    if near:
-        return f"{shown}: there is no such option; did you mean {near[0]}?"
-    return f"{shown}: there is no such option" + (f"; there are {', '.join(names)}" if len(names) <= _FEW else "")
+    names = [*fields, *(ARGUMENT_NAMES[each] for each in fields if each in ARGUMENT_NAMES)]
+    shown = name[:_MAX_NAME]
+    if name in _CONNECTION_ARGUMENTS and "base_url" not in names:
+        return f"{shown!r} can only be set when creating the model, not in a call"
+    close = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.7)
+    if close:
+        return f"{shown}: there is no such option; did you mean {close[0]}?"
+    return f"{shown}: there is no such option" + (
+        f"; there are {', '.join(names)}" if len(names) <= _MAX_SUGGESTED else ""
+    )
 
 
-def _most_telling(error: ValidationError) -> tuple[ErrorDetails, str]:
-    # Where a value may be one of several things, the complaint that got furthest is about the one that was meant.
+def _clearest(error: ValidationError, argument_names: Mapping[str, str] | None = None) -> tuple[ErrorDetails, str]:
+    # Of the errors of a union, the one that got furthest is about the type that was meant.
     details = error.errors(include_input=False, include_url=False)
     detail = max(details, key=lambda each: len(each["loc"]))
-    where = ".".join(str(step) for step in detail["loc"] if "[" not in str(step) and step not in _PLAIN)
-    said = _SAID.get(detail["type"], detail["msg"])
+    names = [str(step) for step in detail["loc"] if "[" not in str(step) and step not in _TYPES]
+    if names:
+        names[0] = (argument_names or {}).get(names[0], names[0])
+    where = ".".join(names)
+    message = _MESSAGES.get(detail["type"], detail["msg"])
     tag = str(detail.get("ctx", {}).get("tag", ""))
-    if len(tag) > _LONGEST_NAME:  # a picture may have come to stand where a name is meant
-        said = said.replace(tag, f"{tag[:_LONGEST_NAME]}…")
-    text = f"{where}: {said}" if where else said
-    return detail, text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}…"
+    if len(tag) > _MAX_NAME:  # an image in the place of a name
+        message = message.replace(tag, f"{tag[:_MAX_NAME]}…")
+    text = f"{where}: {message}" if where else message
+    return detail, text if len(text) <= _MAX_MESSAGE else f"{text[:_MAX_MESSAGE]}…"

@@ -1,13 +1,21 @@
-"""What is sent to `POST /chat/completions`. Source: the API's OpenAPI specification, version 1.2."""
+"""The request of `POST /chat/completions`. Source: the API's OpenAPI specification, version 1.2."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, BeforeValidator, ConfigDict, Field, FieldSerializationInfo, field_serializer
 
-from predictionguard_core.api.base import RequestModel, RequestPart, as_list, check_extra_body, with_text_keys
+from predictionguard_core.api.base import (
+    ARGUMENT_NAMES,
+    RequestModel,
+    RequestPart,
+    as_list,
+    check_extra_body,
+    with_text_keys,
+)
 from predictionguard_core.api.checks import InputChecks, OutputChecks
 
 Location = tuple[int | None, int | None]
@@ -72,11 +80,16 @@ class ToolCall(RequestPart):
 class Message(RequestPart):
     """`content` is text or parts. An assistant's message that only calls tools may have None: it goes out as ""."""
 
-    role: Literal["system", "user", "assistant", "tool"]
+    role: Literal["system", "developer", "user", "assistant", "tool"]
     content: Annotated[str | list[Part], BeforeValidator(lambda content: "" if content is None else content)]
     name: str | None = None
     tool_calls: list[ToolCall] | None = None
     tool_call_id: str | None = None
+
+    @field_serializer("name")
+    def _valid_name(self, name: str | None) -> str | None:
+        # Servers refuse other characters, and more than 64 (OpenAI's rule).
+        return name and re.sub(r"[^A-Za-z0-9_-]", "_", name)[:64]
 
 
 class Function(RequestPart):
@@ -107,10 +120,10 @@ class StreamOptions(RequestPart):
 
 
 class ChatRequest(RequestModel):
-    """One question to a chat model. Options that are None are not sent.
+    """A request to a chat model. Options that are None are not sent.
 
     `messages` is a list of messages or plain text. `max_tokens` goes out as `max_completion_tokens` (the endpoint calls
-    the former deprecated). `extra_body` holds fields that are sent as they are beside the documented ones.
+    the former deprecated). `extra_body` holds further fields, sent as they are; they override the documented ones.
     `vision_streaming` (not sent) says that this deployment streams answers to questions about images, which the
     documented service does not.
 
@@ -121,14 +134,15 @@ class ChatRequest(RequestModel):
     model: str = Field(min_length=1)
     messages: list[Message] | str
     frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
-    input: InputChecks | None = None
+    input: InputChecks | None = Field(default=None, validation_alias=AliasChoices("input", "input_checks"))
     logit_bias: Annotated[
         dict[str, Annotated[float, Field(ge=-100, le=100)]] | None, BeforeValidator(with_text_keys)
     ] = None
     max_completion_tokens: int | None = Field(
         default=None, ge=1, validation_alias=AliasChoices("max_completion_tokens", "max_tokens")
     )
-    output: OutputChecks | None = None
+    n: Literal[1] | None = None
+    output: OutputChecks | None = Field(default=None, validation_alias=AliasChoices("output", "output_checks"))
     parallel_tool_calls: bool | None = None
     presence_penalty: float | None = Field(default=None, ge=-2, le=2)
     reasoning_effort: str | None = None
@@ -144,6 +158,7 @@ class ChatRequest(RequestModel):
     vision_streaming: bool = Field(default=False, exclude=True)
 
     model_config = ConfigDict(populate_by_name=True)
+    argument_names = ARGUMENT_NAMES
 
     def model_post_init(self, context: Any, /) -> None:
         if self.extra_body:
@@ -161,7 +176,8 @@ class ChatRequest(RequestModel):
         Source: the API's documentation, "Streaming is not currently supported when generating a vision text
         completion", and the checks that the official clients refuse on a stream.
         """
-        if self.output is not None and self.output.is_on:
+        output = (self.extra_body or {}).get("output", self.output)
+        if any(output.values()) if isinstance(output, dict) else output is not None and output.is_on:
             return False
         return self.vision_streaming or not self.has_images
 

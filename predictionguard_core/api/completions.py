@@ -5,11 +5,11 @@ Source: the API's OpenAPI specification, version 1.2.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import AliasChoices, BeforeValidator, ConfigDict, Field
 
-from predictionguard_core.api.base import RequestModel, check_extra_body, with_text_keys
+from predictionguard_core.api.base import ARGUMENT_NAMES, RequestModel, check_extra_body, with_text_keys
 from predictionguard_core.api.chat import StreamOptions
 from predictionguard_core.api.checks import InputChecks, OutputChecks
 
@@ -23,12 +23,13 @@ class CompletionRequest(RequestModel):
     model: str = Field(min_length=1)
     prompt: str
     frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
-    input: InputChecks | None = None
+    input: InputChecks | None = Field(default=None, validation_alias=AliasChoices("input", "input_checks"))
     logit_bias: Annotated[
         dict[str, Annotated[float, Field(ge=-100, le=100)]] | None, BeforeValidator(with_text_keys)
     ] = None
     max_tokens: int | None = Field(default=None, ge=1)
-    output: OutputChecks | None = None
+    n: Literal[1] | None = None
+    output: OutputChecks | None = Field(default=None, validation_alias=AliasChoices("output", "output_checks"))
     presence_penalty: float | None = Field(default=None, ge=-2, le=2)
     stop: str | list[str] | None = None
     stream: bool | None = None
@@ -38,6 +39,9 @@ class CompletionRequest(RequestModel):
     top_p: float | None = Field(default=None, ge=0, le=1)
     extra_body: dict[str, Any] | None = Field(default=None, exclude=True)
 
+    model_config = ConfigDict(populate_by_name=True)
+    argument_names = ARGUMENT_NAMES
+
     def model_post_init(self, context: Any, /) -> None:
         if self.extra_body:
             check_extra_body(self.extra_body)
@@ -45,4 +49,5 @@ class CompletionRequest(RequestModel):
     @property
     def can_stream(self) -> bool:
         """Whether the endpoint streams the answer: not with output checks."""
-        return self.output is None or not self.output.is_on
+        output = (self.extra_body or {}).get("output", self.output)
+        return not (any(output.values()) if isinstance(output, dict) else output is not None and output.is_on)
