@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from predictionguard_core import ChatRequest, Client, InvalidRequestError
+from predictionguard_core import ChatRequest, Client, NotFoundError
 from predictionguard_core.api.embeddings import EmbeddingInput, EmbeddingRequest
 from predictionguard_core.sandbox import Sandbox
 
@@ -25,7 +25,7 @@ def test_a_request_is_one_line(sandbox: Sandbox, photos: Path, caplog: pytest.Lo
     client = Client("key-of-the-tests", sandbox.url)
     with caplog.at_level(logging.DEBUG):
         client.chat(question(photos / "cat.jpg"))
-        with pytest.raises(InvalidRequestError):
+        with pytest.raises(NotFoundError):
             client.chat(question(photos / "cat.jpg", model="no-such-model"))
         client.embed(
             EmbeddingRequest(model="bridgetower-large-itm-mlm-itc", input=[EmbeddingInput(image=photos / "cat.jpg")])
@@ -34,7 +34,7 @@ def test_a_request_is_one_line(sandbox: Sandbox, photos: Path, caplog: pytest.Lo
     assert good.startswith("POST /chat/completions model=Qwen2.5-VL-7B-Instruct bytes=")
     assert "images=['<image/jpeg 451×300 sha256:" in good
     assert "attempts=1 outcome=200" in good
-    assert "outcome=InvalidRequestError" in bad
+    assert "outcome=NotFoundError" in bad
     assert listed.startswith("GET /models model=None bytes=0 images=[] attempts=1 outcome=200")  # for a suggestion
     assert "images=['<image/jpeg 451×300 sha256:" in embedded
     assert not [word for word in ("private", "key-of-the-tests", "/9j/") if word in caplog.text]

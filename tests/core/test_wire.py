@@ -97,6 +97,8 @@ class TestOptions:
             ({"output": {"factuality": True}}, {"output": {"factuality": True}}),
             ({"extra_body": {"seed": 3, "a": {"b": [None, "é"]}}}, {"seed": 3, "a": {"b": [None, "é"]}}),
             ({"extra_body": {}}, {}),
+            ({"n": 1, "reasoning_effort": "minimal"}, {"n": 1, "reasoning_effort": "minimal"}),
+            ({"input_checks": {"pii": "block"}}, {"input": {"pii": "block"}}),
             ({"temperature": 1, "extra_body": {"temperature": 3}}, {"temperature": 3}),
             ({"max_tokens": 1, "extra_body": {"max_tokens": 5}}, {"max_tokens": 5}),
             ({"extra_body": {"input": {"pii": "block"}, "n": 2}}, {"input": {"pii": "block"}, "n": 2}),
@@ -139,9 +141,8 @@ class TestOptions:
             ({"presence_penalty": 2.5}, "presence_penalty"),
             ({"logit_bias": {"1": 101}}, "logit_bias"),
             ({"max_tokens": 0}, "max_tokens"),
-            ({"max_completion_tokens": 0}, "max_completion_tokens"),
+            ({"max_completion_tokens": 0}, "max_tokens"),
             ({"max_tokens": 1, "max_completion_tokens": 1}, "max_"),
-            ({"reasoning_effort": "huge"}, "reasoning_effort"),
             ({"tool_choice": "maybe"}, "tool_choice"),
             ({"tools": [{"function": {"nom": "f"}}]}, "tools"),
             ({"input": {"pii": "drop"}}, "pii"),
@@ -515,3 +516,31 @@ class TestAsChunk:
         chunk = parsed(one(text="x")).as_chunk()
         assert chunk.is_last
         assert chunk.choices[0].finish_reason is None
+
+
+def test_a_name_is_sent_in_the_characters_that_servers_take() -> None:
+    messages = [Message(role="developer", content="x", name="Ann O'Hara"), Message(role="user", content="y")]
+    body = sent(request(messages=messages))
+    assert body["messages"] == [
+        {"role": "developer", "content": "x", "name": "Ann_O_Hara"},
+        {"role": "user", "content": "y"},
+    ]
+
+
+def test_errors_name_the_argument_of_the_user() -> None:
+    for fields, text in (
+        ({"max_tokens": 0}, "max_tokens: "),
+        ({"input": 3}, "input_checks: "),
+        ({"output_checks": "on"}, "output_checks: "),
+    ):
+        with pytest.raises(ConfigurationError) as caught:
+            request(**fields)
+        assert str(caught.value).startswith(text), caught.value
+
+
+def test_an_answer_of_a_million_objects_is_refused_before_it_is_parsed() -> None:
+    choice = b'{"message":{"content":"a"}}'
+    with pytest.raises(InvalidResponseError, match="elements"):
+        ChatCompletion.parse(b'{"choices":[' + b",".join([choice] * 400_000) + b"]}")
+    with pytest.raises(InvalidResponseError):
+        ChatCompletion.parse(b'{"choices":[' + b",".join([choice] * 200) + b"]}")
