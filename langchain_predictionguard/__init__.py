@@ -11,7 +11,10 @@ except ModuleNotFoundError as error:
 
 from langchain_predictionguard import errors
 from langchain_predictionguard.errors import *  # noqa: F403
+from predictionguard_core.retired_package import warn_if_installed
 from predictionguard_core.version import __version__
+
+warn_if_installed(__file__)
 
 if TYPE_CHECKING:
     from langchain_predictionguard.chat_models import ChatPredictionGuard

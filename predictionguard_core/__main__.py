@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 
 from predictionguard_core import Client, PredictionGuardError
 from predictionguard_core.api.models import CAPABILITIES, Model
+from predictionguard_core.retired_package import find_damage
 
 VISION = "chat-with-image"
 
@@ -19,6 +20,8 @@ To try it without a key, start `python -m predictionguard_core.sandbox` and set 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
     options = _parser().parse_args(arguments)
+    if damage := find_damage():
+        sys.stderr.write(f"{damage}\n")
     try:
         with Client(base_url=options.url) as client:
             models = client.models(options.capability)

@@ -128,6 +128,11 @@ assert ChatPredictionGuard(VISION).invoke("hello").text
 from llama_index_predictionguard import PredictionGuard, PredictionGuardMultiModal
 assert PredictionGuard(VISION).complete("hello").text
 assert PredictionGuardMultiModal(VISION).complete("hello", []).text
+from llama_index.llms.predictionguard import PredictionGuard as same
+assert same is PredictionGuard
+from llama_index.embeddings.predictionguard import PredictionGuardEmbedding
+from llama_index.multi_modal_llms.predictionguard import PredictionGuardMultiModal
+from llama_index.postprocessor.predictionguard_rerank import PredictionGuardRerank
 """,
     "agents": "from langchain_predictionguard.middleware import PredictionGuardMiddleware",
     "images": "image = Image.open(ON_ITS_SIDE); assert (image.width, image.height) == (2, 4)",
