@@ -1,76 +1,110 @@
-"""Asks a vision model about a photograph, once through LangChain and once through LlamaIndex.
+"""Ask a vision model about an image, through LangChain and through LlamaIndex.
 
-    python notebooks/demo.py [PHOTO] [QUESTION]
+    python notebooks/demo.py [IMAGE] [QUESTION]
 
-PHOTO is a file, or the public http(s) address of one.
-
-With PREDICTIONGUARD_API_KEY set (and PREDICTIONGUARD_URL, if it is not the public service) it asks there, else the
-sandbox, a stand-in that looks at pictures by simple rules. PREDICTIONGUARD_MODEL chooses the model; the default is the
-first that the account has for pictures.
+IMAGE is an image file, a PDF file, or a public http(s) URL. With PREDICTIONGUARD_API_KEY set (and PREDICTIONGUARD_URL,
+if it is not the public service) the real service answers, else a mock on this machine, which has no AI model.
+PREDICTIONGUARD_MODEL selects the model; the default is the first one of the account that accepts images.
 """
 
 from __future__ import annotations
 
-import contextlib
+import base64
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from langchain_core.messages import HumanMessage
-from llama_index.core.llms import ChatMessage, ImageBlock, TextBlock
+from llama_index.core.llms import ChatMessage, DocumentBlock, ImageBlock, TextBlock
 
 from langchain_predictionguard import ChatPredictionGuard
 from llama_index_predictionguard import PredictionGuard
-from predictionguard_core import Client, ConfigurationError, Image, PredictionGuardError
-from predictionguard_core.sandbox import Sandbox
+from predictionguard_core import (
+    AuthenticationError,
+    Client,
+    ConfigurationError,
+    Image,
+    ImageBlockedError,
+    ImageFetchError,
+    ImageFormatError,
+    ImageTooLargeError,
+    PredictionGuardError,
+)
+from predictionguard_core.sandbox import use_if_no_key
 
 PHOTO = Path(__file__).parent / "photos" / "coffee.jpg"
-QUESTION = "What is in this picture?"
+QUESTION = "What is in this image?"
 
 
-def main(photo: str, question: str) -> None:
-    """Ask both, and print what they say."""
-    if photo.lower().startswith(("http://", "https://")):
-        url, block = photo, ImageBlock(url=photo)
-        print(f"Photograph  {photo}")
-    else:
-        picture = Image.open(Path(photo))
-        url, block = picture.data_uri, ImageBlock(path=Path(photo))
-        size = f"{picture.size[0]} x {picture.size[1]} pixels"
-        print(f"Photograph  {os.path.relpath(photo)}: {picture.media_type}, {size}")
-    print(f"Question    {question}")
-    with contextlib.ExitStack() as stack:
-        where = {}
-        if not os.environ.get("PREDICTIONGUARD_API_KEY"):
-            where = {"api_key": "sandbox", "base_url": stack.enter_context(Sandbox()).url}
-        with Client(**where) as client:
-            print(f"Service     {'the sandbox: PREDICTIONGUARD_API_KEY is not set' if where else client.base_url}")
-            model = os.environ.get("PREDICTIONGUARD_MODEL") or first_that_sees(client)
-            print(f"Model       {model}")
+def main(image: str, question: str) -> None:
+    """Ask through both frameworks, and print the answers."""
+    langchain_block, llama_index_block, description = read(image)
+    print(f"Image     {description}")
+    print(f"Question  {question}")
+    sandbox = use_if_no_key()
+    with Client() as client:
+        model = os.environ.get("PREDICTIONGUARD_MODEL") or first_vision_model(client)
+    print(f"Model     {model}{' (only its name: the sandbox has no AI model)' if sandbox else ''}")
 
-        chat = ChatPredictionGuard(model, **where)
-        parts = [{"type": "text", "text": question}, {"type": "image", "url": url}]
-        answer = chat.invoke([HumanMessage(parts)])
-        print(f"\nLangChain says:\n  {answer.text}")
-        print(f"  ({answer.usage_metadata['total_tokens']} tokens)" if answer.usage_metadata else "")
+    answer = ChatPredictionGuard(model).invoke([HumanMessage([{"type": "text", "text": question}, langchain_block])])
+    tokens = f" ({answer.usage_metadata['total_tokens']} tokens)" if answer.usage_metadata else ""
+    print(f"\nLangChain{tokens}:\n  {answer.text}")
 
-        llm = PredictionGuard(model=model, **where)
-        blocks = [TextBlock(text=question), block]
-        response = llm.chat([ChatMessage(role="user", blocks=blocks)])
-        print(f"LlamaIndex says:\n  {response.message.content}")
+    message = ChatMessage(role="user", blocks=[TextBlock(text=question), llama_index_block])
+    print(f"\nLlamaIndex:\n  {PredictionGuard(model).chat([message]).message.content}")
+    if sandbox:
+        print("\nNo AI model was asked. Set PREDICTIONGUARD_API_KEY to ask a real one.")
 
 
-def first_that_sees(client: Client) -> str:
-    """The name of the account's first model for pictures."""
+def read(image: str) -> tuple[dict[str, Any], Any, str]:
+    """Return the image as a block for LangChain, as one for LlamaIndex, and its description."""
+    if image.lower().startswith(("http://", "https://")):
+        return {"type": "image", "url": image}, ImageBlock(url=image), image
+    path = Path(image).expanduser()
+    if not path.is_file():
+        raise ConfigurationError(f"there is no file {image}. Give an image file, a PDF file or an http(s) URL")
+    if path.read_bytes()[:1024].find(b"%PDF-") >= 0:
+        data = path.read_bytes()
+        block = {"type": "file", "base64": base64.b64encode(data).decode(), "mime_type": "application/pdf"}
+        document = DocumentBlock(data=data, document_mimetype="application/pdf", title=path.name)
+        return block, document, f"{image}: PDF, each page is converted to a JPEG image of 150 dots per inch"
+    opened = Image.open(path)
+    description = f"{image}: {opened.media_type}, {opened.size[0]} x {opened.size[1]} pixels"
+    if opened.data != path.read_bytes():
+        description += ", converted from the file"
+    return {"type": "image", "url": opened.data_uri}, ImageBlock(path=path), description
+
+
+def first_vision_model(client: Client) -> str:
+    """Return the name of the account's first model that accepts images."""
     models = client.models("chat-with-image")
     if not models:
-        raise ConfigurationError("this account has no model for pictures; name one in PREDICTIONGUARD_MODEL")
+        raise ConfigurationError("this account has no model that accepts images. Name one in PREDICTIONGUARD_MODEL")
     return models[0].id
 
 
+def advice(error: PredictionGuardError) -> str:
+    """Return what to do about an error, for a user of the command line."""
+    match error:
+        case ImageBlockedError():
+            return (
+                "the demo downloads images from public http(s) hosts only. Download the image, and give its file name"
+            )
+        case ImageFetchError():
+            return f"the image could not be downloaded. Download it yourself, and give its file name ({error})"
+        case ImageFormatError():
+            return f"the file is not an image that can be sent, or is damaged ({error})"
+        case ImageTooLargeError():
+            return "the image is over 20 MiB, 50 million pixels or 16 pages. Give a smaller one"
+        case AuthenticationError():
+            return "the service refused the key. Check PREDICTIONGUARD_API_KEY, or unset it to use the sandbox"
+    return str(error)
+
+
 if __name__ == "__main__":
-    photo, question = (*sys.argv[1:], "", "")[:2]
+    image, question = (*sys.argv[1:], "", "")[:2]
     try:
-        main(photo or str(PHOTO), question or QUESTION)
+        main(image or os.path.relpath(PHOTO), question or QUESTION)
     except PredictionGuardError as error:
-        sys.exit(f"\n{type(error).__name__}: {error}")
+        sys.exit(f"\n{type(error).__name__}: {advice(error)}")

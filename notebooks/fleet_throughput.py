@@ -1,11 +1,11 @@
-"""How many pictures a second `caption_folder_ray.py` does, and what limits it.
+"""Measure how many images per second `caption_folder_ray.py` captions, and what limits it.
 
     python fleet_throughput.py                 the service answers after 0.1 s
     python fleet_throughput.py --seconds 2     after 2 s
 
-It asks a stand-in that waits and always answers the same, so that what is measured is this side. The last column is what
-the waiting alone would allow: where the figure is near it, the service is the limit and more at once helps; where it
-stays behind, this machine is. The pictures are copies of one photograph of 60 kB.
+A local server waits and always gives the same answer, so only this side is measured. The last column is what the
+waiting alone would allow. If the rate is near it, the service is the limit, and more open requests help. If the rate is
+far below, this machine is the limit. The images are copies of one photo of 60 kB.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ PHOTO = Path(__file__).parent / "photos" / "coffee.jpg"
 CHOICE = {"index": 0, "message": {"role": "assistant", "content": "A cup of espresso."}, "finish_reason": "stop"}
 ANSWER = {"id": "chat-1", "object": "chat.completion", "created": 1727889823, "model": "m", "choices": [CHOICE]}
 MODELS = {"object": "list", "data": [{"id": "m", "object": "model", "created": 1727889823}]}
-BATCHES = 5  # for each worker; the first is the start
-ROUNDS = 8  # requests one after the other in a batch
+BATCHES = 5  # per worker; the first one is the start of the measurement
+ROUNDS = 8  # requests in sequence per batch
 
 
 def serve(seconds: float, tell: Connection) -> None:
-    """The stand-in, in a process of its own."""
+    """Run the server, in a process of its own."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -56,8 +56,8 @@ def serve(seconds: float, tell: Connection) -> None:
     asyncio.run(main())
 
 
-def measured(workers: int, at_once: int) -> float:
-    """Pictures a second, from when each worker has written its first file."""
+def images_per_second(workers: int, at_once: int) -> float:
+    """Return images per second, counted from the moment when each worker has written its first file."""
     batch = at_once * ROUNDS
     with tempfile.TemporaryDirectory() as folder:
         photos, out = Path(folder, "photos"), Path(folder, "out")
@@ -70,22 +70,22 @@ def measured(workers: int, at_once: int) -> float:
 
 
 def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(description="Pictures a second, at so many workers and requests at once.")
-    parser.add_argument("--seconds", type=float, default=0.1, help="that the service takes (default: 0.1)")
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description="Images per second for numbers of workers and open requests.")
+    parser.add_argument("--seconds", type=float, default=0.1, help="duration of an answer (default: 0.1)")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--at-once", type=int, nargs="+", default=[4, 16, 64], help="open requests of each worker")
-    given = parser.parse_args()
+    options = parser.parse_args()
     here, there = multiprocessing.Pipe()
-    server = multiprocessing.get_context("spawn").Process(target=serve, args=(given.seconds, there), daemon=True)
+    server = multiprocessing.get_context("spawn").Process(target=serve, args=(options.seconds, there), daemon=True)
     server.start()
     os.environ |= {"PREDICTIONGUARD_API_KEY": "any", "PREDICTIONGUARD_URL": f"http://127.0.0.1:{here.recv()}"}
-    caption_folder_ray.start_ray(workers=max(given.workers))
-    lines = ["| workers | at once, each | pictures a second | the waiting alone allows |", "|---|---|---|---|"]
-    for workers in given.workers:
-        for at_once in given.at_once:
-            ideal = workers * at_once / given.seconds
-            lines.append(f"| {workers} | {at_once} | {measured(workers, at_once):.0f} | {ideal:.0f} |")
+    caption_folder_ray.start_ray(workers=max(options.workers))
+    lines = ["| workers | open requests of each | images per second | the waiting alone allows |", "|---|---|---|---|"]
+    for workers in options.workers:
+        for at_once in options.at_once:
+            ideal = workers * at_once / options.seconds
+            lines.append(f"| {workers} | {at_once} | {images_per_second(workers, at_once):.0f} | {ideal:.0f} |")
     ray.shutdown()
     server.terminate()
     print("\n".join(lines))

@@ -101,9 +101,7 @@ def test_snippets_that_need_optional_packages_run(page: Path, clone: Path, eval_
     run(page, eval_example, with_optional=True)
 
 
-def test_the_first_snippet_of_the_readme_runs_without_a_key(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_first_snippet_of_the_readme_runs_without_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = examples(ROOT / "README.md")[0].source
     surroundings = {key: value for key, value in os.environ.items() if not key.startswith("PREDICTIONGUARD_")}
     done = subprocess.run(

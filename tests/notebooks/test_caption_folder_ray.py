@@ -90,14 +90,14 @@ def box(a_ray: Path, service: Service, monkeypatch: pytest.MonkeyPatch) -> Servi
 
 @pytest.fixture
 def folder(photos: Path, tmp_path: Path) -> Path:
-    """Six pictures, one of them in a folder of its own, a broken one, and a text."""
+    """Six images, one of them in a folder of its own, a broken one, and a text."""
     folder = tmp_path / "photos"
     (folder / "more").mkdir(parents=True)
     for name in ("astronaut.jpg", "cat.jpg", "coffee.jpg", "galaxies.jpg", "receipt.jpg"):
         shutil.copy(photos / name, folder)
     shutil.copy(photos / "photographer.jpg", folder / "more" / "Ünter uns #1.JPG")
     (folder / BROKEN).write_bytes((photos / "cat.jpg").read_bytes()[500:2500])
-    (folder / "notes.txt").write_text("no picture")
+    (folder / "notes.txt").write_text("no image")
     return folder
 
 
@@ -107,9 +107,9 @@ def out(tmp_path: Path) -> Path:
 
 
 def rows(out: Path) -> dict[str, dict[str, Any]]:
-    """All rows by the picture's name, which each has but once."""
+    """All rows by the image's name, which each has but once."""
     found = [row for part in out.glob("*.parquet") for row in pq.read_table(part).to_pylist()]
-    named = {row["picture"]: row for row in found}
+    named = {row["image"]: row for row in found}
     assert len(named) == len(found)
     return named
 
@@ -122,7 +122,7 @@ def many(folder: Path, photo: Path, count: int) -> None:
 
 def test_a_folder_and_what_is_added_to_it(a_ray: Path, box: Service, folder: Path, out: Path, photos: Path) -> None:
     said = recipe.run(folder, out, batch=3)
-    assert said == "7 pictures: 6 done now, 0 done before, 1 failed (1 other files)"
+    assert said == "7 images: 6 done now, 0 done before, 1 failed (1 other files)"
     first = rows(out)
     assert first.keys() == {*(path.name for path in folder.glob("*.jpg")), "more/Ünter uns #1.JPG"}
     assert first[BROKEN]["caption"] is None
@@ -131,20 +131,20 @@ def test_a_folder_and_what_is_added_to_it(a_ray: Path, box: Service, folder: Pat
     assert "600 x 400" in first["coffee.jpg"]["caption"]
     assert first["coffee.jpg"]["error"] is None
     assert first["coffee.jpg"]["model"] == "Qwen2.5-VL-7B-Instruct"
-    assert len(box.requests) == 6  # what is no picture was not sent
+    assert len(box.requests) == 6  # what is no image was not sent
 
     box.clear()
     (out / ".run-0").mkdir()
     (out / ".run-0" / "part-0.parquet").write_bytes(b"PAR1 cut off")
     shutil.copy(photos / "phone_portrait.jpg", folder)
     shutil.copy(photos / "cat.jpg", folder / BROKEN)  # it was mended
-    assert recipe.run(folder, out) == "8 pictures: 2 done now, 6 done before, 0 failed (1 other files)"
+    assert recipe.run(folder, out) == "8 images: 2 done now, 6 done before, 0 failed (1 other files)"
     assert len(box.requests) == 2
     assert [path.name for path in out.iterdir() if path.suffix != ".parquet"] == [".lock"]
     assert "480 x 640" in rows(out)["phone_portrait.jpg"]["caption"]
     assert rows(out)[BROKEN]["error"] is None
     box.clear()
-    assert recipe.run(folder, out).startswith("8 pictures: 0 done now, 8 done before, 0 failed")
+    assert recipe.run(folder, out).startswith("8 images: 0 done now, 8 done before, 0 failed")
     assert box.requests == []
     assert {name: row for name, row in rows(out).items() if name in first and name != BROKEN} == {
         name: row for name, row in first.items() if name != BROKEN
@@ -158,7 +158,7 @@ def test_a_folder_and_what_is_added_to_it(a_ray: Path, box: Service, folder: Pat
 
 
 def test_vectors_come_in_requests_of_many(box: Service, folder: Path, out: Path) -> None:
-    assert recipe.run(folder, out, recipe.Vectors).startswith("7 pictures: 6 done now, 0 done before, 1 failed")
+    assert recipe.run(folder, out, recipe.Vectors).startswith("7 images: 6 done now, 0 done before, 1 failed")
     # The broken one spoiled the request that all were in: each was asked about for itself.
     assert [len(each["input"]) for each in box.requests] == [1] * 6
     assert rows(out)[BROKEN]["error"] == "ImageFormatError"
@@ -173,7 +173,7 @@ def test_vectors_come_in_requests_of_many(box: Service, folder: Path, out: Path)
 
 
 def test_a_worker_that_dies_costs_nothing_that_was_written(box: Service, folder: Path, out: Path) -> None:
-    assert recipe.run(folder, out, Dying, batch=3, workers=1).startswith("7 pictures: 6 done now")
+    assert recipe.run(folder, out, Dying, batch=3, workers=1).startswith("7 images: 6 done now")
     assert (out / "died").exists()
     assert sum(row["caption"] is not None for row in rows(out).values()) == 6
     assert len(box.requests) == 6
@@ -223,9 +223,9 @@ def test_too_many_requests_are_waited_for(box: Service, photos: Path, tmp_path: 
         return Response(429, {"error": "too many"}, headers={"Retry-After": "1"})
 
     box.fault = limit
-    assert recipe.run(tmp_path / "photos", out).startswith("12 pictures: 12 done now, 0 done before, 0 failed")
+    assert recipe.run(tmp_path / "photos", out).startswith("12 images: 12 done now, 0 done before, 0 failed")
     assert len(box.requests) == 12 + 20
-    assert refused[-1] - refused[0] > 0.9  # the second refusal of a picture came when its second was over
+    assert refused[-1] - refused[0] > 0.9  # the second refusal of a image came when its second was over
 
 
 def test_a_killed_run_is_gone_on_with(box: Service, photos: Path, tmp_path: Path, out: Path) -> None:
@@ -252,7 +252,7 @@ def test_a_killed_run_is_gone_on_with(box: Service, photos: Path, tmp_path: Path
         driver.send_signal(signal.SIGKILL)
         driver.wait(PATIENCE)
         box.fault = None
-        assert recipe.run(tmp_path / "photos", out).startswith("16 pictures: 8 done now, 8 done before, 0 failed")
+        assert recipe.run(tmp_path / "photos", out).startswith("16 images: 8 done now, 8 done before, 0 failed")
         let_go.set()
         # A worker that outlives its run has its answers now, and nowhere to write them.
         until = time.monotonic() + PATIENCE

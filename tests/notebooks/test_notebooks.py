@@ -1,13 +1,13 @@
-"""Every notebook runs from nothing, without a key, and shows what its committed form shows.
+"""Every notebook runs from nothing, without a key, and its committed outputs are those of a fresh run.
 
-The words have to be the same, in any order: calls that run side by side may end in any. What no two runs share (ids,
-progress bars, addresses) is left out. A cell tagged "varies" prints what other packages say, and is held to the kinds
-of its outputs alone.
+Outputs have to be of the same kinds in the same order. The words of a cell have to be the same in any order, because
+calls that run side by side may end in any order. Ids, progress bars and URLs differ from run to run and are left out.
+Of a cell tagged "varies", which prints other packages' messages, only the kinds are compared.
+`python -m tests.notebooks` runs the notebooks and saves them.
 """
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 from collections import Counter
@@ -18,16 +18,15 @@ from typing import Any
 
 import nbformat
 import pytest
-from nbclient import NotebookClient
 
-FOLDER = Path(__file__).parents[2] / "notebooks"
+from tests.notebooks.run import FOLDER, merge_text, run
+
 NOTEBOOKS = [
     pytest.param(path, marks=pytest.mark.slow if "ray" in path.stem else ()) for path in sorted(FOLDER.glob("*.ipynb"))
 ]
 AT_ONCE = 2
 VARIES = "varies"
-_PATIENCE = 600  # seconds, for a kernel to start or to hand over what a cell put out
-# What no two runs share: a progress bar with its times and rates, an id or a hash, an address with its port.
+# What differs from run to run: a progress bar with its times and rates, an id or a hash, a URL with its port.
 _CHANGING = re.compile(r"[^\r\n]*\d+%\|[^\r\n]*|\b(?=[0-9a-f]*\d)[0-9a-f]{12,}\b|\b127\.0\.0\.1:\d+")
 _ROW = re.compile(r"^\d+ +", re.MULTILINE)  # a table's row: numbered in the order in which files were read
 _WORD = re.compile(r"[^\s\[\],]+")  # a list's brackets and commas stand with another word where its order is another
@@ -35,7 +34,7 @@ _WORD = re.compile(r"[^\s\[\],]+")  # a list's brackets and commas stand with an
 
 @pytest.fixture(scope="session")
 def fresh(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Path], Any]]:
-    """Gives a notebook after its run. All that are asked for are run from the start, two at a time."""
+    """Return a function that returns a notebook after its run. All selected notebooks run at once, two at a time."""
     folder = tmp_path_factory.mktemp("jupyter")
     surroundings = {name: value for name, value in os.environ.items() if not name.startswith("PREDICTIONGUARD_")}
     here = [item for item in request.session.items if item.path == Path(__file__)]  # others have a fixture of this name
@@ -49,27 +48,8 @@ def fresh(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         pool.shutdown(cancel_futures=True)
 
 
-def run(path: Path, surroundings: dict[str, str]) -> Any:
-    """The notebook with what its cells put out when run from nothing in these surroundings."""
-    notebook = nbformat.read(path, as_version=4)
-    for cell in notebook.cells:
-        if cell.cell_type == "code":
-            cell.outputs = []
-    client = NotebookClient(
-        notebook,
-        kernel_name="python3",
-        resources={"metadata": {"path": str(FOLDER)}},
-        startup_timeout=_PATIENCE,
-        iopub_timeout=_PATIENCE,
-        coalesce_streams=True,
-        extra_arguments=["--IPKernelApp.log_level=ERROR"],
-    )
-    asyncio.run(client.async_execute(env=surroundings))  # `execute` leaves a thread's event loop open
-    return notebook
-
-
 def outputs(notebook: Any) -> list[list[tuple[str, ...]]]:
-    """What each cell puts out, by kind: text, pictures, tables."""
+    """Return the kinds of each cell's outputs: text, images, tables."""
     return [
         [(output.output_type, output.get("name", ""), *sorted(output.get("data", {}))) for output in cell.outputs]
         for cell in code_cells(notebook)
@@ -81,9 +61,9 @@ def code_cells(notebook: Any) -> list[Any]:
 
 
 def words(cell: Any) -> Counter[str]:
-    """How often each word stands in what a cell puts out, but for what no two runs share, and bare numbers.
+    """Count the words of a cell's outputs, without what differs from run to run and without bare numbers.
 
-    Of two pictures that are taken at once, either may be number 1.
+    Of two photos that are taken at once, either may be number 1.
     """
     texts = [output.get("text") or output.get("data", {}).get("text/plain", "") for output in cell.outputs]
     found = (word for text in texts for word in _WORD.findall(_ROW.sub("", _CHANGING.sub("", text))))
@@ -91,7 +71,7 @@ def words(cell: Any) -> Counter[str]:
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_runs_and_shows_what_is_committed(path: Path, fresh: Callable[[Path], Any]) -> None:
+def test_a_fresh_run_gives_the_committed_outputs(path: Path, fresh: Callable[[Path], Any]) -> None:
     notebook, committed = fresh(path), nbformat.read(path, as_version=4)
     assert outputs(notebook) == outputs(committed)
     for cell, before in zip(code_cells(notebook), code_cells(committed), strict=True):
@@ -114,7 +94,7 @@ def test_runs_and_shows_what_is_committed(path: Path, fresh: Callable[[Path], An
         ("5  cat.jpg\n6  sky.jpg", "12  sky.jpg\n0   cat.jpg", True),
         ("['cat.jpg', 'sky.jpg']", "['sky.jpg', 'cat.jpg']", True),
         ("http://127.0.0.1:4711/v1", "http://127.0.0.1:80/v1", True),
-        ("picture 1 shows a cat", "picture 2 shows a cat", True),
+        ("image 1 shows a cat", "image 2 shows a cat", True),
         ("Main colour: black (90%).", "Main colour: black (91%).", False),
         ("Error code: 400", "Error code: 400 - {'error': 'pii detected'}", False),
         ("only http", "only http: give a path", False),
@@ -122,7 +102,7 @@ def test_runs_and_shows_what_is_committed(path: Path, fresh: Callable[[Path], An
         ("effaceddeface", "defacedefface", False),
     ],
 )
-def test_this_page_can_tell(text: str, other: str, is_same: bool) -> None:
+def test_the_comparison_ignores_only_what_varies(text: str, other: str, is_same: bool) -> None:
     cell, one_more = (
         nbformat.v4.new_code_cell(outputs=[nbformat.v4.new_output("stream", text=each)]) for each in (text, other)
     )
@@ -133,7 +113,7 @@ def test_this_page_can_tell(text: str, other: str, is_same: bool) -> None:
 def test_is_committed_as_a_reader_wants_it(path: Path) -> None:
     notebook = nbformat.read(path, as_version=4)
     shown = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
-    assert any({"image/jpeg", "image/png"} & set(output.get("data", {})) for output in shown), "no picture is shown"
+    assert any({"image/jpeg", "image/png"} & set(output.get("data", {})) for output in shown), "no image is shown"
     assert [output for output in shown if output.output_type == "error"] == []
     assert [output for output in shown if output.get("name") == "stderr"] == []
     assert str(Path.home()) not in path.read_text()
@@ -143,11 +123,17 @@ def test_is_committed_as_a_reader_wants_it(path: Path) -> None:
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_asks_the_service_where_there_is_a_key(path: Path) -> None:
-    cells = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
-    with_sandbox = [cell for cell in cells if re.search(r"\bbox\b|\bSandbox\(", cell)]
-    assert with_sandbox
-    for cell in with_sandbox:
-        assert 'if not os.environ.get("PREDICTIONGUARD_API_KEY")' in cell or 'if "box" in globals()' in cell
+    cells = [cell.source for cell in code_cells(nbformat.read(path, as_version=4))]
+    assert "use_if_no_key()" in cells[0]
+    assert not [cell for cell in cells if "Sandbox(" in cell]
+    assert all("if sandbox:" in cell for cell in cells if "sandbox.requests" in cell)
+
+
+def test_outputs_stay_in_their_order() -> None:
+    text = [nbformat.v4.new_output("stream", text=each) for each in ("one\n", "two\n", "50%\r100%\nthree\n")]
+    photo = nbformat.v4.new_output("display_data", data={"text/plain": "photo"})
+    merged = merge_text([text[0], text[1], photo, text[2]])
+    assert [output.get("text") for output in merged] == ["one\ntwo\n", None, "100%\nthree\n"]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
