@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from predictionguard_core.errors import ImageFormatError
+from predictionguard_core.errors import ImageFormatError, ImageTooLargeError
 
 ReadAt = Callable[[int, int], bytes]
 """(offset, count), both in bytes: the bytes there, fewer than `count` only at the end."""
@@ -157,7 +157,7 @@ class _Tiff:
         offset, seen = self.first, set[int]()
         while offset and offset not in seen:
             if len(found) == _MAX_DIRECTORIES:
-                raise self._source.corrupt(f"it has more than {_MAX_DIRECTORIES:,} pages")
+                raise ImageTooLargeError(f"the image (image/tiff) has more than {_MAX_DIRECTORIES:,} pages")
             seen.add(offset)
             if (directory := self.directory(offset)) is None:
                 break
