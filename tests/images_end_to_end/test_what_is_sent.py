@@ -16,12 +16,12 @@ from PIL import Image as Pillow
 from PIL import features
 
 from predictionguard_core import ImageFormatError, ImagePolicy, ImageTooLargeError, PredictionGuardError
-from predictionguard_core.images import convert
+from predictionguard_core.images import convert, decoder
 from predictionguard_core.images.image import Image
 from predictionguard_core.sandbox import Sandbox
-from tests.door.doors import DOORS, PNG, Data, Text, ask, decoded, encoded, sent, told, uri
+from tests.images_end_to_end.entry_points import ENTRY_POINTS, PNG, Data, Text, ask, decoded, encoded, sent, told, uri
 
-through_each_door = pytest.mark.parametrize("door", DOORS)
+through_each_entry_point = pytest.mark.parametrize("entry_point", ENTRY_POINTS)
 HAS_AVIF = features.check("avif")
 
 
@@ -69,12 +69,12 @@ def one(box: Sandbox) -> tuple[str, bytes]:
 
 
 def refused(
-    door: str, box: Sandbox, data: bytes, kind: type[PredictionGuardError], *saying: str, **policy: Any
+    entry_point: str, box: Sandbox, data: bytes, kind: type[PredictionGuardError], *saying: str, **policy: Any
 ) -> PredictionGuardError:
-    """The picture does not get past this door, in whatever form, and the error says these numbers."""
+    """The picture does not get past this entry point, in whatever form, and the error says these numbers."""
     for given in (Data(data), Text(uri(data))):
         with pytest.raises(kind) as caught:
-            ask(door, box, given, policy=ImagePolicy(**policy))
+            ask(entry_point, box, given, policy=ImagePolicy(**policy))
         for number in saying:
             assert number in str(caught.value)
         assert (caught.value.message_index, caught.value.block_index) == (0, 1)
@@ -102,24 +102,24 @@ def half_clear() -> Pillow.Image:
     return image
 
 
-@through_each_door
+@through_each_entry_point
 @pytest.mark.parametrize("name", CONVERTED)
-def test_what_can_not_be_sent_is_converted(door: str, name: str, box: Sandbox) -> None:
+def test_what_can_not_be_sent_is_converted(entry_point: str, name: str, box: Sandbox) -> None:
     make, media_type = CONVERTED[name]
-    ask(door, box, Data(make()))
+    ask(entry_point, box, Data(make()))
     declared, data = one(box)
     image = decoded(data)
     assert (declared, Pillow.MIME[str(image.format)], image.size) == (media_type, media_type, (96, 64))
     assert "few" in name or has_its_corners(image)
 
 
-@through_each_door
-def test_without_the_extra_the_error_names_it(door: str, box: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(convert, "available", lambda: False)
-    refused(door, box, encoded(photo(), "BMP"), ImageFormatError, "predictionguard-integrations[images]")
+@through_each_entry_point
+def test_without_the_extra_the_error_names_it(entry_point: str, box: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(convert, "is_available", lambda: False)
+    refused(entry_point, box, encoded(photo(), "BMP"), ImageFormatError, "predictionguard-integrations[images]")
 
 
-@through_each_door
+@through_each_entry_point
 @pytest.mark.parametrize(
     "data",
     [
@@ -135,53 +135,55 @@ def test_without_the_extra_the_error_names_it(door: str, box: Sandbox, monkeypat
     ],
     ids=["SVG", "SVG with a prolog", "SVG with an entity", "EPS", "PSD", "HTML", "text", "ZIP", "ELF"],
 )
-def test_what_is_no_picture_is_refused_and_not_echoed(door: str, data: bytes, box: Sandbox) -> None:
-    error = refused(door, box, data, ImageFormatError)
+def test_what_is_no_picture_is_refused_and_not_echoed(entry_point: str, data: bytes, box: Sandbox) -> None:
+    error = refused(entry_point, box, data, ImageFormatError)
     assert "s3cr3t" not in told(error)
 
 
-@through_each_door
+@through_each_entry_point
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF"])
 @pytest.mark.parametrize(
     "declared",
     ["image/jpg", "image/jpeg", "image/png", "image/pjpeg", "IMAGE/JPG", "text/plain", "application/pdf", ""],
 )
-def test_the_bytes_tell_the_type_and_go_out_as_they_are(door: str, kind: str, declared: str, box: Sandbox) -> None:
+def test_the_bytes_tell_the_type_and_go_out_as_they_are(
+    entry_point: str, kind: str, declared: str, box: Sandbox
+) -> None:
     data = encoded(photo(), kind)
     for given in (Data(data, declared or None), Text(uri(data, declared))):
-        ask(door, box, given)
+        ask(entry_point, box, given)
         assert one(box) == (Pillow.MIME[kind], data)
 
 
-@through_each_door
-def test_what_comes_after_the_picture_stays(door: str, box: Sandbox) -> None:
+@through_each_entry_point
+def test_what_comes_after_the_picture_stays(entry_point: str, box: Sandbox) -> None:
     data = encoded(photo(), "JPEG") + b"a trailer of the camera's own"
-    ask(door, box, Data(data))
+    ask(entry_point, box, Data(data))
     assert one(box) == ("image/jpeg", data)
 
 
-@through_each_door
+@through_each_entry_point
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
-def test_a_transparent_png_goes_out_byte_for_byte(door: str, mode: str, box: Sandbox) -> None:
+def test_a_transparent_png_goes_out_byte_for_byte(entry_point: str, mode: str, box: Sandbox) -> None:
     image = half_clear().convert(mode)
     data = encoded(image, "PNG", transparency=3) if mode == "P" else encoded(image, "PNG")
-    ask(door, box, Data(data))
+    ask(entry_point, box, Data(data))
     assert one(box) == ("image/png", data)
 
 
-@through_each_door
+@through_each_entry_point
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG"])
-def test_an_animation_goes_out_byte_for_byte(door: str, kind: str, box: Sandbox) -> None:
+def test_an_animation_goes_out_byte_for_byte(entry_point: str, kind: str, box: Sandbox) -> None:
     data = encoded(photo(), kind, save_all=True, append_images=[Pillow.new("RGB", (96, 64), "teal")], duration=80)
-    ask(door, box, Data(data))
+    ask(entry_point, box, Data(data))
     assert one(box) == (Pillow.MIME[kind], data)
     assert getattr(Pillow.open(io.BytesIO(one(box)[1])), "n_frames", 1) == 2
 
 
-@through_each_door
-def test_several_pictures_keep_their_order(door: str, box: Sandbox) -> None:
+@through_each_entry_point
+def test_several_pictures_keep_their_order(entry_point: str, box: Sandbox) -> None:
     plain, bmp = encoded(photo(), "PNG"), encoded(photo((48, 32)), "BMP")
-    ask(door, box, Data(plain), Data(bmp), Text(uri(PNG)), Data(plain))
+    ask(entry_point, box, Data(plain), Data(bmp), Text(uri(PNG)), Data(plain))
     assert [decoded(data).size for _, data in sent(box)] == [(96, 64), (48, 32), (40, 30), (96, 64)]
 
 
@@ -215,12 +217,12 @@ def exif(orientation: int) -> bytes:
     return block.tobytes()
 
 
-@through_each_door
+@through_each_entry_point
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 @pytest.mark.parametrize("orientation", STORED_AS)
-def test_photos_go_out_upright(door: str, orientation: int, kind: str, box: Sandbox) -> None:
+def test_photos_go_out_upright(entry_point: str, orientation: int, kind: str, box: Sandbox) -> None:
     data = stored(orientation, kind)
-    ask(door, box, Data(data))
+    ask(entry_point, box, Data(data))
     declared, got = one(box)
     image = decoded(got)
     assert (declared, image.size) == (Pillow.MIME[kind], (96, 64))
@@ -229,21 +231,21 @@ def test_photos_go_out_upright(door: str, orientation: int, kind: str, box: Sand
     assert (got == data) is (orientation == 1)
 
 
-@through_each_door
+@through_each_entry_point
 @pytest.mark.parametrize("orientation", STORED_AS)
-def test_or_as_they_are_where_that_is_asked_for(door: str, orientation: int, box: Sandbox) -> None:
+def test_or_as_they_are_where_that_is_asked_for(entry_point: str, orientation: int, box: Sandbox) -> None:
     data = stored(orientation)
-    ask(door, box, Data(data), policy=ImagePolicy(upright=False))
+    ask(entry_point, box, Data(data), policy=ImagePolicy(upright=False))
     assert one(box) == ("image/jpeg", data)
 
 
 # Smaller, and without metadata
 
 
-@through_each_door
+@through_each_entry_point
 @pytest.mark.parametrize(("kind", "size"), [("JPEG", (1200, 800)), ("PNG", (800, 1200)), ("WEBP", (1200, 30))])
-def test_the_long_edge_is_cut_down(door: str, kind: str, size: tuple[int, int], box: Sandbox) -> None:
-    ask(door, box, Data(encoded(photo(size), kind)), policy=ImagePolicy(max_edge=300))
+def test_the_long_edge_is_cut_down(entry_point: str, kind: str, size: tuple[int, int], box: Sandbox) -> None:
+    ask(entry_point, box, Data(encoded(photo(size), kind)), policy=ImagePolicy(max_edge=300))
     declared, data = one(box)
     image = decoded(data)
     assert (declared, max(image.size)) == (Pillow.MIME[kind], 300)
@@ -251,23 +253,23 @@ def test_the_long_edge_is_cut_down(door: str, kind: str, size: tuple[int, int], 
     assert has_its_corners(image)
 
 
-@through_each_door
-def test_and_never_drawn_larger(door: str, box: Sandbox) -> None:
+@through_each_entry_point
+def test_and_never_drawn_larger(entry_point: str, box: Sandbox) -> None:
     data = encoded(photo((300, 200)), "JPEG")
-    ask(door, box, Data(data), policy=ImagePolicy(max_edge=300))
+    ask(entry_point, box, Data(data), policy=ImagePolicy(max_edge=300))
     assert one(box) == ("image/jpeg", data)
 
 
-@through_each_door
+@through_each_entry_point
 @pytest.mark.parametrize("orientation", [1, 6])
 @pytest.mark.parametrize("max_edge", [None, 50])
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 def test_gps_and_all_else_is_gone_where_that_is_asked_for(
-    door: str, kind: str, max_edge: int | None, orientation: int, box: Sandbox
+    entry_point: str, kind: str, max_edge: int | None, orientation: int, box: Sandbox
 ) -> None:
     data = stored(orientation, kind)
     assert b"s3cr3t" in data
-    ask(door, box, Data(data), policy=ImagePolicy(strip_metadata=True, max_edge=max_edge))
+    ask(entry_point, box, Data(data), policy=ImagePolicy(strip_metadata=True, max_edge=max_edge))
     _, got = one(box)
     image = decoded(got)
     assert b"s3cr3t" not in got
@@ -279,15 +281,15 @@ def test_gps_and_all_else_is_gone_where_that_is_asked_for(
     assert image.size == ((96, 64) if max_edge is None else (50, 33))
 
 
-@through_each_door
-def test_stripping_leaves_the_pixels_as_they_are(door: str, box: Sandbox) -> None:
+@through_each_entry_point
+def test_stripping_leaves_the_pixels_as_they_are(entry_point: str, box: Sandbox) -> None:
     data = stored(1)
-    ask(door, box, Data(data), policy=ImagePolicy(strip_metadata=True))
+    ask(entry_point, box, Data(data), policy=ImagePolicy(strip_metadata=True))
     assert decoded(one(box)[1]).tobytes() == decoded(data).tobytes()
 
 
-@through_each_door
-def test_comments_and_text_are_gone_too(door: str, box: Sandbox) -> None:
+@through_each_entry_point
+def test_comments_and_text_are_gone_too(entry_point: str, box: Sandbox) -> None:
     from PIL import PngImagePlugin
 
     text = PngImagePlugin.PngInfo()
@@ -299,7 +301,7 @@ def test_comments_and_text_are_gone_too(door: str, box: Sandbox) -> None:
         encoded(photo(), "WEBP", xmp=b"<x>s3cr3t</x>"),
         encoded(photo(), "GIF", comment=b"s3cr3t"),
     ]
-    ask(door, box, *map(Data, pictures), policy=ImagePolicy(strip_metadata=True))
+    ask(entry_point, box, *map(Data, pictures), policy=ImagePolicy(strip_metadata=True))
     for before, (_, after) in zip(pictures, sent(box), strict=True):
         assert b"s3cr3t" in before
         assert b"s3cr3t" not in after
@@ -342,62 +344,62 @@ BOMBS: dict[str, Callable[[int, int], bytes]] = {
 }
 
 
-@through_each_door
+@through_each_entry_point
 @pytest.mark.parametrize("kind", BOMBS)
 @pytest.mark.parametrize("policy", [{}, {"max_edge": 100}, {"strip_metadata": True}], ids=str)
 def test_bombs_are_refused_by_their_header(
-    door: str, kind: str, policy: dict[str, Any], box: Sandbox, monkeypatch: pytest.MonkeyPatch
+    entry_point: str, kind: str, policy: dict[str, Any], box: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def decode(*_: Any, **__: Any) -> None:
         raise AssertionError("it was about to be decoded")
 
     bomb = BOMBS[kind](60_000, 60_000)
-    monkeypatch.setattr(convert, "rework", decode)
-    refused(door, box, bomb, ImageTooLargeError, "60000", "3,600,000,000", "50,000,000", **policy)
+    monkeypatch.setattr(decoder, "decode", decode)
+    refused(entry_point, box, bomb, ImageTooLargeError, "60000", "3,600,000,000", "50,000,000", **policy)
 
 
-@through_each_door
+@through_each_entry_point
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "BMP"])
-def test_the_allowed_number_of_pixels_and_one_less(door: str, kind: str, box: Sandbox) -> None:
+def test_the_allowed_number_of_pixels_and_one_less(entry_point: str, kind: str, box: Sandbox) -> None:
     data = encoded(photo(), kind)
-    ask(door, box, Data(data), policy=ImagePolicy(max_pixels=96 * 64))
+    ask(entry_point, box, Data(data), policy=ImagePolicy(max_pixels=96 * 64))
     box.clear()
-    refused(door, box, data, ImageTooLargeError, "6,144", "6,143", "max_pixels", max_pixels=96 * 64 - 1)
+    refused(entry_point, box, data, ImageTooLargeError, "6,144", "6,143", "max_pixels", max_pixels=96 * 64 - 1)
 
 
-@through_each_door
-def test_the_allowed_number_of_bytes_and_one_less(door: str, box: Sandbox) -> None:
+@through_each_entry_point
+def test_the_allowed_number_of_bytes_and_one_less(entry_point: str, box: Sandbox) -> None:
     data = encoded(photo(), "BMP")
-    ask(door, box, Data(data), policy=ImagePolicy(max_bytes=len(data)))
+    ask(entry_point, box, Data(data), policy=ImagePolicy(max_bytes=len(data)))
     box.clear()
     limit = len(data) - 1
-    refused(door, box, data, ImageTooLargeError, f"{len(data):,}", f"{limit:,}", "max_bytes", max_bytes=limit)
+    refused(entry_point, box, data, ImageTooLargeError, f"{len(data):,}", f"{limit:,}", "max_bytes", max_bytes=limit)
 
 
-@through_each_door
-def test_the_allowed_edge_and_one_more(door: str, box: Sandbox) -> None:
+@through_each_entry_point
+def test_the_allowed_edge_and_one_more(entry_point: str, box: Sandbox) -> None:
     data = encoded(photo(), "PNG")
-    ask(door, box, Data(data), policy=ImagePolicy(min_edge=64))
+    ask(entry_point, box, Data(data), policy=ImagePolicy(min_edge=64))
     box.clear()
-    refused(door, box, data, ImageFormatError, "96×64", "65", "min_edge", min_edge=65)
+    refused(entry_point, box, data, ImageFormatError, "96×64", "65", "min_edge", min_edge=65)
 
 
-@through_each_door
-def test_the_allowed_number_of_pictures_and_one_more(door: str, box: Sandbox) -> None:
-    ask(door, box, *[Data(PNG)] * 3, policy=ImagePolicy(max_images=3))
+@through_each_entry_point
+def test_the_allowed_number_of_pictures_and_one_more(entry_point: str, box: Sandbox) -> None:
+    ask(entry_point, box, *[Data(PNG)] * 3, policy=ImagePolicy(max_images=3))
     assert len(sent(box)) == 3
     box.clear()
     with pytest.raises(ImageTooLargeError, match="4 images, the policy allows 3"):
-        ask(door, box, *[Data(PNG)] * 4, policy=ImagePolicy(max_images=3))
+        ask(entry_point, box, *[Data(PNG)] * 4, policy=ImagePolicy(max_images=3))
     assert box.requests == []
 
 
-@through_each_door
+@through_each_entry_point
 @pytest.mark.parametrize("kind", ["BMP", "TIFF", "JPEG"])
-def test_decoders_are_not_quoted(door: str, kind: str, box: Sandbox) -> None:
+def test_decoders_are_not_quoted(entry_point: str, kind: str, box: Sandbox) -> None:
     whole = encoded(photo(), kind)
     cut = whole[: len(whole) // 2] if kind == "BMP" else whole[:8] + b"\xff" * (len(whole) - 8)
-    error = refused(door, box, cut, ImageFormatError, max_edge=10)
+    error = refused(entry_point, box, cut, ImageFormatError, max_edge=10)
     for word in ("PIL", "truncated", "struct", "Traceback", "unpack", "IFD"):
         assert word not in str(error)
 
@@ -429,8 +431,8 @@ def test_a_picture_shows_itself_and_not_its_bytes(kind: str, source: Callable[[b
         assert base64.b64encode(data).decode()[:24] not in said
 
 
-@through_each_door
-def test_a_picture_that_was_opened_is_taken_where_bytes_are(door: str, box: Sandbox) -> None:
+@through_each_entry_point
+def test_a_picture_that_was_opened_is_taken_where_bytes_are(entry_point: str, box: Sandbox) -> None:
     """Its data URI is ordinary text, for either wing."""
-    ask(door, box, Text(Image.open(encoded(photo(), "BMP")).data_uri))
+    ask(entry_point, box, Text(Image.open(encoded(photo(), "BMP")).data_uri))
     assert one(box)[0] == "image/jpeg"

@@ -1,6 +1,6 @@
-"""Addresses that strangers might write: none leads inwards, by any door of either wing.
+"""Addresses that strangers might write: none leads inwards, by any entry point of either adapter.
 
-A decoy on loopback counts who comes, and `cable` writes down every connection that is so much as begun.
+A decoy on loopback counts who comes, and `network` writes down every connection that is so much as begun.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from predictionguard_core import (
     PredictionGuardError,
 )
 from predictionguard_core.sandbox import Sandbox
-from tests.door.cable import OTHER_PUBLIC, PUBLIC, Cable, Decoy
-from tests.door.doors import DOORS, PNG, RAW, Text, ask, sent, told
 from tests.faults.server import FaultServer, answer
+from tests.images_end_to_end.entry_points import ENTRY_POINTS, PNG, RAW, Text, ask, sent, told
+from tests.images_end_to_end.fake_network import OTHER_PUBLIC, PUBLIC, Decoy, FakeNetwork
 
 PRIVATE = "10.20.30.40"
 
@@ -243,50 +243,50 @@ def is_taken(url: str) -> bool:
     return True
 
 
-def refused(door: str, box: Sandbox, url: str, **policy: Any) -> PredictionGuardError:
+def refused(entry_point: str, box: Sandbox, url: str, **policy: Any) -> PredictionGuardError:
     with pytest.raises(PredictionGuardError) as caught:
-        ask(door, box, Text(url), policy=ImagePolicy(**policy))
+        ask(entry_point, box, Text(url), policy=ImagePolicy(**policy))
     assert box.requests == []
     return caught.value
 
 
-@pytest.mark.parametrize("door", [*DOORS, RAW])
-def test_nothing_inside_is_reached(door: str, box: Sandbox, cable: Cable, decoy: Decoy) -> None:
+@pytest.mark.parametrize("entry_point", [*ENTRY_POINTS, RAW])
+def test_nothing_inside_is_reached(entry_point: str, box: Sandbox, network: FakeNetwork, decoy: Decoy) -> None:
     for host, addresses in NAMES.items():
-        cable.name(host, addresses)
+        network.name(host, addresses)
     tried = 0
     for name, url in HOSTILE.items():
-        if door not in ("invoke", "ainvoke", RAW) and not is_taken(url.replace("PORT", "8080")):
+        if entry_point not in ("invoke", "ainvoke", RAW) and not is_taken(url.replace("PORT", "8080")):
             continue
         tried += 1
-        error = refused(door, box, url.replace("PORT", str(decoy.port)))
+        error = refused(entry_point, box, url.replace("PORT", str(decoy.port)))
         expected = (
             ImageFormatError if name in NO_ADDRESS else ImageFetchError if name in NOT_FOUND else ImageBlockedError
         )
         # LlamaIndex's block may normalise the text to one that is refused for another reason.
-        assert isinstance(error, ImageError if door in ("chat", "achat") else expected), name
-        assert (cable.dialled, decoy.hits) == ([], 0), name
+        assert isinstance(error, ImageError if entry_point in ("chat", "achat") else expected), name
+        assert (network.dialled, decoy.hits) == ([], 0), name
         assert PRIVATE not in told(error), name
         assert "secret" not in told(error), name
         assert str(error).isprintable(), name  # nothing of the URL can forge a line of a log
     assert tried >= 100
 
 
-@pytest.mark.parametrize("door", [*DOORS, RAW])
+@pytest.mark.parametrize("entry_point", [*ENTRY_POINTS, RAW])
 @pytest.mark.parametrize("host", ["127.0.0.1", "[::1]", "[::ffff:127.0.0.1]", "loop.example"])
 def test_the_decoy_is_reached_where_it_is_allowed(
-    door: str, host: str, box: Sandbox, cable: Cable, decoy: Decoy
+    entry_point: str, host: str, box: Sandbox, network: FakeNetwork, decoy: Decoy
 ) -> None:
     """The proof that the counter counts: the same addresses, with the guard taken down by its owner."""
     if host == "[::1]" and not decoy.has_ipv6:
         pytest.skip("this machine has no IPv6")
-    cable.name("loop.example", ["127.0.0.1"])
-    ask(door, box, Text(f"http://{host}:{decoy.port}/x.png"), policy=ImagePolicy(allow_private_hosts=True))
+    network.name("loop.example", ["127.0.0.1"])
+    ask(entry_point, box, Text(f"http://{host}:{decoy.port}/x.png"), policy=ImagePolicy(allow_private_hosts=True))
     assert decoy.hits == 1
     assert sent(box) == [("image/png", PNG)]
 
 
-@pytest.mark.parametrize("door", [*DOORS, RAW])
+@pytest.mark.parametrize("entry_point", [*ENTRY_POINTS, RAW])
 @pytest.mark.parametrize(
     "url",
     [
@@ -303,14 +303,14 @@ def test_the_decoy_is_reached_where_it_is_allowed(
     ],
 )
 def test_some_are_refused_even_where_private_hosts_are_allowed(
-    door: str, url: str, box: Sandbox, cable: Cable, decoy: Decoy
+    entry_point: str, url: str, box: Sandbox, network: FakeNetwork, decoy: Decoy
 ) -> None:
-    if door in ("chat", "achat") and "0x7f" in url:
+    if entry_point in ("chat", "achat") and "0x7f" in url:
         pytest.skip("LlamaIndex's block writes the number in its ordinary way, which is allowed here")
-    cable.name("metadata.google.internal", ["169.254.169.254"])
-    error = refused(door, box, url.replace("PORT", str(decoy.port)), allow_private_hosts=True)
+    network.name("metadata.google.internal", ["169.254.169.254"])
+    error = refused(entry_point, box, url.replace("PORT", str(decoy.port)), allow_private_hosts=True)
     assert isinstance(error, ImageBlockedError)
-    assert (cable.dialled, decoy.hits) == ([], 0)
+    assert (network.dialled, decoy.hits) == ([], 0)
 
 
 # A host outside that leads inwards
@@ -339,77 +339,81 @@ REDIRECTS = {
 NO_HOST = {"a name that only looks encoded"}
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("entry_point", ENTRY_POINTS)
 @pytest.mark.parametrize(
     ("target", "status"),
     [(target, 302) for target in REDIRECTS] + [("a private address", status) for status in (301, 303, 307, 308)],
 )
 def test_a_redirect_is_judged_like_an_address(
-    door: str, target: str, status: int, box: Sandbox, cable: Cable, decoy: Decoy
+    entry_point: str, target: str, status: int, box: Sandbox, network: FakeNetwork, decoy: Decoy
 ) -> None:
     location = REDIRECTS[target].replace("PORT", str(decoy.port))
     with FaultServer(answer(status, location=location)) as host:
-        outside(cable, host.port)
-        error = refused(door, box, "http://images.example/photo.png")
+        outside(network, host.port)
+        error = refused(entry_point, box, "http://images.example/photo.png")
         assert isinstance(error, ImageFetchError if target in NO_HOST else ImageBlockedError)
         assert len(host.requests) == 1
-    assert (cable.dialled, decoy.hits) == ([(PUBLIC, 80)], 0)
+    assert (network.dialled, decoy.hits) == ([(PUBLIC, 80)], 0)
     assert PRIVATE not in told(error)
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_a_redirect_after_good_ones_is_judged_too(door: str, box: Sandbox, cable: Cable, decoy: Decoy) -> None:
+@pytest.mark.parametrize("entry_point", ENTRY_POINTS)
+def test_a_redirect_after_good_ones_is_judged_too(
+    entry_point: str, box: Sandbox, network: FakeNetwork, decoy: Decoy
+) -> None:
     hops = ["/second", "http://other.example/third", f"http://127.0.0.1:{decoy.port}/x.png"]
     with FaultServer(*(answer(302, location=hop) for hop in hops)) as host:
-        outside(cable, host.port)
-        assert isinstance(refused(door, box, "http://images.example/first"), ImageBlockedError)
+        outside(network, host.port)
+        assert isinstance(refused(entry_point, box, "http://images.example/first"), ImageBlockedError)
         assert [request.path for request in host.requests] == ["/first", "/second", "/third"]
-    assert (cable.dialled, decoy.hits) == ([(PUBLIC, 80), (PUBLIC, 80), (OTHER_PUBLIC, 80)], 0)
+    assert (network.dialled, decoy.hits) == ([(PUBLIC, 80), (PUBLIC, 80), (OTHER_PUBLIC, 80)], 0)
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_redirects_without_end_are_left(door: str, box: Sandbox, cable: Cable) -> None:
+@pytest.mark.parametrize("entry_point", ENTRY_POINTS)
+def test_redirects_without_end_are_left(entry_point: str, box: Sandbox, network: FakeNetwork) -> None:
     with FaultServer(answer(302, location="/again")) as host:
-        outside(cable, host.port)
-        assert isinstance(refused(door, box, "http://images.example/"), ImageFetchError)
+        outside(network, host.port)
+        assert isinstance(refused(entry_point, box, "http://images.example/"), ImageFetchError)
         assert len(host.requests) == 6
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_a_redirect_to_another_public_host_is_followed(door: str, box: Sandbox, cable: Cable) -> None:
+@pytest.mark.parametrize("entry_point", ENTRY_POINTS)
+def test_a_redirect_to_another_public_host_is_followed(entry_point: str, box: Sandbox, network: FakeNetwork) -> None:
     with FaultServer(answer(302, location="http://other.example/x"), answer(200, PNG)) as host:
-        outside(cable, host.port)
-        ask(door, box, Text("http://images.example/photo.png"))
+        outside(network, host.port)
+        ask(entry_point, box, Text("http://images.example/photo.png"))
         assert [request.headers["host"] for request in host.requests] == ["images.example", "other.example"]
     assert sent(box) == [("image/png", PNG)]
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("entry_point", ENTRY_POINTS)
 @pytest.mark.parametrize("later", [["127.0.0.1"], [PRIVATE], ["::1"], ["169.254.169.254"]], ids=lambda each: each[0])
 def test_the_address_that_was_judged_is_the_one_that_is_dialled(
-    door: str, later: list[str], box: Sandbox, cable: Cable, decoy: Decoy
+    entry_point: str, later: list[str], box: Sandbox, network: FakeNetwork, decoy: Decoy
 ) -> None:
     """A name that is public when it is judged and private a moment later."""
-    cable.name("rebind.example", [PUBLIC], later)
+    network.name("rebind.example", [PUBLIC], later)
     with FaultServer(answer(200, PNG)) as host:
-        cable.stand_in(PUBLIC, host.port)
-        ask(door, box, Text(f"http://rebind.example:{decoy.port}/x.png"))
+        network.stand_in(PUBLIC, host.port)
+        ask(entry_point, box, Text(f"http://rebind.example:{decoy.port}/x.png"))
         assert host.requests[0].headers["host"] == f"rebind.example:{decoy.port}"
-    assert cable.asked == ["rebind.example"]
-    assert (cable.dialled, decoy.hits) == ([(PUBLIC, decoy.port)], 0)
+    assert network.asked == ["rebind.example"]
+    assert (network.dialled, decoy.hits) == ([(PUBLIC, decoy.port)], 0)
     assert sent(box) == [("image/png", PNG)]
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_a_name_that_turns_private_by_a_redirect_to_itself(door: str, box: Sandbox, cable: Cable, decoy: Decoy) -> None:
-    cable.name("rebind.example", [PUBLIC], ["127.0.0.1"])
+@pytest.mark.parametrize("entry_point", ENTRY_POINTS)
+def test_a_name_that_turns_private_by_a_redirect_to_itself(
+    entry_point: str, box: Sandbox, network: FakeNetwork, decoy: Decoy
+) -> None:
+    network.name("rebind.example", [PUBLIC], ["127.0.0.1"])
     with FaultServer(answer(302, location="/again")) as host:
-        cable.stand_in(PUBLIC, host.port)
-        assert isinstance(refused(door, box, f"http://rebind.example:{decoy.port}/x.png"), ImageBlockedError)
-    assert (cable.dialled, decoy.hits) == ([(PUBLIC, decoy.port)], 0)
+        network.stand_in(PUBLIC, host.port)
+        assert isinstance(refused(entry_point, box, f"http://rebind.example:{decoy.port}/x.png"), ImageBlockedError)
+    assert (network.dialled, decoy.hits) == ([(PUBLIC, decoy.port)], 0)
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("entry_point", ENTRY_POINTS)
 @pytest.mark.parametrize(
     "url",
     [
@@ -422,37 +426,37 @@ def test_a_name_that_turns_private_by_a_redirect_to_itself(door: str, box: Sandb
         "http://evil.example\\.images.example/x.png",
     ],
 )
-def test_a_list_of_hosts_is_no_list_of_words(door: str, url: str, box: Sandbox, cable: Cable) -> None:
-    assert isinstance(refused(door, box, url, allowed_hosts=["images.example"]), ImageBlockedError)
-    assert (cable.asked, cable.dialled) == ([], [])
+def test_a_list_of_hosts_is_no_list_of_words(entry_point: str, url: str, box: Sandbox, network: FakeNetwork) -> None:
+    assert isinstance(refused(entry_point, box, url, allowed_hosts=["images.example"]), ImageBlockedError)
+    assert (network.asked, network.dialled) == ([], [])
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_a_redirect_leaves_the_list_of_hosts_in_force(door: str, box: Sandbox, cable: Cable) -> None:
+@pytest.mark.parametrize("entry_point", ENTRY_POINTS)
+def test_a_redirect_leaves_the_list_of_hosts_in_force(entry_point: str, box: Sandbox, network: FakeNetwork) -> None:
     with FaultServer(answer(302, location="http://other.example/x"), answer(200, PNG)) as host:
-        outside(cable, host.port)
-        error = refused(door, box, "http://images.example/photo.png", allowed_hosts=["images.example"])
+        outside(network, host.port)
+        error = refused(entry_point, box, "http://images.example/photo.png", allowed_hosts=["images.example"])
         assert isinstance(error, ImageBlockedError)
         assert len(host.requests) == 1
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("entry_point", ENTRY_POINTS)
 def test_no_key_cookie_or_proxy_goes_along(
-    door: str, box: Sandbox, cable: Cable, decoy: Decoy, monkeypatch: pytest.MonkeyPatch
+    entry_point: str, box: Sandbox, network: FakeNetwork, decoy: Decoy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The environment's proxy is not asked for pictures, and the host learns nothing of the caller."""
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, f"http://user:pass@127.0.0.1:{decoy.port}")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with FaultServer(answer(302, location="/again", set_cookie="a=b"), answer(200, PNG)) as host:
-        outside(cable, host.port)
-        ask(door, box, Text("http://images.example/photo.png"))
+        outside(network, host.port)
+        ask(entry_point, box, Text("http://images.example/photo.png"))
         for request in host.requests:
             assert not {"authorization", "cookie", "proxy-authorization", "referer"} & request.headers.keys()
     assert decoy.hits == 0
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("entry_point", ENTRY_POINTS)
 @pytest.mark.parametrize(
     ("reply", "kind"),
     [
@@ -465,29 +469,29 @@ def test_no_key_cookie_or_proxy_goes_along(
     ids=["404", "a page", "nothing", "compressed", "a redirect nowhere"],
 )
 def test_what_a_public_host_may_answer(
-    door: str, reply: bytes, kind: type[PredictionGuardError], box: Sandbox, cable: Cable
+    entry_point: str, reply: bytes, kind: type[PredictionGuardError], box: Sandbox, network: FakeNetwork
 ) -> None:
     with FaultServer(reply) as host:
-        outside(cable, host.port)
-        error = refused(door, box, "http://images.example/photo.png")
+        outside(network, host.port)
+        error = refused(entry_point, box, "http://images.example/photo.png")
     assert isinstance(error, kind)
     assert PUBLIC not in told(error)
     assert "wiki" not in told(error)
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_a_host_that_can_not_be_reached_keeps_its_address(door: str, box: Sandbox, cable: Cable) -> None:
-    cable.name("images.example", [PUBLIC])
-    error = refused(door, box, "http://images.example/photo.png")
+@pytest.mark.parametrize("entry_point", ENTRY_POINTS)
+def test_a_host_that_can_not_be_reached_keeps_its_address(entry_point: str, box: Sandbox, network: FakeNetwork) -> None:
+    network.name("images.example", [PUBLIC])
+    error = refused(entry_point, box, "http://images.example/photo.png")
     assert isinstance(error, ImageFetchError)
-    assert cable.dialled == [(PUBLIC, 80)]
+    assert network.dialled == [(PUBLIC, 80)]
     assert PUBLIC not in f"{error} {error!r} {vars(error)}"
 
 
-def outside(cable: Cable, port: int) -> None:
+def outside(network: FakeNetwork, port: int) -> None:
     """Two public hosts, which the server at `port` stands for, and the table's names."""
     for host, addresses in NAMES.items():
-        cable.name(host, addresses)
+        network.name(host, addresses)
     for host, address in (("images.example", PUBLIC), ("other.example", OTHER_PUBLIC)):
-        cable.name(host, [address])
-        cable.stand_in(address, port)
+        network.name(host, [address])
+        network.stand_in(address, port)

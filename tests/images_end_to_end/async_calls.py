@@ -1,6 +1,6 @@
-"""Every asynchronous door, with a picture from every kind of source.
+"""every async entry point, with a picture from every kind of source.
 
-    python -W error -X dev -m tests.door.asynchronous
+    python -W error -X dev -m tests.images_end_to_end.async_calls
 
 asks by each of them in a process of its own, and prints what held up the loop or was warned of.
 """
@@ -29,15 +29,17 @@ with warnings.catch_warnings():
     from langchain_predictionguard import PredictionGuardEmbeddings
     from predictionguard_core import ImagePolicy
     from predictionguard_core.sandbox import Sandbox
-    from tests.door import doors, loop_watch
+    from tests.images_end_to_end import entry_points, loop_watch
     from tests.stand_ins import pdf
 
 TURNED = Image.Exif()
 TURNED[0x0112] = 6
-PHONE = doors.encoded(Image.radial_gradient("L").convert("RGB").resize((640, 480)), "JPEG", exif=TURNED.tobytes())
-BMP = doors.encoded(Image.linear_gradient("L").resize((300, 200)), "BMP")
+PHONE = entry_points.encoded(
+    Image.radial_gradient("L").convert("RGB").resize((640, 480)), "JPEG", exif=TURNED.tobytes()
+)
+BMP = entry_points.encoded(Image.linear_gradient("L").resize((300, 200)), "BMP")
 PDF = pdf(Image.new("RGB", (144, 72), "red"), Image.new("RGB", (72, 72), "blue"))
-PICTURES = {"png": doors.PNG, "phone": PHONE, "bmp": BMP, "pdf": PDF}
+PICTURES = {"png": entry_points.PNG, "phone": PHONE, "bmp": BMP, "pdf": PDF}
 KINDS = ("path", "url", "data URI", "base64", "bytes", "open file")
 
 
@@ -47,7 +49,7 @@ def given(wing: str, kind: str, data: bytes, folder: Path, host: str) -> Any:
     path.write_bytes(data)
     host += data[:3].hex()
     _SERVED[data[:3].hex()] = data
-    text = {"path": str(path), "url": host, "data URI": doors.uri(data)}.get(kind)
+    text = {"path": str(path), "url": host, "data URI": entry_points.uri(data)}.get(kind)
     match wing:
         case "langchain" if text:
             return {"type": "file" if data is PDF else "image", "url": text}
@@ -71,25 +73,25 @@ def given(wing: str, kind: str, data: bytes, folder: Path, host: str) -> Any:
 
 
 async def _ainvoke(box: Sandbox, policy: ImagePolicy, picture: Any) -> None:
-    await doors.chat_model(box, policy).ainvoke(doors.langchain_messages(picture))
+    await entry_points.chat_model(box, policy).ainvoke(entry_points.langchain_messages(picture))
 
 
 async def _astream(box: Sandbox, policy: ImagePolicy, picture: Any) -> None:
-    async for _ in doors.chat_model(box, policy).astream(doors.langchain_messages(picture)):
+    async for _ in entry_points.chat_model(box, policy).astream(entry_points.langchain_messages(picture)):
         pass
 
 
 async def _achat(box: Sandbox, policy: ImagePolicy, picture: Any) -> None:
-    await doors.llm(box, policy).achat(doors.llama_index_messages(picture))
+    await entry_points.llm(box, policy).achat(entry_points.llama_index_messages(picture))
 
 
 async def _astream_chat(box: Sandbox, policy: ImagePolicy, picture: Any) -> None:
-    async for _ in await doors.llm(box, policy).astream_chat(doors.llama_index_messages(picture)):
+    async for _ in await entry_points.llm(box, policy).astream_chat(entry_points.llama_index_messages(picture)):
         pass
 
 
 async def _aembed_images(box: Sandbox, policy: ImagePolicy, picture: Any) -> None:
-    await PredictionGuardEmbeddings(doors.EMBEDS, **doors.options(box, policy)).aembed_images([picture])
+    await PredictionGuardEmbeddings(entry_points.EMBEDS, **entry_points.options(box, policy)).aembed_images([picture])
 
 
 Ask = Callable[[Sandbox, ImagePolicy, Any], Awaitable[None]]

@@ -20,8 +20,8 @@ from pydantic import ValidationError
 
 from predictionguard_core import ContentError, ImagePolicy, InvalidResponseError, PredictionGuardError, ServerError
 from predictionguard_core.sandbox import Sandbox
-from tests.door.cable import Cable
-from tests.door.doors import PNG, chat_model, llm, uri
+from tests.images_end_to_end.entry_points import PNG, chat_model, llm, uri
+from tests.images_end_to_end.fake_network import FakeNetwork
 
 PACKAGES = ("predictionguard_core", "langchain_predictionguard", "llama_index_predictionguard")
 HANDING_ON = {"generate", "agenerate", "_convert_input", "outer"}
@@ -41,7 +41,7 @@ BOUNDED = settings(
 def service() -> Iterator[Sandbox]:
     """A stand-in API, with no other network beside it."""
     with Sandbox() as box, pytest.MonkeyPatch.context() as patch:
-        Cable(patch, int(box.url.rpartition(":")[2].strip("/")))
+        FakeNetwork(patch, int(box.url.rpartition(":")[2].strip("/")))
         yield box
 
 

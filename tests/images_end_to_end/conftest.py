@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from predictionguard_core.sandbox import Sandbox
-from tests.door.cable import Cable, Decoy
+from tests.images_end_to_end.fake_network import Decoy, FakeNetwork
 
 
 @pytest.fixture(scope="session")
@@ -22,9 +22,9 @@ def box(_service: Sandbox) -> Sandbox:
 
 
 @pytest.fixture
-def cable(box: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Cable:
+def network(box: Sandbox, monkeypatch: pytest.MonkeyPatch) -> FakeNetwork:
     """This test's network."""
-    return Cable(monkeypatch, int(box.url.rpartition(":")[2].strip("/")))
+    return FakeNetwork(monkeypatch, int(box.url.rpartition(":")[2].strip("/")))
 
 
 @pytest.fixture(scope="session")

@@ -30,9 +30,9 @@ from predictionguard_core import (
     PredictionGuardError,
 )
 from predictionguard_core.sandbox import Sandbox
-from tests.door import doors
-from tests.door.cable import Cable
-from tests.door.doors import PNG, QUESTION, VISION, Ears, ask, embed, options, sent, told
+from tests.images_end_to_end import entry_points
+from tests.images_end_to_end.entry_points import PNG, QUESTION, VISION, Ears, ask, embed, options, sent, told
+from tests.images_end_to_end.fake_network import FakeNetwork
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs the files of a Unix")
 linux = pytest.mark.skipif(sys.platform != "linux", reason="needs the files of Linux")
@@ -199,21 +199,21 @@ def test_the_table_is_as_long_as_it_has_to_be() -> None:
     assert BEYOND.keys() >= BLOCKED | TOO_LARGE
 
 
-# The doors
+# The entry points
 
 
 def written(place: Location, text: str) -> str:
     return text.replace("ROOT", str(place.photos)).replace("BESIDE", str(place.photos.parent))
 
 
-Door = Callable[[Sandbox, ImagePolicy, str], Any]
+EntryPoint = Callable[[Sandbox, ImagePolicy, str], Any]
 
 
-def _langchain(door: str, block: Callable[[str], Any]) -> Door:
-    return lambda box, policy, text: ask(door, box, block(text), policy=policy)
+def _langchain(entry_point: str, block: Callable[[str], Any]) -> EntryPoint:
+    return lambda box, policy, text: ask(entry_point, box, block(text), policy=policy)
 
 
-def _multi_modal(make: Callable[[str], Any], *, is_async: bool) -> Door:
+def _multi_modal(make: Callable[[str], Any], *, is_async: bool) -> EntryPoint:
     def knock(box: Sandbox, policy: ImagePolicy, text: str) -> Any:
         model = PredictionGuardMultiModal(VISION, **options(box, policy))
         if is_async:
@@ -230,7 +230,7 @@ def _changed_block(text: str) -> ImageBlock:
     return block
 
 
-STRINGS: dict[str, Door] = {
+STRINGS: dict[str, EntryPoint] = {
     "invoke": _langchain("invoke", lambda text: {"type": "image", "url": text}),
     "ainvoke": _langchain("ainvoke", lambda text: {"type": "image", "url": text}),
     "image_url": _langchain("invoke", lambda text: {"type": "image_url", "image_url": {"url": text}}),
@@ -241,7 +241,7 @@ STRINGS: dict[str, Door] = {
     "file_path of a node": _multi_modal(lambda text: ImageNode(metadata={"file_path": text}), is_async=False),
     "file_path of a document": _multi_modal(lambda text: ImageDocument(metadata={"file_path": text}), is_async=True),
 }
-TYPED: dict[str, Door] = {
+TYPED: dict[str, EntryPoint] = {
     "embed_images": lambda box, policy, text: embed(box, Path(text), policy=policy),
     "aembed_images": lambda box, policy, text: embed(box, Path(text), policy=policy, is_async=True),
     "image_path of a node": _multi_modal(lambda text: ImageNode(image_path=text), is_async=False),
@@ -251,15 +251,22 @@ TYPED: dict[str, Door] = {
 }
 
 
-def each_door(found: dict[str, Door]) -> Any:
-    return pytest.mark.parametrize("door", [pytest.param(door, id=name) for name, door in found.items()])
+def each_entry(found: dict[str, EntryPoint]) -> Any:
+    return pytest.mark.parametrize(
+        "entry_point", [pytest.param(entry_point, id=name) for name, entry_point in found.items()]
+    )
 
 
 def refused(
-    place: Location, door: Door, box: Sandbox, text: str, policy: ImagePolicy, kind: type[PredictionGuardError]
+    place: Location,
+    entry_point: EntryPoint,
+    box: Sandbox,
+    text: str,
+    policy: ImagePolicy,
+    kind: type[PredictionGuardError],
 ) -> PredictionGuardError:
     with pytest.raises(kind) as caught:
-        door(box, policy, written(place, text))
+        entry_point(box, policy, written(place, text))
     assert box.requests == []
     assert SECRET not in told(caught.value)
     assert "root:x:" not in told(caught.value)
@@ -270,25 +277,27 @@ def refused(
 # Without `local_roots`
 
 
-@each_door(STRINGS)
-def test_a_string_is_no_path(door: Door, place: Location, box: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+@each_entry(STRINGS)
+def test_a_string_is_no_path(
+    entry_point: EntryPoint, place: Location, box: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Nothing is so much as looked for: the good path is refused like the bad ones."""
     looked = []
     real = os.path.realpath
     monkeypatch.setattr(os.path, "realpath", lambda path, **more: looked.append(str(path)) or real(path, **more))
     for text in ("in.png", "ROOT/in.png", "./in.png", *BEYOND.values(), *URLS.values()):
         with pytest.raises(ImageError) as caught:
-            door(box, ImagePolicy(), written(place, text))
+            entry_point(box, ImagePolicy(), written(place, text))
         assert SECRET not in told(caught.value)
     assert box.requests == []
     assert [path for path in looked if "photos" in path or "/etc" in path] == []
     assert os.read(place.fifo, 100) == SECRET.encode()
 
 
-@pytest.mark.parametrize("door", doors.LANGCHAIN)
+@pytest.mark.parametrize("entry_point", entry_points.LANGCHAIN)
 @pytest.mark.parametrize("block", ["base64", "data", "source"])
 def test_text_that_is_said_to_be_base64_is_no_path_even_with_roots(
-    door: str, block: str, place: Location, box: Sandbox
+    entry_point: str, block: str, place: Location, box: Sandbox
 ) -> None:
     text = str(place.photos / "in.png")
     given = {
@@ -297,7 +306,7 @@ def test_text_that_is_said_to_be_base64_is_no_path_even_with_roots(
         "source": {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": text}},
     }[block]
     with pytest.raises(ImageFormatError):
-        ask(door, box, given, policy=ImagePolicy(local_roots=[place.photos]))
+        ask(entry_point, box, given, policy=ImagePolicy(local_roots=[place.photos]))
     assert box.requests == []
 
 
@@ -305,24 +314,26 @@ def test_text_that_is_said_to_be_base64_is_no_path_even_with_roots(
 
 
 @pytest.mark.parametrize("name", BEYOND)
-@each_door(STRINGS)
-def test_strings_stay_below_the_roots(door: Door, name: str, place: Location, box: Sandbox, cable: Cable) -> None:
+@each_entry(STRINGS)
+def test_strings_stay_below_the_roots(
+    entry_point: EntryPoint, name: str, place: Location, box: Sandbox, network: FakeNetwork
+) -> None:
     policy = ImagePolicy(local_roots=[place.photos], max_bytes=LIMIT)
-    refused_or_read(place, door, box, name, policy)
+    refused_or_read(place, entry_point, box, name, policy)
 
 
 @pytest.mark.parametrize("name", BEYOND)
-@each_door(TYPED)
-def test_typed_paths_stay_below_the_roots(door: Door, name: str, place: Location, box: Sandbox) -> None:
+@each_entry(TYPED)
+def test_typed_paths_stay_below_the_roots(entry_point: EntryPoint, name: str, place: Location, box: Sandbox) -> None:
     policy = ImagePolicy(local_roots=[place.photos], max_bytes=LIMIT)
-    refused_or_read(place, door, box, name, policy)
+    refused_or_read(place, entry_point, box, name, policy)
 
 
-def refused_or_read(place: Location, door: Door, box: Sandbox, name: str, policy: ImagePolicy) -> None:
+def refused_or_read(place: Location, entry_point: EntryPoint, box: Sandbox, name: str, policy: ImagePolicy) -> None:
     if name == "one that may not be read" and IS_ROOT:
         pytest.skip("root may read everything")
     kind = ImageTooLargeError if name in TOO_LARGE else ImageBlockedError if name in BLOCKED else ImageError
-    error = refused(place, door, box, BEYOND[name], policy, kind)
+    error = refused(place, entry_point, box, BEYOND[name], policy, kind)
     if name in TOO_LARGE:
         assert f"{LIMIT:,}" in str(error)
     if len(BEYOND[name]) > 200:
@@ -330,20 +341,20 @@ def refused_or_read(place: Location, door: Door, box: Sandbox, name: str, policy
 
 
 @pytest.mark.parametrize("name", URLS)
-@each_door(STRINGS)
+@each_entry(STRINGS)
 def test_addresses_are_no_paths_even_with_roots(
-    door: Door, name: str, place: Location, box: Sandbox, cable: Cable
+    entry_point: EntryPoint, name: str, place: Location, box: Sandbox, network: FakeNetwork
 ) -> None:
-    refused(place, door, box, URLS[name], ImagePolicy(local_roots=[place.photos]), ImageBlockedError)
-    assert cable.dialled == []
+    refused(place, entry_point, box, URLS[name], ImagePolicy(local_roots=[place.photos]), ImageBlockedError)
+    assert network.dialled == []
 
 
-@pytest.mark.parametrize("door", doors.LLAMA_INDEX)
+@pytest.mark.parametrize("entry_point", entry_points.LLAMA_INDEX)
 @pytest.mark.parametrize("text", ["file://BESIDE/outside/in.png", "file://ROOT/in.png", "file:///etc/passwd"])
-def test_a_blocks_address_is_no_path(door: str, text: str, place: Location, box: Sandbox) -> None:
+def test_a_blocks_address_is_no_path(entry_point: str, text: str, place: Location, box: Sandbox) -> None:
     for policy in (ImagePolicy(), ImagePolicy(local_roots=[place.photos])):
         with pytest.raises(ImageBlockedError):
-            ask(door, box, ImageBlock(url=written(place, text)), policy=policy)
+            ask(entry_point, box, ImageBlock(url=written(place, text)), policy=policy)
     assert box.requests == []
 
 
@@ -354,10 +365,10 @@ def test_a_blocks_address_is_no_path(door: str, text: str, place: Location, box:
         *("hard.png", "inner.png", "up/photos/in.png"),
     ],
 )
-@each_door(STRINGS | {f"typed {name}": door for name, door in TYPED.items()})
-def test_a_picture_below_a_root_is_sent(door: Door, text: str, place: Location, box: Sandbox) -> None:
+@each_entry(STRINGS | {f"typed {name}": entry_point for name, entry_point in TYPED.items()})
+def test_a_picture_below_a_root_is_sent(entry_point: EntryPoint, text: str, place: Location, box: Sandbox) -> None:
     """A hard link, too: it is a file of the folder like any other."""
-    door(box, ImagePolicy(local_roots=[place.photos]), written(place, text))
+    entry_point(box, ImagePolicy(local_roots=[place.photos]), written(place, text))
     request = box.requests[-1]
     if "messages" in request:
         assert sent(box) == [("image/png", PNG)]
@@ -366,13 +377,15 @@ def test_a_picture_below_a_root_is_sent(door: Door, text: str, place: Location, 
 
 
 @pytest.mark.parametrize("root", ["/nonexistent", "photos/in.png", "photos/dangling.png", "photos/deep"])
-@each_door(STRINGS)
-def test_a_root_that_is_another_allows_nothing(door: Door, root: str, place: Location, box: Sandbox) -> None:
+@each_entry(STRINGS)
+def test_a_root_that_is_another_allows_nothing(
+    entry_point: EntryPoint, root: str, place: Location, box: Sandbox
+) -> None:
     policy = ImagePolicy(local_roots=[place.photos.parent / root])
     text = "deep/../in.png" if root.endswith("in.png") else "ROOT/in.png"
     if root == "photos/in.png":
         text = "ROOT/deep/in.png"
-    refused(place, door, box, text, policy, ImageBlockedError)
+    refused(place, entry_point, box, text, policy, ImageBlockedError)
 
 
 # Without roots, a typed path is its giver's own: it is read if it is a picture
@@ -387,16 +400,16 @@ TYPED_REFUSED = [
 
 
 @pytest.mark.parametrize("name", TYPED_REFUSED)
-@each_door(TYPED)
-def test_a_typed_path_has_to_be_a_picture(door: Door, name: str, place: Location, box: Sandbox) -> None:
+@each_entry(TYPED)
+def test_a_typed_path_has_to_be_a_picture(entry_point: EntryPoint, name: str, place: Location, box: Sandbox) -> None:
     text = {"a slash behind a file and more": "in.png/x"}.get(name) or BEYOND[name]
     kind = ImageTooLargeError if name in TOO_LARGE else ImageError
-    refused(place, door, box, text, ImagePolicy(max_bytes=LIMIT), kind)
+    refused(place, entry_point, box, text, ImagePolicy(max_bytes=LIMIT), kind)
 
 
-@each_door(TYPED)
-def test_a_typed_path_may_be_anywhere(door: Door, place: Location, box: Sandbox) -> None:
-    door(box, ImagePolicy(), str(place.outside / "in.png"))
+@each_entry(TYPED)
+def test_a_typed_path_may_be_anywhere(entry_point: EntryPoint, place: Location, box: Sandbox) -> None:
+    entry_point(box, ImagePolicy(), str(place.outside / "in.png"))
     assert len(box.requests) == 1
 
 
@@ -426,28 +439,28 @@ def watch() -> Iterator[Watch]:
 
 
 @pytest.mark.parametrize("name", ["a text called jpg", "an SVG", "a FIFO", "a link to a file", "passwd"])
-@pytest.mark.parametrize("door", doors.DOORS)
+@pytest.mark.parametrize("entry_point", entry_points.ENTRY_POINTS)
 def test_callbacks_hear_nothing_of_what_is_in_a_file(
-    door: str, name: str, place: Location, box: Sandbox, watch: Watch
+    entry_point: str, name: str, place: Location, box: Sandbox, watch: Watch
 ) -> None:
     ears = Ears()
     text = written(place, BEYOND[name])
-    given = {"type": "image", "url": text} if door in doors.LANGCHAIN else _changed_block(text)
+    given = {"type": "image", "url": text} if entry_point in entry_points.LANGCHAIN else _changed_block(text)
     with pytest.raises(PredictionGuardError):
-        ask(door, box, given, policy=ImagePolicy(local_roots=[place.photos]), ears=ears)
-    heard = "\n".join(ears.heard if door in doors.LANGCHAIN else watch.heard)
+        ask(entry_point, box, given, policy=ImagePolicy(local_roots=[place.photos]), ears=ears)
+    heard = "\n".join(ears.heard if entry_point in entry_points.LANGCHAIN else watch.heard)
     assert QUESTION in heard
     assert SECRET not in heard
     assert "root:x:" not in heard
     assert box.requests == []
 
 
-@pytest.mark.parametrize("door", doors.DOORS)
-def test_the_error_has_the_place_and_pickles(door: str, place: Location, box: Sandbox) -> None:
+@pytest.mark.parametrize("entry_point", entry_points.ENTRY_POINTS)
+def test_the_error_has_the_place_and_pickles(entry_point: str, place: Location, box: Sandbox) -> None:
     text = str(place.outside / "in.png")
-    given = {"type": "image", "url": text} if door in doors.LANGCHAIN else _changed_block(text)
+    given = {"type": "image", "url": text} if entry_point in entry_points.LANGCHAIN else _changed_block(text)
     with pytest.raises(ImageBlockedError) as caught:
-        ask(door, box, given, policy=ImagePolicy(local_roots=[place.photos]))
+        ask(entry_point, box, given, policy=ImagePolicy(local_roots=[place.photos]))
     twin = pickle.loads(pickle.dumps(caught.value))
     for error in (caught.value, twin):
         assert (error.message_index, error.block_index) == (0, 1)

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from tests.door.doors import PNG
+from tests.images_end_to_end.entry_points import PNG
 
 PUBLIC = "93.184.215.14"
 OTHER_PUBLIC = "93.184.215.15"
@@ -27,7 +27,7 @@ OTHER_PUBLIC = "93.184.215.15"
 _ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(PNG)
 
 
-class Cable:
+class FakeNetwork:
     """`dialled` has the address and port of each connection, but for those to `service`; `asked` each name."""
 
     def __init__(self, patch: pytest.MonkeyPatch, service: int) -> None:

@@ -22,9 +22,9 @@ from PIL import Image
 
 from predictionguard_core.http import shared_clients, tls
 from predictionguard_core.sandbox import Sandbox
-from tests.door import loop_watch
-from tests.door.asynchronous import ASKS, KINDS, PICTURES, Host, given, policy
-from tests.door.doors import PNG
+from tests.images_end_to_end import loop_watch
+from tests.images_end_to_end.async_calls import ASKS, KINDS, PICTURES, Host, given, policy
+from tests.images_end_to_end.entry_points import PNG
 
 ROOT = Path(__file__).parents[2]
 
@@ -139,7 +139,7 @@ def test_the_watch_is_awake(what: str, tmp_path: Path, monkeypatch: pytest.Monke
 def test_in_development_mode_nothing_is_warned_of() -> None:
     """All of it in one process, where every warning is an error: nothing unclosed, nothing never awaited."""
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-X", "dev", "-m", "tests.door.asynchronous"],
+        [sys.executable, "-W", "error", "-X", "dev", "-m", "tests.images_end_to_end.async_calls"],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,

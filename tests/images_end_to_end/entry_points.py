@@ -1,4 +1,4 @@
-"""The doors by which a picture comes in: the public names of both wings, all knocked on alike."""
+"""The entry points by which a picture comes in: the public names of both wings, all knocked on alike."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ QUESTION = "What is this?"
 
 LANGCHAIN = ("invoke", "ainvoke")
 LLAMA_INDEX = ("chat", "achat")
-DOORS = (*LANGCHAIN, *LLAMA_INDEX)
+ENTRY_POINTS = (*LANGCHAIN, *LLAMA_INDEX)
 """A model's plain and asynchronous call, in each wing."""
 
 RAW = "complete"
-"""The door for a node: LlamaIndex's blocks bring an address into order before we see it, its nodes do not."""
+"""The entry point for a node: LlamaIndex's blocks bring an address into order before we see it, its nodes do not."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,24 +83,24 @@ def llama_index_messages(*blocks: Any) -> list[ChatMessage]:
     return [ChatMessage(role="user", blocks=[TextBlock(text=QUESTION), *blocks])]
 
 
-def ask(door: str, box: Sandbox, *given: Any, policy: ImagePolicy | None = None, ears: Any = None) -> str:
-    """Ask about pictures by one of the doors: the answer's text. Each is a `Text`, a `Data`, or a wing's own block."""
-    if door in LANGCHAIN:
+def ask(entry_point: str, box: Sandbox, *given: Any, policy: ImagePolicy | None = None, ears: Any = None) -> str:
+    """Ask about images, each a `Text`, a `Data`, or an adapter's own block, and return the text of the answer."""
+    if entry_point in LANGCHAIN:
         model, asked = chat_model(box, policy), langchain_messages(*(_as(each, "for_langchain") for each in given))
         config: Any = {"callbacks": [ears] if ears else []}
-        if door == "invoke":
+        if entry_point == "invoke":
             return str(model.invoke(asked, config).text)
         return str(asyncio.run(model.ainvoke(asked, config)).text)
-    if door == RAW:
+    if entry_point == RAW:
         nodes = [ImageNode(image_url=each.text) if isinstance(each, Text) else each for each in given]
         return PredictionGuardMultiModal(VISION, **options(box, policy)).complete(QUESTION, nodes).text
     messages = llama_index_messages(*(_as(each, "for_llama_index") for each in given))
-    answer = llm(box, policy).chat(messages) if door == "chat" else asyncio.run(llm(box, policy).achat(messages))
+    answer = llm(box, policy).chat(messages) if entry_point == "chat" else asyncio.run(llm(box, policy).achat(messages))
     return str(answer.message.content)
 
 
 def embed(box: Sandbox, *pictures: Any, policy: ImagePolicy | None = None, is_async: bool = False) -> Any:
-    """LangChain's door for typed paths."""
+    """LangChain's entry point for typed paths."""
     model = PredictionGuardEmbeddings(EMBEDS, **options(box, policy))
     return asyncio.run(model.aembed_images(pictures)) if is_async else model.embed_images(pictures)
 
