@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any
 
 import httpx
-import httpx2
 import pytest
 from llama_index.core.llms import ChatMessage
 from llama_index.core.schema import NodeWithScore, TextNode
@@ -93,7 +92,7 @@ async def test_headers_of_one_call() -> None:
 
 @pytest.mark.parametrize("name", COMPONENTS)
 async def test_clients_of_httpx2(name: str) -> None:
-    service = Service(httpx2)
+    service = Service(pytest.importorskip("httpx2"))
     component = getattr(adapter, name)("m", api_key=KEY, **service.clients)
     call, acall = COMPONENTS[name]
     call(component)

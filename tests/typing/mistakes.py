@@ -15,6 +15,8 @@ chat = ChatPredictionGuard(VISION, temperature=1)
 ChatPredictionGuard()  # wrong
 ChatPredictionGuard(VISION, temprature=1)  # wrong
 ChatPredictionGuard(VISION, temperature="hot")  # wrong
+PredictionGuard(VISION, temprature=1)  # wrong
+PredictionGuard(VISION, default_headers="X-A: 1")  # wrong
 ChatPredictionGuard(VISION, reasoning_effort=3)  # wrong
 ChatPredictionGuard(VISION, "key")  # wrong
 ChatPredictionGuard(VISION, http_client=httpx.AsyncClient())  # wrong
@@ -23,6 +25,8 @@ PredictionGuardEmbeddings(VISION).embed_documents("one")  # wrong
 PredictionGuardRerank(VISION, top_n="3")  # wrong
 PredictionGuard()  # wrong
 PredictionGuard(VISION, temperature="hot")  # wrong
+PredictionGuard(VISION, temprature=1)  # wrong
+PredictionGuard(VISION, default_headers="X-A: 1")  # wrong
 InputChecks(pii="mask")  # wrong
 ImagePolicy(max_size=1)  # wrong
 ImagePolicy(max_edge="big")  # wrong

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any, assert_type
 
 import httpx
+import httpx2
 from langchain_core.documents import Document
 from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.runnables import Runnable
@@ -35,6 +36,7 @@ from predictionguard_core import (
 from predictionguard_core.api.embeddings import EmbeddingInput, EmbeddingRequest
 from predictionguard_core.api.models import Model
 from predictionguard_core.api.rerank import Ranked, RerankRequest
+from predictionguard_core.client import AsyncChatStream, ChatStream
 from predictionguard_core.sandbox import Fault, Sandbox
 
 VISION = "Qwen2.5-VL-7B-Instruct"
@@ -59,7 +61,8 @@ client = Client("key", "https://api.predictionguard.com", timeout=10, max_retrie
 client = Client(api_key=SecretStr("key"), http_client=httpx.Client())
 request = ChatRequest(model=VISION, messages="Hello", input=checks, output=OutputChecks(toxicity=True))
 assert_type(client.chat(request), ChatCompletion)
-assert_type(client.stream(request), Generator[ChatChunk, None, None])
+assert_type(client.stream(request), ChatStream)
+assert_type(next(client.stream(request)), ChatChunk)
 assert_type(client.models("chat-with-image"), list[Model])
 assert_type(client.embed(EmbeddingRequest(model="m", input=[EmbeddingInput(image=PHOTO)])), list[list[float]])
 assert_type(client.rerank(RerankRequest(model="m", query="q", documents=["d"])), list[Ranked])
@@ -73,7 +76,7 @@ async def asynchronously() -> None:
     async with AsyncClient() as opened:
         assert_type(opened, AsyncClient)
         assert_type(await opened.chat(request), ChatCompletion)
-        assert_type(opened.stream(request), AsyncGenerator[ChatChunk, None])
+        assert_type(opened.stream(request), AsyncChatStream)
         assert_type(await opened.models(), list[Model])
 
 
@@ -168,7 +171,11 @@ eyes = llama_wing.PredictionGuard(
     async_http_client=httpx.AsyncClient(),
     additional_kwargs={"seed": 1},
     system_prompt="Be brief.",
+    default_headers={"X-Gateway": "a"},
+    strict=False,
+    profile_from_service=True,
 )
+eyes = llama_wing.PredictionGuard(VISION, api_key=lambda: "rotating", http_client=httpx2.Client())
 messages = [ChatMessage(role="user", blocks=[TextBlock(text="What is this?"), ImageBlock(path=PHOTO)])]
 assert_type(eyes.chat(messages), ChatResponse)
 assert_type(eyes.chat(messages).message.content, str | None)
