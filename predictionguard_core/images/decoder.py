@@ -17,7 +17,7 @@ import subprocess
 import sys
 import threading
 import time
-from typing import Any
+from typing import IO, Any
 
 from predictionguard_core import errors
 from predictionguard_core.errors import ImageError, ImageFormatError, ImageTooLargeError
@@ -102,6 +102,7 @@ class _Worker:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
+                bufsize=0,  # a forked child must not flush what its parent was about to write
             )
         except OSError as error:
             raise ImageError(
@@ -124,12 +125,10 @@ class _Worker:
         timer.daemon = True
         timer.start()
         try:
-            requests.write(json.dumps(request).encode() + b"\n")
-            requests.write(data)
-            requests.flush()
-            line = responses.readline()
-            response = json.loads(line)
-            images = [Converted(responses.read(size), *rest) for size, *rest in response.get("images", ())]
+            _write(requests, json.dumps(request).encode() + b"\n")
+            _write(requests, data)
+            response = json.loads(_read(responses, int.from_bytes(_read(responses, 8), "big")))
+            images = [Converted(_read(responses, size), *rest) for size, *rest in response.get("images", ())]
         except (OSError, ValueError):  # a closed pipe, or half a response
             if is_late.is_set():
                 raise _TookTooLongError from None
@@ -160,6 +159,22 @@ class _Worker:
         """Let go of the process in a forked child, which is not its parent."""
         self.close_pipes()
         self._process.returncode = 0  # so that Popen does not warn that it is still running
+
+
+def _write(pipe: IO[bytes], data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[pipe.write(view) :]
+
+
+def _read(pipe: IO[bytes], count: int) -> bytes:
+    data = bytearray()
+    while len(data) < count:
+        chunk = pipe.read(count - len(data))
+        if not chunk:
+            raise OSError("the worker ended")
+        data += chunk
+    return bytes(data)
 
 
 class _JobError(Exception):

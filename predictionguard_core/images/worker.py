@@ -1,6 +1,7 @@
 """The child process that decodes images and PDFs, started by `decoder`. It answers one request after the other.
 
-A request is a line of JSON and the bytes of a file; a response is a line of JSON and the bytes of the images.
+A request is a line of JSON and the bytes of a file. A response is the length of its JSON in 8 bytes, the JSON, and the
+bytes of the images.
 """
 
 from __future__ import annotations
@@ -49,7 +50,8 @@ def respond(request: dict[str, Any], data: bytes, responses: IO[bytes]) -> None:
             "error": ImageFormatError.__name__,
             "message": f"the image cannot be decoded ({type(error).__name__})",
         }
-    responses.write(json.dumps(response).encode() + b"\n")
+    text = json.dumps(response).encode()
+    responses.write(len(text).to_bytes(8, "big") + text)
     for each in images:
         responses.write(each.data)
     responses.flush()
