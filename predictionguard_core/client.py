@@ -558,7 +558,7 @@ class Client(_BaseClient):
             case steps.Wait():
                 return time.sleep(step.seconds)
             case steps.Compute():
-                return shared_clients.compute_all(step.jobs, self._settings.timeout)
+                return parallel.compute_all(step.jobs, self._settings.timeout)
             case steps.Download():
                 return download.download_all(step.urls, step.policy, self._settings.timeout)
             case steps.Parallel():
@@ -918,7 +918,7 @@ class AsyncClient(_BaseClient):
             case steps.Wait():
                 return await asyncio.sleep(step.seconds)
             case steps.Compute():
-                return await shared_clients.async_compute_all(step.jobs, self._settings.timeout)
+                return await parallel.async_compute_all(step.jobs, self._settings.timeout)
             case steps.Download():
                 return await download.async_download_all(step.urls, step.policy, self._settings.timeout)
             case steps.Parallel():

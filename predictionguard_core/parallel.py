@@ -1,4 +1,4 @@
-"""Runs several operations side by side; the first error ends the rest."""
+"""Run several operations side by side, and jobs that compute off the event loop."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import contextlib
 import contextvars
 import queue
 import threading
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
@@ -68,3 +69,22 @@ async def async_run_all(run: Callable[[A], Awaitable[R]], arguments: Sequence[A]
     except BaseExceptionGroup as errors:
         raise errors.exceptions[0] from None
     return [task.result() for task in tasks]
+
+
+def compute_all(jobs: list[Callable[[float], Any]], seconds: float) -> list[Any]:
+    """Call each job with what is left of `seconds`, and return its result or its error."""
+    end = time.monotonic() + seconds
+    return [_result(job, end) for job in jobs]
+
+
+async def async_compute_all(jobs: list[Callable[[float], Any]], seconds: float) -> list[Any]:
+    """`compute_all`, in threads."""
+    end = time.monotonic() + seconds
+    return await asyncio.gather(*(asyncio.to_thread(_result, job, end) for job in jobs))
+
+
+def _result(job: Callable[[float], Any], end: float) -> Any:
+    try:
+        return job(end - time.monotonic())
+    except Exception as error:
+        return error

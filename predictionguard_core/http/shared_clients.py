@@ -8,9 +8,8 @@ import contextlib
 import dataclasses
 import os
 import threading
-import time
 import weakref
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import httpx
@@ -136,22 +135,3 @@ def _new_client(ours: Any, httpx_client: Any) -> Any:
     if transport.is_supported():
         return ours(_LIMITS, found)
     return httpx_client(verify=tls.tls_context(), limits=_LIMITS, mounts=dict.fromkeys(proxies.LOOPBACK))
-
-
-def compute_all(jobs: list[Callable[[float], Any]], seconds: float) -> list[Any]:
-    """Call each job with what is left of `seconds`, and return its result or its error."""
-    end = time.monotonic() + seconds
-    return [_result(job, end) for job in jobs]
-
-
-async def async_compute_all(jobs: list[Callable[[float], Any]], seconds: float) -> list[Any]:
-    """`compute_all`, in threads."""
-    end = time.monotonic() + seconds
-    return await asyncio.gather(*(asyncio.to_thread(_result, job, end) for job in jobs))
-
-
-def _result(job: Callable[[float], Any], end: float) -> Any:
-    try:
-        return job(end - time.monotonic())
-    except Exception as error:
-        return error
