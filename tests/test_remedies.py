@@ -51,7 +51,7 @@ def seen(**picture: Any) -> Any:
 SETTINGS: dict[str, tuple[Callable[[], Any], str]] = {
     "no model": (lambda: ChatPredictionGuard(), "python -m predictionguard_core models"),
     "an empty model": (lambda: PredictionGuard(""), "python -m predictionguard_core models"),
-    "a model that is no text": (lambda: PredictionGuard(model=None), "give the name of a model"),
+    "a model that is no text": (lambda: PredictionGuard(model=None), "must be the name of a model"),
     "no model, LlamaIndex": (lambda: PredictionGuard(), "python -m predictionguard_core models"),
     "no model, to rerank": (lambda: PredictionGuardRerank(), "python -m predictionguard_core models"),
     "a misspelt option": (lambda: chat(temprature=1), "did you mean temperature?"),
@@ -61,29 +61,29 @@ SETTINGS: dict[str, tuple[Callable[[], Any], str]] = {
     "an option of somebody else's": (lambda: chat(organization="x"), "organization: there is no such option"),
     "a misspelt check": (lambda: chat(input_checks={"PII": "block"}), "did you mean pii?"),
     "a misspelt option of a call, under its own name": (lambda: chat().invoke("x", input_check={}), "input_checks?"),
-    "a model's option, in a call": (lambda: chat().invoke("x", timeout=3), "where the model is made"),
+    "a model's option, in a call": (lambda: chat().invoke("x", timeout=3), "when creating the model"),
     "the other side's check": (lambda: chat(output_checks={"pii": "block"}), "there are toxicity, factuality"),
     "a check that there is not": (lambda: InputChecks(pii="mask"), "'block' or 'replace'"),
     "one root": (lambda: chat(images={"local_roots": "/tmp"}), "images.local_roots: Input should be a list"),
-    "one root, typed": (lambda: ImagePolicy(local_roots="/tmp"), "give a list"),
+    "one root, typed": (lambda: ImagePolicy(local_roots="/tmp"), "must be a list"),
     "a bad stop": (lambda: chat().invoke("x", stop=3), "stop: "),
     "the header, not the key": (lambda: chat(api_key="Bearer abc"), "without quotes or 'Bearer'"),
     "quotes about the key": (lambda: chat(api_key="'abc'"), "without quotes or 'Bearer'"),
-    "an endpoint, not the address": (lambda: chat(base_url="http://x/v1/chat/completions/"), "leave it off"),
+    "an endpoint, not the address": (lambda: chat(base_url="http://x/v1/chat/completions/"), "leave it out"),
     "no scheme": (lambda: chat(base_url="localhost:8080"), "https://api.predictionguard.com"),
     "no such capability": (lambda: chat().list_models("vision"), "chat-with-image"),
     "no JSON mode": (lambda: chat().invoke("x", response_format={}), "with_structured_output"),
 }
 CONTENT: dict[str, tuple[Callable[[], Any], str]] = {
-    "a path as text": (lambda: seen(url="photo.jpg"), "give a pathlib.Path"),
-    "a file's address": (lambda: seen(url="file:///tmp/photo.jpg"), "give a pathlib.Path"),
-    "a bucket": (lambda: seen(url="s3://bucket/photo.jpg"), "give its bytes"),
+    "a path as text": (lambda: seen(url="photo.jpg"), "pass a pathlib.Path"),
+    "a file's address": (lambda: seen(url="file:///tmp/photo.jpg"), "Pass a pathlib.Path"),
+    "a bucket": (lambda: seen(url="s3://bucket/photo.jpg"), "pass its bytes"),
     "an inner address": (lambda: seen(url="http://127.0.0.1/photo.jpg"), "allow_private_hosts=True"),
     "a host that nobody has": (lambda: seen(url="http://no-such-host.invalid/photo.jpg"), "check its spelling"),
     "a drawing": (lambda: seen(base64=SVG), "save it as PNG or JPEG"),
-    "a web page": (lambda: seen(base64=base64.b64encode(b"<html>").decode()), "give the address of the image file"),
+    "a web page": (lambda: seen(base64=base64.b64encode(b"<html>").decode()), "pass the URL of the image file"),
     "no source": (lambda: seen(), "give it 'url'"),
-    "an object that is no image": (lambda: seen(url=object()), "give a data URI"),
+    "an object that is no image": (lambda: seen(url=object()), "a data URI"),
     "a file id": (lambda: seen(file_id="x"), "send the image itself"),
     "one text in place of a list": (
         lambda: PredictionGuardEmbeddings(model="bge-m3").embed_documents("one text"),  # type: ignore[arg-type]
@@ -95,7 +95,7 @@ CONTENT: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "one image in place of a list, LlamaIndex": (
         lambda: PredictionGuardEmbedding(SEEING).get_image_embedding_batch("a.png"),
-        "for one there is get_image_embedding",
+        "for one image, call get_image_embedding",
     ),
     "a path in place of a block": (
         lambda: PredictionGuardMultiModal(VISION).complete("x", ["photo.jpg"]),  # type: ignore[list-item]
@@ -103,14 +103,14 @@ CONTENT: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "a block of nothing": (
         lambda: PredictionGuard(VISION).chat([LlamaMessage(role="user", blocks=[ImageBlock()])]),
-        "give it an image, a path or a url",
+        "set image, path or url",
     ),
 }
 REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "a model that is not there": (lambda: chat(model="gpt-4o").invoke("x"), "python -m predictionguard_core models"),
     "a model that can't": (lambda: chat(model="bge-m3").invoke("x"), "python -m predictionguard_core models"),
     "a path that is not there": (lambda: chat(base_url=Client().base_url + "/v2").invoke("x"), "PREDICTIONGUARD_URL"),
-    "nobody there": (lambda: chat(base_url="http://127.0.0.1:9").invoke("x"), "check the address"),
+    "nobody there": (lambda: chat(base_url="http://127.0.0.1:9").invoke("x"), "check the URL"),
 }
 
 
@@ -143,7 +143,7 @@ def test_what_the_service_refuses(mistake: str, account: Sandbox) -> None:
 @pytest.mark.parametrize(
     ("status", "remedy"),
     [
-        (302, "The address leads elsewhere"),
+        (302, "The URL leads elsewhere"),
         (401, "PREDICTIONGUARD_API_KEY"),
         (403, "PREDICTIONGUARD_API_KEY"),
         (404, "python -m predictionguard_core models"),
