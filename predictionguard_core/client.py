@@ -107,7 +107,7 @@ class _BaseClient:
         self._http_client = http_client
         check_http_client(http_client, self._http_client_class, "http_client")
         # The keys in use lately: a callable `api_key` may return another one for each request.
-        self._recent_keys: collections.deque[str] = collections.deque(maxlen=16)
+        self._recent_keys: collections.deque[SecretStr] = collections.deque(maxlen=16)
 
     @property
     def _settings(self) -> Settings:
@@ -145,15 +145,15 @@ class _BaseClient:
         try:
             yield
         except PredictionGuardError as error:
-            redact_error(
-                error, [*self._recent_keys, *secrets_of(self._default_headers), *secrets_of(extra_headers or {})]
-            )
+            keys = [key.get_secret_value() for key in self._recent_keys]
+            redact_error(error, [*keys, *secrets_of(self._default_headers), *secrets_of(extra_headers or {})])
             raise
 
     def _request_head(self, send: steps.Send, key: Any, extra_headers: Mapping[str, str] | None) -> RequestHead:
-        text = check_api_key(key).get_secret_value()
-        if text not in self._recent_keys:
-            self._recent_keys.append(text)
+        secret = check_api_key(key)
+        text = secret.get_secret_value()
+        if secret not in self._recent_keys:
+            self._recent_keys.append(secret)
         headers = {
             "authorization": ("Authorization", f"Bearer {text}"),
             "accept": ("Accept", "text/event-stream, application/json" if send.stream else "application/json"),
