@@ -137,6 +137,7 @@ ONCE: dict[int, type[Exception]] = {
     422: InvalidRequestError,
     425: APIStatusError,
     451: APIStatusError,
+    501: ServerError,  # not implemented: asking again changes nothing
     600: APIStatusError,
     999: APIStatusError,
 }
@@ -144,7 +145,6 @@ AGAIN: dict[int, type[Exception]] = {
     408: APIStatusError,
     429: RateLimitError,
     500: ServerError,
-    501: ServerError,
     502: ServerError,
     503: ServerError,
     504: ServerError,
