@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
@@ -16,7 +17,6 @@ from predictionguard_core import models, settings
 from predictionguard_core.api.base import checked, unknown
 from predictionguard_core.api.chat import ChatRequest, Message
 from predictionguard_core.api.checks import InputChecks, OutputChecks
-from predictionguard_core.client import AsyncClient, Client
 from predictionguard_core.errors import ConfigurationError
 from predictionguard_core.images.policy import ImagePolicy
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import httpx2
 
     from predictionguard_core.api.models import Capability, Model
+    from predictionguard_core.client import AsyncClient, Client
 
     # What the constructors accept; pydantic converts it to the types below.
     ApiKey = str | SecretStr | Callable[[], str] | Callable[[], Awaitable[str]]
@@ -65,7 +66,7 @@ class ServiceComponent(BaseComponent):
     async_http_client: AsyncHttpClient | None = Field(default=None, exclude=True, repr=False)
 
     _ALIASES: ClassVar[dict[str, str]] = {"api_base": "base_url"}
-    _clients: tuple[Client, AsyncClient] | None = PrivateAttr(default=None)
+    _clients: Any = PrivateAttr(default=None)
 
     def __init__(self, **fields: Any) -> None:
         for alias, name in self._ALIASES.items():
@@ -85,6 +86,8 @@ class ServiceComponent(BaseComponent):
         )
         self.api_key, self.base_url = resolved.api_key, resolved.base_url
         self.timeout, self.max_retries = resolved.timeout, resolved.max_retries
+        settings.check_headers(self.default_headers, "default_headers")
+        importlib.import_module("predictionguard_core.client")  # here, not at the first call, on an event loop
 
     def _client(self) -> Client:
         return self._both_clients()[0]
@@ -95,12 +98,14 @@ class ServiceComponent(BaseComponent):
     def _both_clients(self) -> tuple[Client, AsyncClient]:
         # Cheap to create: all clients of a process share their connections.
         if self._clients is None:
+            from predictionguard_core.client import AsyncClient, Client  # httpx costs a third of LlamaIndex's import
+
             options = self._client_options()
             self._clients = (
                 Client(**options, http_client=self.http_client),
                 AsyncClient(**options, http_client=self.async_http_client),
             )
-        return self._clients
+        return self._clients  # type: ignore[no-any-return]
 
     def _client_options(self) -> dict[str, Any]:
         names = ("api_key", "base_url", "timeout", "max_retries", "default_headers")

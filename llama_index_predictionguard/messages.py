@@ -10,7 +10,7 @@ import re
 import urllib.parse
 from collections.abc import AsyncGenerator, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from llama_index.core.base.llms.types import (
     ChatMessage,
@@ -29,10 +29,12 @@ from llama_index_predictionguard import tool_calls
 from llama_index_predictionguard.image_sources import ImageLike, block_source, document_parts, is_data_uri
 from predictionguard_core.api.chat import ChatRequest, ImagePart, ImageURL, Location, Message, Part, TextPart
 from predictionguard_core.api.responses import ChatChunk, ChatCompletion, Delta
-from predictionguard_core.client import AsyncChatStream, ChatStream
 from predictionguard_core.errors import ContentError, UnsupportedContentError
 from predictionguard_core.images import detect, files
 from predictionguard_core.images.policy import ImagePolicy
+
+if TYPE_CHECKING:
+    from predictionguard_core.client import AsyncChatStream, ChatStream
 
 Role = Literal["system", "user", "assistant", "tool"]
 
