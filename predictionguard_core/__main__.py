@@ -13,7 +13,7 @@ from predictionguard_core.retired_package import find_damage
 
 VISION = "chat-with-image"
 
-_MORE = """The key is read from PREDICTIONGUARD_API_KEY, the address from PREDICTIONGUARD_URL (else the public service).
+_MORE = """The key is read from PREDICTIONGUARD_API_KEY, the URL from PREDICTIONGUARD_URL (else the public service).
 To try it without a key, start `python -m predictionguard_core.sandbox` and set what it prints."""
 
 
@@ -66,12 +66,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     which = models.add_mutually_exclusive_group()
     which.add_argument(
-        "--vision", dest="capability", action="store_const", const=VISION, help="only those that take pictures"
+        "--vision", dest="capability", action="store_const", const=VISION, help="only those that take images"
     )
     which.add_argument(
         "--capability", choices=CAPABILITIES, metavar="NAME", help=f"only those with one of {', '.join(CAPABILITIES)}"
     )
-    models.add_argument("--url", help="the address, if it is not that of the environment")
+    models.add_argument("--url", help="the base URL, if it is not that of the environment")
     models.add_argument("--json", action="store_true", help="all that the service says of them, as JSON")
     return parser
 

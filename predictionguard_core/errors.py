@@ -1,13 +1,13 @@
-"""All that can go wrong, drawn as a tree.
+"""The exceptions of this package, as a tree.
 
     PredictionGuardError
-    ├─ ConfigurationError                 no key, bad address, bad option
-    ├─ ContentError                       what was given can't be sent: .message_index, .block_index
+    ├─ ConfigurationError                 no API key, bad URL, bad option
+    ├─ ContentError                       content that can't be sent: .message_index, .block_index
     │  ├─ UnsupportedContentError         audio, video, file ids, unknown blocks
     │  └─ ImageError
     │     ├─ ImageFormatError             not an image, corrupt, or of no known type
     │     ├─ ImageTooLargeError           bytes, pixels, or count over the policy
-    │     ├─ ImageBlockedError            the policy refuses this host, address, scheme or path
+    │     ├─ ImageBlockedError            the policy refuses this host, URL, scheme or path
     │     └─ ImageFetchError              an allowed download failed
     ├─ APIConnectionError                 no answer
     │  └─ APITimeoutError
@@ -28,7 +28,7 @@
     └─ InvalidResponseError               a 200 that is not the promised JSON or event stream
        └─ StreamInterruptedError          the stream ended with neither finish_reason nor [DONE]
 
-Every class pickles, and none ever holds a key or the bytes of a picture.
+Every class can be pickled, and none holds an API key or the bytes of an image.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def _rebuild(kind: type[PredictionGuardError], state: dict[str, Any]) -> Predict
 
 
 class PredictionGuardError(Exception):
-    """The root of the tree. `message` says what went wrong and, where there is one, the remedy."""
+    """Base class. `message` says what went wrong and what to do."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -86,14 +86,14 @@ class PredictionGuardError(Exception):
 
 
 class ConfigurationError(PredictionGuardError):
-    """No key, a bad address, or an option outside its documented range. Nothing was sent."""
+    """Raised for a missing API key, a bad URL or an option outside its documented range. Nothing was sent."""
 
 
 class ContentError(PredictionGuardError):
-    """What was given can't be sent. Nothing was sent.
+    """Raised for content that can't be sent. Nothing was sent.
 
     `message_index` and `block_index` count from 0 in the messages as the caller gave them; each is None where the
-    content did not come in a message (a bare prompt, a list of pictures).
+    content did not come in a message (a bare prompt, a list of images).
     """
 
     def __init__(self, message: str, *, message_index: int | None = None, block_index: int | None = None) -> None:
@@ -102,7 +102,7 @@ class ContentError(PredictionGuardError):
         self.block_index = block_index
 
     def with_location(self, message_index: int | None, block_index: int | None) -> ContentError:
-        """This error, with its place filled in where it had none. Returns itself."""
+        """Fill in the location where the error has none, and return the error."""
         if self.message_index is None:
             self.message_index = message_index
         if self.block_index is None:
@@ -123,7 +123,7 @@ class UnsupportedContentError(ContentError):
 
 
 class ImageError(ContentError):
-    """A picture that can't be sent."""
+    """Raised for an image that can't be sent."""
 
 
 class ImageFormatError(ImageError):
@@ -135,7 +135,7 @@ class ImageTooLargeError(ImageError):
 
 
 class ImageBlockedError(ImageError):
-    """The `ImagePolicy` refuses this host, address, scheme or path. Nothing was dialled or read."""
+    """The `ImagePolicy` refuses this host, URL, scheme or path. Nothing was connected to or read."""
 
 
 class ImageFetchError(ImageError):
@@ -143,7 +143,7 @@ class ImageFetchError(ImageError):
 
 
 class APIConnectionError(PredictionGuardError):
-    """No answer came: the address is wrong, nobody listens there, or the connection was lost.
+    """No response came: the URL is wrong, nothing listens there, or the connection was lost.
 
     `may_retry` says that not a byte of an answer had come, so that the client asks again by itself.
     """
@@ -223,15 +223,13 @@ class FactualityError(CheckFailedError):
 class ContextOverflowError(InvalidRequestError):
     """The messages are longer than the model's context window."""
 
-    remedy = "Send fewer or shorter messages, or smaller pictures (ImagePolicy(max_edge=...))."
+    remedy = "Send fewer or shorter messages, or smaller images (ImagePolicy(max_edge=...))."
 
 
 class AuthenticationError(APIStatusError):
     """401: the key is missing or unknown."""
 
-    remedy = (
-        "Check PREDICTIONGUARD_API_KEY (or api_key=...), and that it belongs to the address in PREDICTIONGUARD_URL."
-    )
+    remedy = "Check PREDICTIONGUARD_API_KEY (or api_key=...), and that it belongs to the URL in PREDICTIONGUARD_URL."
 
 
 class PermissionDeniedError(AuthenticationError):
@@ -239,10 +237,10 @@ class PermissionDeniedError(AuthenticationError):
 
 
 class NotFoundError(APIStatusError):
-    """404: no such path or model at this address."""
+    """404: no such path or model at this URL."""
 
     remedy = (
-        "Check the model's name (`python -m predictionguard_core models` lists the account's) and the address "
+        "Check the model's name (`python -m predictionguard_core models` lists the account's) and the URL "
         "(PREDICTIONGUARD_URL or base_url=...)."
     )
 
@@ -250,7 +248,7 @@ class NotFoundError(APIStatusError):
 class RequestTooLargeError(APIStatusError):
     """413: the body is larger than the service or a gateway before it takes."""
 
-    remedy = "Send fewer or smaller pictures (ImagePolicy(max_edge=...) shrinks them)."
+    remedy = "Send fewer or smaller images (ImagePolicy(max_edge=...) shrinks them)."
 
 
 class RateLimitError(APIStatusError):

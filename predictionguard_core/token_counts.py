@@ -1,6 +1,6 @@
-"""How many tokens a request will take, estimated offline.
+"""Offline estimates of the tokens of a request.
 
-A text counts a token for every four bytes of UTF-8. A picture counts as Qwen2.5-VL, the service's vision model, cuts
+A text counts a token for every four bytes of UTF-8. An image counts as Qwen2.5-VL, the service's vision model, cuts
 it: a token for each tile of 28 by 28 pixels, its edges rounded to whole tiles, plus two around it (source: the model's
 published image processor: patches of 14 pixels, merged two by two, 4 to 16,384 tiles). Other models cut otherwise, so
 take this for planning, and `usage` of an answer for what was counted.
@@ -20,7 +20,7 @@ PER_MESSAGE = 4
 """What surrounds a message: its role and where it begins and ends."""
 
 UNSEEN = 1026
-"""A picture whose size takes a file, a download or a drawn page to tell: as many as one of 896 by 896 pixels."""
+"""An image whose size takes a file, a download or a drawn page to tell: as many as one of 896 by 896 pixels."""
 
 _TILE = 28
 _FEWEST, _MOST = 4, 16_384
@@ -32,7 +32,7 @@ def estimate_text_tokens(text: str) -> int:
 
 
 def estimate_image_tokens(width: int, height: int) -> int:
-    """Tokens of a picture of so many pixels."""
+    """Tokens of an image of so many pixels."""
     tiles = max(1, round(width / _TILE)) * max(1, round(height / _TILE))
     return min(max(tiles, _FEWEST), _MOST) + 2
 
