@@ -1,4 +1,4 @@
-"""The echo of the endurance tests, which can also show all that it was sent."""
+"""The echo server of the endurance tests, which can also return everything it was sent."""
 
 from __future__ import annotations
 
