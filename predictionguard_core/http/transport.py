@@ -30,9 +30,9 @@ from predictionguard_core.http.proxies import Proxies
 from predictionguard_core.http.timeouts import AsyncBackend, Backend
 from predictionguard_core.http.tls import async_tls_context, tls_context
 
-# Turns of an event loop in which a stream gets closed, and those that its last steps take. Each takes microseconds.
-_TURNS, _LAST_TURNS = 200, 20
-
+# `AsyncTransport.finish` waits at most the first number of event loop iterations for the streams to be closed, then the
+# second number for httpcore and asyncio to clean up. An iteration takes microseconds.
+_CLOSE_ITERATIONS, _CLEANUP_ITERATIONS = 200, 20
 
 _DIRECT = Proxies()
 _KINDS = (httpcore.HTTPConnection, httpcore.HTTPProxy, httpcore.SOCKSProxy)
@@ -91,13 +91,13 @@ class AsyncTransport(httpx.AsyncHTTPTransport):
 
         An ending loop cancels the tasks that were about to close a stream; CPython 3.11 interrupts them half-way.
         """
-        for _ in range(_TURNS):
+        for _ in range(_CLOSE_ITERATIONS):
             if not self._pool.in_use:
                 break
             await asyncio.sleep(0)
         left, self._pool.in_use = self._pool.in_use, set()
         await _async_close(*left)
-        for _ in range(_LAST_TURNS):
+        for _ in range(_CLEANUP_ITERATIONS):
             await asyncio.sleep(0)
 
 
@@ -118,7 +118,10 @@ class _Connections:
         return self._proxies.connection(kinds, origin, tls, keepalive_expiry=seconds, network_backend=backend)
 
     def _take(self, origin: httpcore.Origin) -> Any:
-        """Return the idle connection to `origin` that was used last, or None. Any thread may ask at any time."""
+        """Return the idle connection to `origin` that was used last, or None. Any thread may ask at any time.
+
+        `dict.pop` is atomic: of several threads only one gets the connection, so no lock is needed.
+        """
         for connection in reversed(list(self._idle)):
             if connection.can_handle_request(origin) and self._idle.pop(connection, None) is not None:
                 return connection
@@ -136,15 +139,19 @@ class _Connections:
         most, seconds = self._limits.max_keepalive_connections, self._limits.keepalive_expiry
         idle = list(self._idle.items())
         surplus = len(idle) - most if most is not None else 0
-        old = [
+        to_close = [
             each
             for number, (each, since) in enumerate(idle)
             if number < surplus or (seconds is not None and now - since > seconds)
         ]
-        return [each for each in old if self._idle.pop(each, None) is not None]
+        return self._take_each(to_close)
 
     def _take_all(self) -> list[Any]:
-        return [each for each in list(self._idle) if self._idle.pop(each, None) is not None]
+        return self._take_each(list(self._idle))
+
+    def _take_each(self, connections: list[Any]) -> list[Any]:
+        """Return those that no other thread takes at the same time: `dict.pop` is atomic, as in `_take`."""
+        return [each for each in connections if self._idle.pop(each, None) is not None]
 
 
 class Pool(_Connections):
@@ -286,7 +293,8 @@ class _Stream:
             self._is_open = False
             try:
                 self._response.close()
-            except GeneratorExit:  # nothing can be awaited any more: `finish` closes it
+            except GeneratorExit:
+                # Only the async version meets this; kept so that the test can compare the two texts.
                 self._pool._slots.put(None)
                 raise
             except BaseException:
@@ -316,7 +324,8 @@ class _AsyncStream:
             self._is_open = False
             try:
                 await self._response.aclose()
-            except GeneratorExit:  # nothing can be awaited any more: `finish` closes it
+            except GeneratorExit:
+                # Nothing can be awaited any more: `AsyncTransport.finish` closes the connection.
                 self._pool._slots.put_nowait(None)
                 raise
             except BaseException:
