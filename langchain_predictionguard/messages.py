@@ -5,6 +5,7 @@ The caller's messages are never changed.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
@@ -52,20 +53,30 @@ _ONLY_IMAGES = "The result is an image. It follows in the next message of the us
 # Requests
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class MovedImages:
+    """Images of a message that is not the user's, to be sent in a user message. `origin` names their message."""
+
+    origin: str
+    images: list[api.ImagePart]
+    is_tool_result: bool
+
+
 def to_api(messages: Sequence[BaseMessage]) -> list[api.Message]:
     """Return the API's messages. Raises `ContentError`, with the location, for what the API has no form for.
 
-    The API takes images in messages of the user only. Those of other messages follow in one of the user: after the
-    last result, if they come from tools, else after the message itself.
+    The API takes images in user messages only. Images in tool results are moved to a user message after the turn's last
+    result; images in system and assistant messages, to a user message right after.
     """
     sent: list[api.Message] = []
     ids = ToolCallIds(messages)
-    moved: list[tuple[str, list[api.ImagePart]]] = []
+    moved: list[MovedImages] = []
     for index, message in _results_first(messages):
         parts = _parts(message, index)
         if isinstance(message, ToolMessage | FunctionMessage):
             call_id = ids.id_for(message, index)
-            parts = _without_images(parts, f"the result of {message.name or 'tool call'} {call_id}", moved)
+            origin = f"the result of {message.name or 'tool call'} {call_id}"
+            parts = _without_images(parts, origin, moved, is_tool_result=True)
             sent.append(api.Message(role="tool", content=_content(parts) or _ONLY_IMAGES, tool_call_id=call_id))
             continue
         role = _role(message, index)
@@ -73,7 +84,7 @@ def to_api(messages: Sequence[BaseMessage]) -> list[api.Message]:
             sent.append(_image_message(moved))
             moved = []
         if role != "user":
-            parts = _without_images(parts, f"the {role} message above", moved)
+            parts = _without_images(parts, f"the {role} message above", moved, is_tool_result=False)
         calls = ids.calls_of(message, index) if isinstance(message, AIMessage) else None
         sent.append(api.Message(role=role, content=_content(parts), name=_name(message), tool_calls=calls))
     if moved:
@@ -91,19 +102,23 @@ def _results_first(messages: Sequence[BaseMessage]) -> list[tuple[int, BaseMessa
     return sorted(enumerate(messages), key=lambda each: keys[each[0]])
 
 
-def _without_images(parts: list[api.Part], origin: str, moved: list[tuple[str, list[api.ImagePart]]]) -> list[api.Part]:
+def _without_images(
+    parts: list[api.Part], origin: str, moved: list[MovedImages], *, is_tool_result: bool
+) -> list[api.Part]:
+    """Return the parts that are no images. Append the images to `moved`."""
     images = [part for part in parts if isinstance(part, api.ImagePart)]
     if images:
-        moved.append((origin, images))
+        moved.append(MovedImages(origin, images, is_tool_result))
     return [part for part in parts if isinstance(part, api.TextPart)]
 
 
-def _image_message(moved: list[tuple[str, list[api.ImagePart]]]) -> api.Message:
+def _image_message(moved: list[MovedImages]) -> api.Message:
     parts: list[api.Part] = []
-    for origin, images in moved:
-        if len(moved) > 1 or not origin.startswith("the result"):
-            parts.append(api.TextPart(text=f"From {origin}:"))
-        parts.extend(images)
+    for each in moved:
+        # Images of a single tool result need no label: the result is among the messages right before.
+        if len(moved) > 1 or not each.is_tool_result:
+            parts.append(api.TextPart(text=f"From {each.origin}:"))
+        parts.extend(each.images)
     return api.Message(role="user", content=parts)
 
 
