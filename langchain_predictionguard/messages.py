@@ -93,13 +93,22 @@ def to_api(messages: Sequence[BaseMessage]) -> list[api.Message]:
 
 
 def _results_first(messages: Sequence[BaseMessage]) -> list[tuple[int, BaseMessage]]:
-    # Between a call and its results servers take no other message, such as one that a `Command` brings along.
-    keys, turn = [], 0
-    for message in messages:
-        turn += isinstance(message, AIMessage)
-        is_result = isinstance(message, ToolMessage | FunctionMessage)
-        keys.append((turn, 0 if isinstance(message, AIMessage) else 1 if is_result else 2))
-    return sorted(enumerate(messages), key=lambda each: keys[each[0]])
+    """Return the messages with their indices, tool results before the other messages of their turn.
+
+    Within each turn: the assistant's message, its tool results, then the rest, each in order. Messages before the first
+    assistant message stay where they are. Servers accept no other message between a call and its results.
+    """
+    ordered: list[tuple[int, BaseMessage]] = []
+    rest: list[tuple[int, BaseMessage]] = []
+    for index, message in enumerate(messages):
+        if isinstance(message, AIMessage):
+            ordered += [*rest, (index, message)]
+            rest = []
+        elif ordered and isinstance(message, ToolMessage | FunctionMessage):
+            ordered.append((index, message))
+        else:
+            rest.append((index, message))
+    return ordered + rest
 
 
 def _without_images(
@@ -220,14 +229,14 @@ class ChunkConverter:
             return
         finish_reason = choice.finish_reason if choice else None
         endings = self._calls.finish(is_cut=finish_reason == "length")
-        here = {fragment["index"] for fragment in fragments}
-        if earlier := [ending for ending in endings if ending["index"] not in here]:
+        present = {fragment["index"] for fragment in fragments}
+        if earlier := [ending for ending in endings if ending["index"] not in present]:
             # LangChain takes the calls of the last chunk for complete calls, so these go before it.
             yield _chunk("", Delta(), earlier)
         yield _chunk(
             text,
             delta,
-            _completed(fragments, endings),
+            _with_endings(fragments, endings),
             finish_reason,
             usage_metadata=_usage(chunk.usage),
             response_metadata=_metadata(chunk, finish_reason),
@@ -244,7 +253,7 @@ def _chunk(
     return ChatGenerationChunk(message=message, generation_info=_generation_info(finish_reason))
 
 
-def _completed(fragments: list[ToolCallChunk], endings: list[ToolCallChunk]) -> list[ToolCallChunk]:
+def _with_endings(fragments: list[ToolCallChunk], endings: list[ToolCallChunk]) -> list[ToolCallChunk]:
     """Return the calls of an answer that comes as one chunk, with what completes them."""
     by_index = {ending["index"]: ending for ending in endings}
     for fragment in fragments:

@@ -117,16 +117,23 @@ def _several(documents: Any) -> Sequence[Any]:
 
 
 def _results_first(messages: Sequence[ChatMessage]) -> list[tuple[int, ChatMessage]]:
-    """Number the messages, with the tool results of a turn before its other messages.
+    """Return the messages with their indices, tool results before the other messages of their turn.
 
-    Some agents put the image of one parallel call between the results, which servers refuse.
+    Within each turn: the assistant's message, its tool results, then the rest, each in order. Messages before the first
+    assistant message stay where they are. Servers accept no other message between a call and its results.
     """
-    turn, order = 0, []
+    ordered: list[tuple[int, ChatMessage]] = []
+    rest: list[tuple[int, ChatMessage]] = []
     for index, message in enumerate(messages):
         role = _ROLES[message.role]
-        turn += role == "assistant"
-        order.append((turn, {"assistant": 0, "tool": 1}.get(role, 2 if turn else 0), index))
-    return [(index, messages[index]) for _, _, index in sorted(order)]
+        if role == "assistant":
+            ordered += [*rest, (index, message)]
+            rest = []
+        elif ordered and role == "tool":
+            ordered.append((index, message))
+        else:
+            rest.append((index, message))
+    return ordered + rest
 
 
 def _name(message: ChatMessage) -> str | None:
@@ -285,7 +292,7 @@ class StreamedAnswer:
         self._reasoning = ""
         self._calls: dict[int | None, tool_calls.CollectedCall] = {}
         # Models that were asked for one call at most may make several all the same.
-        self._has_one_call = request.parallel_tool_calls is False
+        self._allows_one_call = request.parallel_tool_calls is False
 
     def add(self, delta: Delta, *, is_whole: bool = False) -> None:
         """Add what a chunk or a whole message says. Calls of a whole message need no index."""
@@ -294,7 +301,7 @@ class StreamedAnswer:
         for position, fragment in enumerate(delta.tool_calls or ()):
             index = position if is_whole or fragment.index is None else fragment.index
             if index not in self._calls:
-                if self._calls and self._has_one_call:
+                if self._calls and self._allows_one_call:
                     continue
                 self._calls[index] = tool_calls.CollectedCall()
             self._calls[index].add(fragment)

@@ -87,6 +87,13 @@ def test_images_between_parallel_results_follow_after_them(chat: ChatPredictionG
     ]
 
 
+def test_results_go_before_the_other_messages_of_their_turn(chat: ChatPredictionGuard, box: Sandbox) -> None:
+    a, b, stray = (ToolMessage(each, tool_call_id=each) for each in ("a", "b", "stray"))
+    chat.invoke([HumanMessage("?"), stray, calls("a", "b"), a, HumanMessage("!"), b])
+    assert outline(box)[:2] == [("user", "?"), ("tool", "stray")]
+    assert outline(box)[3:] == [("tool", "a"), ("tool", "b"), ("user", "!")]
+
+
 def test_images_of_several_results_are_labelled(chat: ChatPredictionGuard, box: Sandbox) -> None:
     results = [ToolMessage([IMAGE], tool_call_id=each, name="look") for each in "ab"]
     chat.invoke([HumanMessage("Look.", name="ann"), calls("a", "b"), *results])
