@@ -28,7 +28,7 @@ removed when the message goes back to the service.
 
 CUT_OFF = "max_tokens cut the answer off before the call was complete; raise max_tokens or ask for less"
 
-_ON_OTHER_CONTENT = {"tool_use", "tool_call", "function_call", "invalid_tool_call"}
+_TOOL_CALL_BLOCK_TYPES = {"tool_use", "tool_call", "function_call", "invalid_tool_call"}
 
 
 # Requests
@@ -61,16 +61,17 @@ class ToolCallIds:
         """Return the calls of an assistant's message; None if it has none."""
         calls = _calls(message, index)
         results = list(self._results_after(index))
-        named = {call_id for _, call_id in results}
-        known = {call.id for call in calls}
-        waiting = [call for call in calls if not call.id or call.id not in named]
+        result_ids = {call_id for _, call_id in results}
+        call_ids = {call.id for call in calls}
+        unanswered = [call for call in calls if not call.id or call.id not in result_ids]
         for position, call_id in results:
-            # An id that no call has is the id of a call that came without one.
-            answered = next((call for call in waiting if not call_id or not call.id), None)
-            if answered is None or (call_id and call_id in known):
+            # A result whose id matches no call belongs to the first call that has no id; a result without an id, to the
+            # first call not answered yet.
+            answered = next((call for call in unanswered if not call_id or not call.id), None)
+            if answered is None or (call_id and call_id in call_ids):
                 continue
-            waiting.remove(answered)
-            known.add(call_id)
+            unanswered.remove(answered)
+            call_ids.add(call_id)
             answered.id = answered.id or call_id or _new_id()
             self._answered[position] = answered.id
         for call in calls:
@@ -106,7 +107,7 @@ def _calls(message: AIMessage, index: int) -> list[api.ToolCall]:
     calls += [_call(call["id"], call["name"], call["args"], index) for call in message.invalid_tool_calls]
     # Messages of other providers, or made by hand, may have calls among their content only.
     content = message.content if isinstance(message.content, list) else []
-    blocks = [block for block in content if isinstance(block, dict) and block.get("type") in _ON_OTHER_CONTENT]
+    blocks = [block for block in content if isinstance(block, dict) and block.get("type") in _TOOL_CALL_BLOCK_TYPES]
     known = {call.id for call in calls}
     has_calls = bool(calls)
     for block in blocks:
@@ -124,15 +125,15 @@ def _calls(message: AIMessage, index: int) -> list[api.ToolCall]:
 
 def _call(call_id: Any, name: Any, arguments: Any, index: int) -> api.ToolCall:
     try:
-        text = (
-            _valid_json(arguments) if isinstance(arguments, str | None) else json.dumps(arguments, ensure_ascii=False)
-        )
+        text = arguments if isinstance(arguments, str | None) else json.dumps(arguments, ensure_ascii=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise ContentError(
             f"the arguments of the call of {name!r} can't be written as JSON ({type(error).__name__})",
             message_index=index,
         ) from None
-    return api.ToolCall(id=str(call_id or ""), function=api.FunctionCall(name=str(name or ""), arguments=text))
+    return api.ToolCall(
+        id=str(call_id or ""), function=api.FunctionCall(name=str(name or ""), arguments=_valid_json(text))
+    )
 
 
 def _valid_json(text: str | None) -> str:
@@ -141,10 +142,14 @@ def _valid_json(text: str | None) -> str:
     if not text.strip():
         return "{}"
     try:
-        json.loads(text)
+        json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
         return json.dumps({"invalid_arguments": text}, ensure_ascii=False)
     return text
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")  # Python's parser accepts NaN and Infinity, the servers' do not
 
 
 # Responses

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -239,19 +240,24 @@ class ToolCallIds:
 
 def _valid_arguments(text: str) -> str:
     """Return arguments that servers can parse: llama.cpp answers 500 to a history whose arguments are not JSON."""
-    arguments = read_arguments(text)
-    if arguments is None:
-        arguments = {_UNREADABLE: True, _RECEIVED: text}
-    elif _is_json_object(text):
+    if _is_json_object(text):
         return text
-    return json.dumps(arguments, ensure_ascii=False)
+    arguments = read_arguments(text)
+    if arguments is not None:
+        with contextlib.suppress(ValueError):  # NaN or Infinity
+            return json.dumps(arguments, ensure_ascii=False, allow_nan=False)
+    return json.dumps({_UNREADABLE: True, _RECEIVED: text}, ensure_ascii=False)
 
 
 def _is_json_object(text: str) -> bool:
     try:
-        return isinstance(json.loads(text), dict)
+        return isinstance(json.loads(text, parse_constant=_refuse_constant), dict)
     except (ValueError, RecursionError):
         return False
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")  # Python's parser accepts NaN and Infinity, the servers' do not
 
 
 def calls_of(message: ChatMessage, index: int | None = None) -> list[Call]:

@@ -157,6 +157,19 @@ def test_arguments_that_go_back_are_always_json(version: str) -> None:
                 assert json.loads(sent) == {"invalid_arguments": text}
 
 
+def test_arguments_with_nan_go_back_as_json() -> None:
+    for value in ("NaN", "-Infinity"):
+        text = f'{{"place": {value}}}'
+        for message in (
+            AIMessage("", tool_calls=[{"name": "look", "args": {"place": float(value)}, "id": "1"}]),
+            AIMessage("", invalid_tool_calls=[{"name": "look", "args": text, "id": "1", "error": None}]),
+        ):
+            with Scripted(saying("Sorry.")) as box:
+                model(box).invoke([HumanMessage("?"), message, ToolMessage("What?", tool_call_id="1")])
+                ((_, _, sent),) = sent_calls(box)
+            assert json.loads(sent) == {"invalid_arguments": text}
+
+
 def test_a_model_that_streams_in_invoke() -> None:
     with Scripted(calling_in_pieces("1", '{"place": "Li')) as box:
         message = model(box, streaming=True).invoke("?")

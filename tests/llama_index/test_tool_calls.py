@@ -407,6 +407,8 @@ def test_results_without_ids_answer_in_order(llm: PredictionGuard, box: Sandbox)
         ({"a": "é"}, '{"a": "é"}'),
         ('{"a":1}', '{"a":1}'),
         ('{"a": "1\n2"}', '{"a": "1\\n2"}'),
+        ('{"a": NaN}', '{"arguments_are_not_a_json_object": true, "received": "{\\"a\\": NaN}"}'),
+        ({"a": float("inf")}, '{"arguments_are_not_a_json_object": true, "received": "{\\"a\\": Infinity}"}'),
         ('{"a": ', '{"arguments_are_not_a_json_object": true, "received": "{\\"a\\": "}'),
     ],
 )
@@ -415,6 +417,19 @@ def test_arguments_in_the_history_are_a_json_object(given: Any, sent: str, llm: 
     result = ChatMessage(role="tool", content="1", additional_kwargs={"tool_call_id": "x"})
     llm.chat([ChatMessage(role="user", content="?"), ChatMessage(role="assistant", blocks=[call]), result])
     assert box.requests[-1]["messages"][1]["tool_calls"][0]["function"]["arguments"] == sent
+
+
+def test_results_go_before_the_other_messages_of_their_turn(llm: PredictionGuard, box: Sandbox) -> None:
+    def result(call_id: str) -> ChatMessage:
+        return ChatMessage(role="tool", content=call_id, additional_kwargs={"tool_call_id": call_id})
+
+    calls = [ToolCallBlock(tool_call_id=each, tool_name="add", tool_kwargs={}) for each in ("a", "b")]
+    question, remark = ChatMessage(role="user", content="?"), ChatMessage(role="user", content="!")
+    asked = ChatMessage(role="assistant", blocks=calls)
+    llm.chat([question, result("stray"), asked, result("a"), remark, result("b")])
+    sent = [(each["role"], each.get("content")) for each in box.requests[-1]["messages"]]
+    assert sent[:2] == [("user", "?"), ("tool", "stray")]
+    assert sent[3:] == [("tool", "a"), ("tool", "b"), ("user", "!")]
 
 
 def test_a_result_without_a_call(llm: PredictionGuard, box: Sandbox) -> None:
