@@ -12,7 +12,7 @@ from llama_index.core.constants import DEFAULT_CONTEXT_WINDOW, DEFAULT_NUM_OUTPU
 from llama_index.core.schema import BaseComponent
 from pydantic import BeforeValidator, ConfigDict, Field, PrivateAttr, SecretStr, field_serializer, model_validator
 
-from llama_index_predictionguard import messages as translate
+from llama_index_predictionguard.messages import ato_api, ato_chunks, to_api, to_chunks, to_response
 from predictionguard_core import models, settings
 from predictionguard_core.api.base import checked, unknown
 from predictionguard_core.api.chat import ChatRequest, Message
@@ -217,45 +217,48 @@ class ChatComponent(ImageComponent):
     # The call
 
     def _to_api(self, messages: Sequence[ChatMessage]) -> list[Message]:
-        return translate.to_api(messages, self._policy)
+        return to_api(messages, self._policy)
 
     async def _ato_api(self, messages: Sequence[ChatMessage]) -> list[Message]:
-        return await translate.ato_api(messages, self._policy)
+        return await ato_api(messages, self._policy)
 
     def _chat(self, messages: list[Message], kwargs: dict[str, Any]) -> ChatResponse:
         request, extra_headers = self._request(messages, kwargs)
-        return translate.to_response(self._client().chat(request, extra_headers=extra_headers), request)
+        return to_response(self._client().chat(request, extra_headers=extra_headers), request)
 
     async def _achat(self, messages: list[Message], kwargs: dict[str, Any]) -> ChatResponse:
         request, extra_headers = self._request(messages, kwargs)
         completion = await self._async_client().chat(request, extra_headers=extra_headers)
-        return translate.to_response(completion, request)
+        return to_response(completion, request)
 
     def _stream_chat(self, messages: list[Message], kwargs: dict[str, Any]) -> Generator[ChatResponse, None, None]:
         request, extra_headers = self._request(messages, kwargs)
-        return translate.to_chunks(self._client().stream(request, extra_headers=extra_headers), request)
+        return to_chunks(self._client().stream(request, extra_headers=extra_headers), request)
 
     def _astream_chat(self, messages: list[Message], kwargs: dict[str, Any]) -> AsyncGenerator[ChatResponse, None]:
         request, extra_headers = self._request(messages, kwargs)
-        return translate.ato_chunks(self._async_client().stream(request, extra_headers=extra_headers), request)
+        return ato_chunks(self._async_client().stream(request, extra_headers=extra_headers), request)
 
     def _request(self, messages: list[Message], kwargs: dict[str, Any]) -> tuple[ChatRequest, dict[str, str] | None]:
         """Return the request, and the headers of the call.
 
         The model's options are overridden by `additional_kwargs`, and these by the arguments of the call.
         """
-        documented = ChatRequest.model_fields.keys()
         additional, call = _to_api_names(self.additional_kwargs), _to_api_names(kwargs)
-        headers = call.pop("extra_headers", additional.pop("extra_headers", None))
-        extra = {name: additional.pop(name) for name in additional.keys() - documented - {"n"}}
-        options = {api: getattr(self, name) for name, api in _sent_fields(type(self)).items()} | additional | call
-        for each in (additional, call):
-            extra |= each.get("extra_body") or {}
-        options["extra_body"] = extra or None
+        headers = additional.pop("extra_headers", None)
+        headers = call.pop("extra_headers", headers)
+        # LlamaIndex users put any key in additional_kwargs: what ChatRequest does not know goes into extra_body. The
+        # arguments of a call are not moved, so a typo there is an error.
+        undocumented = additional.keys() - ChatRequest.model_fields.keys() - {"n"}
+        extra_body = {name: additional.pop(name) for name in undocumented}
+        extra_body |= additional.pop("extra_body", None) or {}
+        extra_body |= call.pop("extra_body", None) or {}
+        own = {api_name: getattr(self, name) for name, api_name in _sent_fields(type(self)).items()}
+        options = {**own, **additional, **call, "extra_body": extra_body or None}
         if options.pop("n", None) not in (None, 1):
             raise ConfigurationError("n must be 1: LlamaIndex's responses hold one answer. Call once for each answer")
-        given = {name: value for name, value in options.items() if value is not None}
-        return ChatRequest(**{**given, "messages": messages}), headers
+        options = {name: value for name, value in options.items() if value is not None}
+        return ChatRequest(**{**options, "messages": messages}), headers
 
     # What the framework asks
 
