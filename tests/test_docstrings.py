@@ -1,4 +1,4 @@
-"""What `help()` and an editor show: every public name says what it does, in a form that renders."""
+"""Every public name has a docstring that `help()`, editors and documentation tools can render."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ MODULES = (
 )
 OURS = ("predictionguard_core", "langchain_predictionguard", "llama_index_predictionguard")
 ENTRY = re.compile(r"^(\*{0,2}\w+(?:, \*{0,2}\w+)*): \S")
-# Sections as Google's style has them, which editors and documentation tools read.
+# Section names of Google's docstring style.
 SECTIONS = ("Args", "Attributes", "Example", "Raises", "Returns")
-# The tasks of the classes, as LangChain and LlamaIndex name them in their docstrings.
+# Headings of the examples in a class docstring, as in LangChain and LlamaIndex.
 TASKS = ("Setup", "Instantiate", "Invoke", "Complete", "Stream", "Async", "Batch", "Embed", "Rerank", "Checks")
 
 
-def public() -> Iterator[tuple[str, Any]]:
-    """Every name that a package lists, and every public method that is ours, once."""
+def public_names() -> Iterator[tuple[str, Any]]:
+    """Yield every name in `__all__` and every public method of our own classes, once."""
     seen: set[int] = set()
     for module_name in MODULES:
         module = importlib.import_module(module_name)
@@ -47,46 +47,48 @@ def methods(name: str, kind: type) -> Iterator[tuple[str, Any]]:
             continue
         for member_name, member in list(vars(each).items()):
             function = member.fget if isinstance(member, property) else getattr(member, "__func__", member)
-            is_public = not member_name.startswith(("_", "model_"))  # pydantic's own hooks begin so
+            is_public = not member_name.startswith(("_", "model_"))  # pydantic's hooks begin with model_
             if is_public and inspect.isfunction(function):
                 yield f"{name}.{member_name}", function
 
 
-PUBLIC = dict(public())
+PUBLIC = dict(public_names())
 
 
-def test_there_are_names() -> None:
+def test_public_names_are_found() -> None:
     assert len(PUBLIC) > 100
 
 
-@pytest.mark.parametrize("name", PUBLIC)
-def test_says_what_it_does(name: str) -> None:
-    text = vars(PUBLIC[name]).get("__doc__") if inspect.isclass(PUBLIC[name]) else PUBLIC[name].__doc__
-    assert text, "no docstring of its own"
-    text = inspect.cleandoc(text)
-    first, _, rest = text.partition("\n")
-    assert first[0].isupper() or first[0] in "`\"'45"
-    assert not re.search(r"\b(TODO|FIXME|XXX)\b", text)
-    assert not rest or text.count("```") % 2 == 0
-    assert text.count("`") % 2 == 0, "a backtick is left open"
+def test_docstrings_are_complete_and_well_formed() -> None:
+    for name, each in PUBLIC.items():
+        text = vars(each).get("__doc__") if inspect.isclass(each) else each.__doc__
+        assert text, f"{name} has no docstring of its own"
+        text = inspect.cleandoc(text)
+        first, _, rest = text.partition("\n")
+        assert first[0].isupper() or first[0] in "`\"'45", f"{name}: {first}"
+        assert not re.search(r"\b(TODO|FIXME|XXX)\b", text), name
+        assert not rest or text.count("```") % 2 == 0, f"{name}: a code block is not closed"
+        assert text.count("`") % 2 == 0, f"{name}: a backtick is not closed"
 
 
-@pytest.mark.parametrize("name", [name for name, each in PUBLIC.items() if "Args:" in (each.__doc__ or "")])
-def test_arguments_are_well_formed_and_exist(name: str) -> None:
-    documented = []
-    for line in section(PUBLIC[name].__doc__, "Args"):
-        if not line.startswith(" "):
-            entry = ENTRY.match(line)
-            assert entry, line
-            documented += [each.lstrip("*") for each in entry[1].split(", ")]
-    assert documented
-    assert len(documented) == len(set(documented))
-    taken = set(inspect.signature(PUBLIC[name]).parameters)
-    assert set(documented) <= taken, set(documented) - taken
+def test_documented_arguments_exist() -> None:
+    names = [name for name, each in PUBLIC.items() if "Args:" in (each.__doc__ or "")]
+    assert names
+    for name in names:
+        documented = []
+        for line in section(PUBLIC[name].__doc__, "Args"):
+            if not line.startswith(" "):
+                entry = ENTRY.match(line)
+                assert entry, f"{name}: {line}"
+                documented += [each.lstrip("*") for each in entry[1].split(", ")]
+        assert documented, f"{name}: Args is empty"
+        assert len(documented) == len(set(documented)), f"{name}: an argument is documented twice"
+        unknown = set(documented) - set(inspect.signature(PUBLIC[name]).parameters)
+        assert not unknown, f"{name} has no argument {unknown}"
 
 
 @pytest.mark.parametrize(
-    ("name", "of_the_framework"),
+    ("name", "framework_arguments"),
     [
         (
             "langchain_predictionguard.ChatPredictionGuard",
@@ -101,26 +103,27 @@ def test_arguments_are_well_formed_and_exist(name: str) -> None:
         ("predictionguard_core.ImagePolicy", ""),
     ],
 )
-def test_every_argument_is_explained(name: str, of_the_framework: str) -> None:
+def test_every_argument_is_documented(name: str, framework_arguments: str) -> None:
     entries = [match[1] for line in section(PUBLIC[name].__doc__, "Args") if (match := ENTRY.match(line))]
     documented = {each.lstrip("*") for entry in entries for each in entry.split(", ")}
-    assert set(inspect.signature(PUBLIC[name]).parameters) - set(of_the_framework.split()) == documented
+    assert set(inspect.signature(PUBLIC[name]).parameters) - set(framework_arguments.split()) == documented
 
 
-@pytest.mark.parametrize("name", [name for name, each in PUBLIC.items() if inspect.isclass(each)])
-def test_help_renders(name: str) -> None:
-    shown = pydoc.render_doc(PUBLIC[name], renderer=pydoc.plaintext)
-    assert inspect.cleandoc(PUBLIC[name].__doc__).partition("\n")[0] in shown
+def test_help_shows_the_docstring() -> None:
+    for name, each in PUBLIC.items():
+        if inspect.isclass(each):
+            text = pydoc.render_doc(each, renderer=pydoc.plaintext)
+            assert inspect.cleandoc(each.__doc__ or "").partition("\n")[0] in text, name
 
 
-def test_sections_have_names_that_tools_know() -> None:
+def test_section_names_are_known() -> None:
     for name, each in PUBLIC.items():
         for head in re.findall(r"^(\w+):$", inspect.cleandoc(each.__doc__ or ""), re.MULTILINE):
             assert head in (*SECTIONS, *TASKS), f"{name}: {head}"
 
 
 def section(docstring: str, name: str) -> list[str]:
-    """The lines of a section, without its indentation."""
+    """Return the lines of a docstring section without their indentation."""
     lines = inspect.cleandoc(docstring).splitlines()
     start = lines.index(f"{name}:") + 1
     found = []
