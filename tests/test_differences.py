@@ -26,7 +26,7 @@ from llama_index_predictionguard import PredictionGuard
 from predictionguard_core import AuthenticationError, ImageError, PIIDetectedError, StreamInterruptedError
 from predictionguard_core.sandbox import Sandbox
 from tests.faults.server import FaultServer, event_stream
-from tests.stand_ins import public_photo
+from tests.image_helpers import serve_publicly
 
 langchain_openai = pytest.importorskip("langchain_openai")
 openai_like = pytest.importorskip("llama_index.llms.openai_like")
@@ -111,7 +111,7 @@ class TestURL:
     URL = "https://example.com/photo.jpg"
 
     def test_ours(self, box: Sandbox, cat: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-        public_photo(monkeypatch, cat)
+        serve_publicly(monkeypatch, cat)
         chat, llm = ours(box.url)
         assert "451 x 300" in chat.invoke(asked({"type": "image", "url": self.URL})).text
         assert sent(box) == [f"data:image/jpeg;base64,{encoded(cat)}"]

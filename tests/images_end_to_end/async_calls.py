@@ -29,8 +29,8 @@ with warnings.catch_warnings():
     from langchain_predictionguard import PredictionGuardEmbeddings
     from predictionguard_core import ImagePolicy
     from predictionguard_core.sandbox import Sandbox
+    from tests.image_helpers import pdf
     from tests.images_end_to_end import entry_points, loop_watch
-    from tests.stand_ins import pdf
 
 TURNED = Image.Exif()
 TURNED[0x0112] = 6

@@ -29,8 +29,8 @@ from langchain_predictionguard import ChatPredictionGuard, ImagePolicy, InputChe
 from predictionguard_core import Image as OurImage
 from predictionguard_core import errors as core
 from predictionguard_core.sandbox import Sandbox
+from tests.image_helpers import pdf
 from tests.langchain.conftest import VISION
-from tests.stand_ins import pdf
 
 PHOTOS = Path(__file__).parents[2] / "notebooks" / "photos"
 CAT = (PHOTOS / "cat.jpg").read_bytes()

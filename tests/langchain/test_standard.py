@@ -23,7 +23,7 @@ from PIL import Image
 
 from langchain_predictionguard import ChatPredictionGuard, PredictionGuardEmbeddings
 from predictionguard_core.sandbox import Sandbox
-from tests.stand_ins import pdf, public_photo
+from tests.image_helpers import pdf, serve_publicly
 
 VISION = "Qwen2.5-VL-7B-Instruct"
 REASONING = "gpt-oss-120b"
@@ -86,7 +86,7 @@ class TestChatModelIntegration(Abilities, ChatModelIntegrationTests):  # type: i
             return httpx.Response(200, content=document if url.endswith(".pdf") else photo)
 
         monkeypatch.setattr(suite.httpx, "get", get)
-        public_photo(monkeypatch, photo)
+        serve_publicly(monkeypatch, photo)
 
     def invoke_with_cache_read_input(self, *, stream: bool = False) -> Any:
         chat = ChatPredictionGuard(**self.chat_model_params)

@@ -15,7 +15,7 @@ from PIL import Image
 
 from llama_index_predictionguard import ImageBlockedError, ImageFormatError, ImagePolicy, PredictionGuard
 from predictionguard_core.sandbox import Sandbox
-from tests.stand_ins import pdf
+from tests.image_helpers import pdf
 
 DOCUMENT = pdf(Image.new("RGB", (144, 216), "red"), Image.new("RGB", (288, 72), "blue"))
 

@@ -22,7 +22,7 @@ import llama_index_predictionguard as wing
 from llama_index_predictionguard import ImagePolicy, PredictionGuardEmbedding
 from predictionguard_core.images.image import Image
 from predictionguard_core.sandbox import Sandbox
-from tests.stand_ins import public_photo
+from tests.image_helpers import serve_publicly
 
 BOTH, TEXTS = "bridgetower-large-itm-mlm-itc", "bge-m3"
 KEY = "sk-not-to-be-seen"
@@ -158,7 +158,7 @@ def test_texts_that_are_too_long(make: Make, box: Sandbox) -> None:
 def test_every_form_leaves_as_the_same_base64(
     make: Make, box: Sandbox, cat: bytes, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    public_photo(monkeypatch, cat)
+    serve_publicly(monkeypatch, cat)
     path, text = photos / "cat.jpg", base64.b64encode(cat).decode()
     with path.open("rb") as file:
         forms = {

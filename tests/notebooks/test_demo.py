@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from predictionguard_core import PredictionGuardError
-from tests.stand_ins import public_photo
+from tests.image_helpers import serve_publicly
 
 ROOT = Path(__file__).parents[2]
 PHOTO = ROOT / "notebooks" / "photos" / "cat.jpg"
@@ -58,7 +58,7 @@ def test_takes_a_pdf(demo: Any, capsys: pytest.CaptureFixture[str], tmp_path: Pa
 
 @pytest.mark.parametrize("url", ["https://example.com/cat.jpg", "HTTP://example.com/cat.jpg"])
 def test_takes_a_url(url: str, demo: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    public_photo(monkeypatch, PHOTO.read_bytes())
+    serve_publicly(monkeypatch, PHOTO.read_bytes())
     demo.main(url, "What is this?")
     output = capsys.readouterr().out
     assert url in output

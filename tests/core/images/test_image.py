@@ -124,7 +124,7 @@ def test_an_upload_in_a_message_is_told_how_to_become_a_path() -> None:
 
 
 def test_a_pdf_of_several_pages_is_not_one_image() -> None:
-    from tests.stand_ins import pdf
+    from tests.image_helpers import pdf
 
     pytest.importorskip("pypdfium2")
     with pytest.raises(UnsupportedContentError, match="expected one image, got a document with 2 pages"):

@@ -24,7 +24,7 @@ from predictionguard_core.api.embeddings import EmbeddingInput, EmbeddingRequest
 from predictionguard_core.images import decoder, detect
 from predictionguard_core.images import pdf as pdf_pages
 from predictionguard_core.sandbox import Sandbox
-from tests.stand_ins import pdf
+from tests.image_helpers import pdf
 
 VISION = "Qwen2.5-VL-7B-Instruct"
 INCH = 72
