@@ -1,4 +1,4 @@
-"""ChatPredictionGuard in what people build of it: chains, agents, caches, counts."""
+"""ChatPredictionGuard in prompts, chains and agents, with caches, rate limiters and token counts."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ PHOTOS = Path(__file__).parents[2] / "notebooks" / "photos"
 CAT, COFFEE = (base64.b64encode((PHOTOS / name).read_bytes()).decode() for name in ("cat.jpg", "coffee.jpg"))
 
 
-def asked(picture: str, text: str = "What is it?") -> list[HumanMessage]:
-    return [HumanMessage([{"type": "text", "text": text}, {"type": "image", "base64": picture}])]
+def question(image: str, text: str = "What is it?") -> list[HumanMessage]:
+    return [HumanMessage([{"type": "text", "text": text}, {"type": "image", "base64": image}])]
 
 
-def test_a_prompt_template_with_a_picture_variable(chat: ChatPredictionGuard) -> None:
+def test_prompt_template_with_an_image_variable(chat: ChatPredictionGuard) -> None:
     prompt = ChatPromptTemplate.from_messages(
         [("user", [{"type": "text", "text": "{ask}"}, {"type": "image_url", "image_url": {"url": "{photo}"}}])]
     )
@@ -47,7 +47,7 @@ def take_photo(place: str) -> list[dict[str, Any]]:
     return [{"type": "text", "text": f"A photo of {place}."}, {"type": "image", "base64": CAT}]
 
 
-def test_an_agent_sees_what_its_tool_returned(chat: ChatPredictionGuard, box: Sandbox) -> None:
+def test_agent_gets_the_image_that_its_tool_returned(chat: ChatPredictionGuard, box: Sandbox) -> None:
     agent = create_agent(chat, tools=[take_photo])
     state = agent.invoke({"messages": [{"role": "user", "content": "Take a photo of Vienna and describe it."}]})
     assert "451 x 300" in state["messages"][-1].text
@@ -55,7 +55,7 @@ def test_an_agent_sees_what_its_tool_returned(chat: ChatPredictionGuard, box: Sa
     assert len(box.requests) == 2
 
 
-async def test_an_agent_asynchronously_with_events(chat: ChatPredictionGuard) -> None:
+async def test_agent_streams_events_async(chat: ChatPredictionGuard) -> None:
     agent = create_agent(chat, tools=[take_photo])
     ask = {"messages": [{"role": "user", "content": "Take a photo of Vienna and describe it."}]}
     kinds = {event["event"] async for event in agent.astream_events(ask, version="v2")}
@@ -63,16 +63,16 @@ async def test_an_agent_asynchronously_with_events(chat: ChatPredictionGuard) ->
     await chat.aclose()
 
 
-def test_the_cache_tells_pictures_apart(box: Sandbox) -> None:
+def test_cache_distinguishes_images(box: Sandbox) -> None:
     chat = ChatPredictionGuard(VISION, api_key="key", base_url=box.url, cache=InMemoryCache())
-    first = chat.invoke(asked(CAT)).text
-    assert chat.invoke(asked(CAT)).text == first
+    first = chat.invoke(question(CAT)).text
+    assert chat.invoke(question(CAT)).text == first
     assert len(box.requests) == 1
-    assert chat.invoke(asked(COFFEE)).text != first
+    assert chat.invoke(question(COFFEE)).text != first
     assert len(box.requests) == 2
 
 
-def test_a_rate_limiter_is_asked(box: Sandbox) -> None:
+def test_rate_limiter_is_called(box: Sandbox) -> None:
     class Counting(InMemoryRateLimiter):
         count = 0
 
@@ -90,7 +90,7 @@ def test_configurable_fields(chat: ChatPredictionGuard, box: Sandbox) -> None:
     assert box.requests[-1]["temperature"] == 1.25
 
 
-def test_with_retry_asks_again_only_where_told(chat: ChatPredictionGuard, box: Sandbox) -> None:
+def test_with_retry_retries_only_the_listed_errors(chat: ChatPredictionGuard, box: Sandbox) -> None:
     stubborn = chat.bind(model="no-such-model").with_retry(
         retry_if_exception_type=(ContentError,), stop_after_attempt=3, wait_exponential_jitter=False
     )
@@ -100,7 +100,7 @@ def test_with_retry_asks_again_only_where_told(chat: ChatPredictionGuard, box: S
 
 
 @pytest.mark.parametrize("version", ["v0", "v1"])
-def test_reasoning_is_a_block_of_its_own(box: Sandbox, version: str) -> None:
+def test_reasoning_is_a_separate_content_block(box: Sandbox, version: str) -> None:
     chat = ChatPredictionGuard("gpt-oss-120b", api_key="key", base_url=box.url, output_version=version)
     answer = chat.invoke("Think about Vienna.")
     assert [block["type"] for block in answer.content_blocks] == ["reasoning", "text"]
@@ -111,19 +111,19 @@ def test_reasoning_is_a_block_of_its_own(box: Sandbox, version: str) -> None:
     assert whole.text == answer.text
 
 
-def test_tokens_are_counted_offline_and_by_the_pictures_size() -> None:
+def test_tokens_are_estimated_offline_from_the_image_size() -> None:
     chat = ChatPredictionGuard(VISION, api_key="key", base_url="http://127.0.0.1:9")
     text = chat.get_num_tokens_from_messages([HumanMessage("What is it?")])
-    cat = chat.get_num_tokens_from_messages(asked(CAT))
-    coffee = chat.get_num_tokens_from_messages(asked(COFFEE))
-    # 451 x 300 pixels are 16 x 11 tiles, 600 x 400 are 21 x 14, with one mark before and one after.
+    cat = chat.get_num_tokens_from_messages(question(CAT))
+    coffee = chat.get_num_tokens_from_messages(question(COFFEE))
+    # 451 x 300 pixels are 16 x 11 tiles, 600 x 400 are 21 x 14, with one token before and one after.
     assert (cat - text, coffee - text) == (16 * 11 + 2, 21 * 14 + 2)
     assert chat.get_num_tokens("four letters") == 3
-    far = HumanMessage([{"type": "image", "url": "https://example.com/photo.jpg"}])
-    assert chat.get_num_tokens_from_messages([far]) > 1000
+    remote = HumanMessage([{"type": "image", "url": "https://example.com/photo.jpg"}])
+    assert chat.get_num_tokens_from_messages([remote]) > 1000
 
 
-def test_what_is_known_of_a_model() -> None:
+def test_profile() -> None:
     known = ChatPredictionGuard(VISION, api_key="key").profile
     assert known is not None
     assert (known["image_inputs"], known["max_input_tokens"]) == (True, 16_384)
@@ -136,18 +136,18 @@ class Weather(BaseModel):
     place: str
 
 
-def test_an_agent_with_a_tool_and_a_schema_for_its_answer_comes_to_an_end(chat: ChatPredictionGuard) -> None:
+def test_agent_with_tool_and_response_format_ends(chat: ChatPredictionGuard) -> None:
     agent = create_agent(chat, tools=[take_photo], response_format=ToolStrategy(Weather))
     ask = {"messages": [{"role": "user", "content": "Take a photo of Vienna and tell the weather there."}]}
     assert agent.invoke(ask, {"recursion_limit": 12})["structured_response"] == Weather(place="Vienna")
 
 
-def test_the_cache_tells_policies_apart(box: Sandbox) -> None:
+def test_cache_distinguishes_image_policies(box: Sandbox) -> None:
     cache = InMemoryCache()
     large = ChatPredictionGuard(VISION, api_key="key", base_url=box.url, cache=cache)
     small = ChatPredictionGuard(VISION, api_key="key", base_url=box.url, cache=cache, images=ImagePolicy(max_edge=64))
-    assert "451 x 300" in large.invoke(asked(CAT)).text
-    assert "64 x 43" in small.invoke(asked(CAT)).text
+    assert "451 x 300" in large.invoke(question(CAT)).text
+    assert "64 x 43" in small.invoke(question(CAT)).text
 
 
 @tool
@@ -158,7 +158,7 @@ def look(place: str) -> str:
 
 @pytest.mark.parametrize("missing", [None, ""])
 @pytest.mark.parametrize("streaming", [False, True])
-def test_an_agent_answers_calls_without_an_id(missing: Any, streaming: bool) -> None:
+def test_agent_handles_tool_calls_without_an_id(missing: Any, streaming: bool) -> None:
     arguments = '{"place": "Linz"}'
     call = calling_in_pieces(missing, *arguments) if streaming else calling(missing, arguments)
     end = [
@@ -170,7 +170,7 @@ def test_an_agent_answers_calls_without_an_id(missing: Any, streaming: bool) -> 
         agent = create_agent(chat, tools=[look])
         answer = agent.invoke({"messages": [{"role": "user", "content": "Is Linz there?"}]})["messages"][-1]
     assert answer.text == "It is."
-    made, result = box.requests[-1]["messages"][1:]
-    assert made["tool_calls"][0]["id"]
-    assert made["tool_calls"][0]["function"] == {"name": "look", "arguments": arguments}
-    assert (result["tool_call_id"], result["content"]) == (made["tool_calls"][0]["id"], "Linz is there.")
+    call, result = box.requests[-1]["messages"][1:]
+    assert call["tool_calls"][0]["id"]
+    assert call["tool_calls"][0]["function"] == {"name": "look", "arguments": arguments}
+    assert (result["tool_call_id"], result["content"]) == (call["tool_calls"][0]["id"], "Linz is there.")

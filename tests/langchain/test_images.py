@@ -19,7 +19,7 @@ from PIL import Image as PillowImage
 
 from langchain_predictionguard import ChatPredictionGuard, ContentError, Image, PredictionGuardEmbeddings
 from predictionguard_core.sandbox import Sandbox
-from tests.langchain.test_chat_models import CAT, CAT_64, CAT_URI, PHOTOS, SIZE, question, sent_pictures
+from tests.langchain.test_chat_models import CAT, CAT_64, CAT_URI, PHOTOS, SIZE, question, sent_images
 
 CAT_PATH = PHOTOS / "cat.jpg"
 
@@ -37,7 +37,7 @@ def test_objects_in_blocks(chat: ChatPredictionGuard, box: Sandbox) -> None:
                 if hasattr(source, "seek"):
                     source.seek(0)
                 chat.invoke([question({"type": "image", key: source})])
-                assert sent_pictures(box) == [CAT_URI], (key, type(source))
+                assert sent_images(box) == [CAT_URI], (key, type(source))
 
 
 def test_pil_images(chat: ChatPredictionGuard, box: Sandbox) -> None:
@@ -63,7 +63,7 @@ def test_image_block_is_plain_and_is_sent_byte_for_byte(chat: ChatPredictionGuar
     assert block == {"type": "image", "base64": CAT_64, "mime_type": "image/jpeg"}
     assert json.loads(json.dumps(block)) == block
     chat.invoke([question(block)])
-    assert sent_pictures(box) == [CAT_URI]
+    assert sent_images(box) == [CAT_URI]
 
 
 def test_image_block_in_prompt_templates(chat: ChatPredictionGuard, box: Sandbox) -> None:
@@ -72,10 +72,10 @@ def test_image_block_in_prompt_templates(chat: ChatPredictionGuard, box: Sandbox
         [("user", [{"type": "text", "text": "{ask}"}, image.block()]), MessagesPlaceholder("more")]
     )
     (template | chat).invoke({"ask": "What?", "more": [HumanMessage([image.block()])]})
-    assert sent_pictures(box) == [CAT_URI, CAT_URI]
+    assert sent_images(box) == [CAT_URI, CAT_URI]
     variable = ChatPromptTemplate.from_messages([("user", [{"type": "image_url", "image_url": {"url": "{photo}"}}])])
     (variable | chat).invoke({"photo": image.data_uri})
-    assert sent_pictures(box) == [CAT_URI]
+    assert sent_images(box) == [CAT_URI]
 
 
 def test_objects_in_prompt_templates(chat: ChatPredictionGuard, box: Sandbox) -> None:
@@ -106,11 +106,11 @@ def test_image_block_survives_a_checkpointer_and_json(chat: ChatPredictionGuard,
     message = question(Image.open(CAT_PATH).block())
     app.invoke({"messages": [message]}, config)
     app.invoke({"messages": [HumanMessage("And now?")]}, config)
-    assert sent_pictures(box) == [CAT_URI]
+    assert sent_images(box) == [CAT_URI]
     assert len({each.id for each in app.get_state(config).values["messages"]}) == 4
     assert CAT_64 in message.model_dump_json()
     chat.invoke(messages_from_dict(messages_to_dict([message])))
-    assert sent_pictures(box) == [CAT_URI]
+    assert sent_images(box) == [CAT_URI]
 
 
 def test_tracers_see_the_image(chat: ChatPredictionGuard) -> None:
