@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated, Any, Literal, NotRequired, TypedDict, Unpack
 
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, HumanMessage, ToolMessage
+from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, ChatMessage, HumanMessage, ToolMessage
 
 from langchain_predictionguard.checks import check_actions, message_texts, unchecked_types, with_texts
 from langchain_predictionguard.clients import ConnectionOptions, new_clients
@@ -136,11 +136,8 @@ class PredictionGuardMiddleware(AgentMiddleware[CheckedState, Any, Any]):
             self._input_checks = TextChecks(**options, injection=injection is not None)
             self._output_checks = TextChecks(**options, toxicity=toxicity is not None)
         self._factuality_threshold = factuality_threshold
-        self._stages: dict[type[BaseMessage], str] = {}
-        if pii or injection:
-            self._stages |= {HumanMessage: "input"} if check_input else {}
-            self._stages |= {ToolMessage: "tool"} if check_tool_results else {}
-            self._stages |= {AIMessage: "output"} if check_output and history == "all" else {}
+        stages = {"input": check_input, "tool": check_tool_results, "output": check_output and history == "all"}
+        self._stages = {stage for stage, is_on in stages.items() if is_on and (pii or injection)}
         self._checks_output = check_output and bool(pii or toxicity or factuality)
         self._history = history
         self._end_message = end_message
@@ -173,10 +170,7 @@ class PredictionGuardMiddleware(AgentMiddleware[CheckedState, Any, Any]):
         if self._history == "new":
             answers = [place for place, message in enumerate(messages) if isinstance(message, AIMessage)]
             start = answers[-1] + 1 if answers else 0
-        return [message for message in messages[start:] if self._stage(message) is not None]
-
-    def _stage(self, message: BaseMessage) -> str | None:
-        return next((stage for kind, stage in self._stages.items() if isinstance(message, kind)), None)
+        return [message for message in messages[start:] if _stage(message) in self._stages]
 
     def _after_input(self, messages: list[AnyMessage], results: list[CheckedText]) -> dict[str, Any]:
         changed: list[BaseMessage] = []
@@ -186,7 +180,7 @@ class PredictionGuardMiddleware(AgentMiddleware[CheckedState, Any, Any]):
         for message in messages:
             texts = [next(left) for _ in message_texts(message)]
             failed = _failed(texts)
-            records.append(_record(self._stage(message) or "", message, texts, failed))
+            records.append(_record(_stage(message), message, texts, failed))
             for name, text in failed.items():
                 if self._actions[name] == "block":
                     raise text.error(name, _place(message))  # type: ignore[arg-type]
@@ -244,7 +238,7 @@ class PredictionGuardMiddleware(AgentMiddleware[CheckedState, Any, Any]):
         """Return the results of the tools of this turn, if answers are compared with them."""
         if self._actions["factuality"] is None:
             return ""
-        asked = max((place for place, each in enumerate(messages) if isinstance(each, HumanMessage)), default=-1)
+        asked = max((place for place, each in enumerate(messages) if _stage(each) == "input"), default=-1)
         results = [message.text for message in messages[asked + 1 :] if isinstance(message, ToolMessage)]
         return "\n\n".join(text for text in results if text.strip())
 
@@ -286,6 +280,14 @@ class PredictionGuardMiddleware(AgentMiddleware[CheckedState, Any, Any]):
         return ExtendedModelResponse(checked, Command(update=update))
 
 
+def _stage(message: BaseMessage) -> str:
+    """Return the stage at which a message is checked; "" for those that never are."""
+    if isinstance(message, ChatMessage):
+        return {"user": "input", "human": "input", "assistant": "output", "ai": "output"}.get(message.role, "")
+    kinds = {HumanMessage: "input", ToolMessage: "tool", AIMessage: "output"}
+    return next((stage for kind, stage in kinds.items() if isinstance(message, kind)), "")
+
+
 def _all_texts(messages: Sequence[BaseMessage]) -> list[str]:
     return [text for message in messages for text in message_texts(message)]
 
@@ -312,7 +314,7 @@ def _record(stage: str, message: BaseMessage, texts: list[CheckedText], failed: 
 def _place(message: BaseMessage) -> str:
     if isinstance(message, ToolMessage):
         return f"the result of the tool {message.name!r}" if message.name else "the result of a tool"
-    return "the user's message" if isinstance(message, HumanMessage) else "an earlier answer"
+    return "the user's message" if _stage(message) == "input" else "an earlier answer"
 
 
 def _without_streaming(request: ModelRequest[Any]) -> ModelRequest[Any]:

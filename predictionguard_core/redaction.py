@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import urllib.parse
 from collections.abc import Collection, Iterable, Mapping
 
 REDACTED = "<redacted>"
@@ -19,7 +21,8 @@ def secrets_of(headers: Mapping[str, str]) -> Iterable[str]:
 def redact_error(error: BaseException, secrets: Iterable[str]) -> None:
     """Replace the secrets in the texts of an error and of the errors that led to it."""
     # The longest first: one may be a part of another.
-    found = sorted({secret for secret in secrets if len(secret) >= _MIN_SECRET_LENGTH}, key=len, reverse=True)
+    texts = {form for secret in secrets if len(secret) >= _MIN_SECRET_LENGTH for form in _forms(secret)}
+    found = sorted(texts, key=len, reverse=True)
     each: BaseException | None = error if found else None
     while each is not None:
         for name, value in vars(each).items():
@@ -27,6 +30,12 @@ def redact_error(error: BaseException, secrets: Iterable[str]) -> None:
                 vars(each)[name] = redact_text(value, found)
         each.args = tuple(redact_text(value, found) if isinstance(value, str) else value for value in each.args)
         each = each.__cause__ or each.__context__
+
+
+def _forms(secret: str) -> tuple[str, ...]:
+    """Return a secret as it may be echoed: as it is, in a URL, in a form, in JSON."""
+    quote = urllib.parse.quote
+    return secret, quote(secret), quote(secret, safe=""), urllib.parse.quote_plus(secret), json.dumps(secret)[1:-1]
 
 
 def redact_text(text: str, secrets: Collection[str]) -> str:

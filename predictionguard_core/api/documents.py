@@ -170,7 +170,7 @@ class DocumentFile:
         name = name or (os.path.basename(given) if isinstance(given, str) else "") or "document"
         try:
             # Read at once, so that two calls or a retry never share the position of one file object.
-            data = file.read(max_bytes + 1)
+            data = _read_all(file, max_bytes + 1)
         except (OSError, ValueError) as error:
             raise ContentError(f"file: can't read {name[:_LONGEST_NAME]!r}: {_reason(error)}") from None
         if not isinstance(data, bytes):
@@ -210,13 +210,31 @@ class Form:
         )
         head += (
             f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n'
-            f"Content-Type: {mimetypes.guess_type(document.name)[0] or 'application/octet-stream'}\r\n\r\n"
+            f"Content-Type: {_media_type(document.name)}\r\n\r\n"
         )
         self.parts: list[bytes | DocumentFile] = [
             head.encode("utf-8", "replace"),
             document,
             f"\r\n--{boundary}--\r\n".encode(),
         ]
+
+
+def _media_type(name: str) -> str:
+    # Of the suffix alone: `guess_type` takes a name that starts with "data:" for a URL, and returns what stands in it.
+    return mimetypes.guess_type(f"document{Path(name).suffix}")[0] or "application/octet-stream"
+
+
+def _read_all(file: Any, limit: int) -> Any:
+    """Read a file object to its end or up to `limit` bytes. Pipes and other raw files return less than was asked."""
+    data = bytearray()
+    while len(data) < limit:
+        chunk = file.read(min(limit - len(data), _CHUNK_SIZE))
+        if not isinstance(chunk, bytes):
+            return chunk
+        if not chunk:
+            break
+        data += chunk
+    return bytes(data)
 
 
 def _check_size(name: str, size: int, max_bytes: int) -> None:

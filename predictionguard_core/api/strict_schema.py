@@ -46,6 +46,10 @@ def strict_schema(schema: dict[str, Any]) -> dict[str, Any] | None:
     It can't express objects with free keys, such as `dict[str, int]`, and values of any type. Properties that have a
     default become required: the model states each of them.
     """
+    definition = schema.get("$defs", {}).get(str(schema.get("$ref", "")).removeprefix("#/$defs/"))
+    if isinstance(definition, dict):  # pydantic's schema of a recursive model; strict mode takes no reference here
+        schema = {**schema, **definition}
+        del schema["$ref"]
     try:
         strict = _strict(schema)
     except _NotStrictError:

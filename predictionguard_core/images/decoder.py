@@ -143,6 +143,11 @@ class _Worker:
             raise _OutOfMemoryError
         raise _JobError(getattr(errors, response["error"])(response["message"]))
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the process is gone."""
+        return self._process.poll() is not None
+
     def kill(self) -> None:
         with contextlib.suppress(OSError):
             self._process.kill()
@@ -204,6 +209,10 @@ class _Pool:
         try:
             with self._lock:
                 worker = self._idle.pop() if self._idle else None
+                if worker is not None and worker.has_ended:  # killed from outside since, for lack of memory
+                    self._all.remove(worker)
+                    worker.kill()
+                    worker = None
             if worker is None:
                 worker = _Worker()
                 with self._lock:

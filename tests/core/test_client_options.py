@@ -8,8 +8,10 @@ import pickle
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import quote, quote_plus
 
 import pytest
 
@@ -156,6 +158,18 @@ class TestKeys:
         with pytest.raises(ConfigurationError) as caught:
             Client(lambda: "secret\nvalue", server.url).chat(ASKED)
         assert "secret" not in str(caught.value)
+
+    def test_a_key_is_redacted_in_the_forms_in_which_urls_and_json_echo_it(self, server: Server) -> None:
+        key, tenant = 'key/with+signs="1"', "tenant a/b+c"
+        forms = [
+            form(each) for each in (key, tenant) for form in (quote, quote_plus, partial(quote, safe=""), json.dumps)
+        ]
+        client = Client(key, server.url, default_headers={"X-Tenant": tenant})
+        for echoed in forms:
+            server.status, server.reply = 400, {"error": f"refused: {echoed}."}
+            with pytest.raises(InvalidRequestError) as caught:
+                client.chat(ASKED)
+            assert str(caught.value).replace('"', "").startswith("refused: <redacted>."), echoed
 
     def test_a_key_that_is_echoed_is_redacted(self, server: Server) -> None:
         server.status, server.reply = 400, {"error": "bad key rotating-key-1 from tenant-secret"}

@@ -186,8 +186,26 @@ def test_a_name_with_quotes_and_line_breaks_stays_one_name(client: Client, sandb
     client.extract(b"text", filename='a"; filename="b\r\nX: y.md')
     assert sandbox.requests[-1].keys() == {"outputFormat", "file"}
     assert sent(sandbox)["content"] == b"text"
+    # mimetypes takes such a name for a URL, whose type is what stands before the comma.
+    client.extract(b"text", filename="data:x/y\r\nContent-Transfer-Encoding: base64\r\n\r\nadded,.md")
+    assert sent(sandbox)["content"] == b"text"
     client.extract(b"text", filename="Müller.md")
     assert sent(sandbox)["filename"].encode("utf-8", "surrogateescape").decode() == "Müller.md"
+
+
+def test_a_file_object_is_read_to_its_end(client: Client) -> None:
+    class Pipe(io.RawIOBase):
+        """Returns less than was asked for, as pipes and sockets do."""
+
+        def __init__(self) -> None:
+            self._lines = [b"one\n", b"two\n", b"three\n"]
+
+        def read(self, size: int = -1) -> bytes:
+            return self._lines.pop(0) if self._lines else b""
+
+    assert client.extract(Pipe(), filename="lines.txt").contents == "one\ntwo\nthree\n"
+    # Nothing of the size of the limit is allocated.
+    assert client.extract(io.BytesIO(b"text"), filename="a.txt", max_bytes=10**30).contents == "text"
 
 
 def test_a_large_file_is_streamed_from_the_disk(client: Client, tmp_path: Path) -> None:

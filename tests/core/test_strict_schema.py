@@ -78,3 +78,19 @@ def test_what_strict_mode_cannot_express_is_none() -> None:
         assert strict_schema(schema) is None, unstrict
         assert strict_schema({"type": "object", "properties": {"a": {"type": "array", "items": unstrict}}}) is None
     assert strict_schema({"type": "string"}) is None
+
+
+class Folder(BaseModel):
+    """A folder."""
+
+    name: str
+    folders: list[Folder] = []
+
+
+def test_a_recursive_model_is_strict() -> None:
+    strict = strict_schema(Folder.model_json_schema())
+    assert strict is not None
+    assert strict["required"] == ["name", "folders"]
+    assert strict["properties"]["folders"]["items"] == {"$ref": "#/$defs/Folder"}
+    assert strict["$defs"]["Folder"]["required"] == ["name", "folders"]
+    assert "$ref" not in strict

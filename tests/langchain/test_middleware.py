@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from langchain.agents import create_agent
-from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+from langchain_core.messages import AIMessage, ChatMessage, HumanMessage, ToolMessage
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
 from pydantic import BaseModel
@@ -78,6 +78,16 @@ def test_pii_of_the_user_is_replaced_and_an_injection_from_a_tool_is_blocked(
     with pytest.raises(PromptInjectionError, match="in the result of the tool 'search'"):
         agent.invoke(ask(MAIL))
     assert seen_by_the_model(box) == [[{"role": "user", "content": "I am *, look it up"}]]
+
+
+def test_a_chat_message_is_checked_like_the_role_it_has(box: Sandbox, chat: ChatPredictionGuard, guard: Guard) -> None:
+    agent = create_agent(chat, tools=[], middleware=[guard()])
+    with pytest.raises(PromptInjectionError, match="in the user's message"):
+        agent.invoke({"messages": [ChatMessage(role="user", content=INJECTION)]})
+    assert seen_by_the_model(box) == []
+    result = agent.invoke({"messages": [ChatMessage(role="human", content=MAIL)]})
+    assert seen_by_the_model(box) == [[{"role": "user", "content": "I am *, look it up"}]]
+    assert result["predictionguard_checks"][0]["stage"] == "input"
 
 
 async def test_async_agents_are_guarded_alike(box: Sandbox, chat: ChatPredictionGuard, guard: Guard) -> None:
