@@ -68,15 +68,15 @@ def cat() -> bytes:
     return (PHOTOS / "cat.jpg").read_bytes()
 
 
-class Watch(BaseEventHandler):
-    """Sees all events and, as a span handler's ear, the arguments of all calls."""
+class Observer(BaseEventHandler):
+    """Record all events, and the arguments of all calls that `CallRecorder` sees."""
 
     events: list[Any] = []
     calls: list[Any] = []
 
     @classmethod
     def class_name(cls) -> str:
-        return "Watch"
+        return "Observer"
 
     def handle(self, event: Any, **kwargs: Any) -> None:
         self.events.append(event)
@@ -85,22 +85,24 @@ class Watch(BaseEventHandler):
         return [event for event in self.events if event.class_name() == name]
 
 
-class Ear(SimpleSpanHandler):
-    heard: list[Any] = []
+class CallRecorder(SimpleSpanHandler):
+    """Record the arguments of all calls."""
+
+    recorded: list[Any] = []
 
     def new_span(self, id_: str, bound_args: Any, *args: Any, **kwargs: Any) -> Any:
-        self.heard.append((id_.partition("-")[0], bound_args))
+        self.recorded.append((id_.partition("-")[0], bound_args))
         return super().new_span(id_, bound_args, *args, **kwargs)
 
 
 @pytest.fixture
-def watch() -> Iterator[Watch]:
-    """All that LlamaIndex tells of what happens in a test."""
+def observer() -> Iterator[Observer]:
+    """Record the events and calls that LlamaIndex reports during a test."""
     root = get_dispatcher()
-    watch, ear = Watch(), Ear()
-    watch.calls = ear.heard
+    observer, recorder = Observer(), CallRecorder()
+    observer.calls = recorder.recorded
     before = list(root.event_handlers), list(root.span_handlers)
-    root.add_event_handler(watch)
-    root.add_span_handler(ear)
-    yield watch
+    root.add_event_handler(observer)
+    root.add_span_handler(recorder)
+    yield observer
     root.event_handlers, root.span_handlers = before

@@ -46,7 +46,7 @@ HELLO = [ChatMessage(role="user", content="hello")]
 
 @pytest.mark.parametrize("is_closed_by_hand", [True, False])
 @pytest.mark.parametrize("call", ["stream_chat", "stream_complete"])
-def test_a_stream_abandoned_leaves_nothing_open(is_closed_by_hand: bool, call: str, make: Any) -> None:
+def test_an_abandoned_stream_is_closed(is_closed_by_hand: bool, call: str, make: Any) -> None:
     words, transport = endless()
     with httpx.Client(transport=transport) as client:
         llm = make(http_client=client)
@@ -62,9 +62,7 @@ def test_a_stream_abandoned_leaves_nothing_open(is_closed_by_hand: bool, call: s
 
 @pytest.mark.parametrize("is_closed_by_hand", [True, False])
 @pytest.mark.parametrize("call", ["astream_chat", "astream_complete"])
-async def test_an_asynchronous_stream_abandoned_leaves_nothing_open(
-    is_closed_by_hand: bool, call: str, make: Any
-) -> None:
+async def test_an_abandoned_async_stream_is_closed(is_closed_by_hand: bool, call: str, make: Any) -> None:
     words, transport = endless()
     async with httpx.AsyncClient(transport=transport) as client:
         llm = make(async_http_client=client)
@@ -84,7 +82,7 @@ async def test_an_asynchronous_stream_abandoned_leaves_nothing_open(
         assert words.is_closed
 
 
-async def test_a_cancelled_stream_leaves_nothing_open(make: Any) -> None:
+async def test_a_cancelled_stream_is_closed(make: Any) -> None:
     words, transport = endless()
     started = asyncio.Event()
 

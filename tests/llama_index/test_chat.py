@@ -1,4 +1,4 @@
-"""Asking, in every form: what is sent, what comes back, what goes wrong."""
+"""Chat and completion, sync and async, plain and streamed: requests, responses and errors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from llama_index.core.callbacks import CallbackManager, LlamaDebugHandler, Token
 from llama_index.core.llms import ChatMessage, ImageBlock, TextBlock
 from llama_index.core.prompts import PromptTemplate
 
-import llama_index_predictionguard as wing
+import llama_index_predictionguard as adapter
 from llama_index_predictionguard import InputChecks, OutputChecks, PredictionGuard
 from predictionguard_core.sandbox import Sandbox
 
@@ -25,8 +25,8 @@ Make = Callable[..., PredictionGuard]
 HELLO = [ChatMessage(role="user", content="hello there")]
 
 
-def about(picture: bytes) -> list[ChatMessage]:
-    return [ChatMessage(role="user", blocks=[TextBlock(text="What is this?"), ImageBlock(image=picture)])]
+def about(image: bytes) -> list[ChatMessage]:
+    return [ChatMessage(role="user", blocks=[TextBlock(text="What is this?"), ImageBlock(image=image)])]
 
 
 def answering(reply: Any, make: Make, **options: Any) -> PredictionGuard:
@@ -45,16 +45,16 @@ def said(text: str, **choice: Any) -> dict[str, Any]:
     return {"id": "chat-1", "model": "m", "choices": [{"index": 0, "message": message, **choice}]}
 
 
-# What comes back
+# Responses
 
 
-def test_the_answer_names_the_pictures_true_size(llm: PredictionGuard, cat: bytes) -> None:
+def test_an_image_reaches_the_model(llm: PredictionGuard, cat: bytes) -> None:
     response = llm.chat(about(cat))
     assert "451 x 300" in (response.message.content or "")
     assert "JPEG" in (response.message.content or "")
 
 
-def test_facts_of_a_plain_answer(llm: PredictionGuard) -> None:
+def test_usage_and_finish_reason_of_a_response(llm: PredictionGuard) -> None:
     response = llm.chat(HELLO)
     facts = response.additional_kwargs
     assert facts["finish_reason"] == "stop"
@@ -64,14 +64,14 @@ def test_facts_of_a_plain_answer(llm: PredictionGuard) -> None:
     assert response.message.role == "assistant"
 
 
-def test_complete_says_the_same_as_chat(llm: PredictionGuard) -> None:
+def test_complete_returns_the_same_as_chat(llm: PredictionGuard) -> None:
     completion = llm.complete("hello there")
     assert completion.text == llm.chat(HELLO).message.content
     assert completion.additional_kwargs["finish_reason"] == "stop"
     assert completion.raw["usage"]["total_tokens"] > 2
 
 
-def test_a_stream_gives_text_so_far_and_facts_once(llm: PredictionGuard) -> None:
+def test_a_stream_accumulates_text_and_reports_usage_once(llm: PredictionGuard) -> None:
     whole = llm.chat(HELLO).message.content
     chunks = list(llm.stream_chat(HELLO))
     assert len(chunks) > 5
@@ -89,7 +89,7 @@ def test_a_stream_gives_text_so_far_and_facts_once(llm: PredictionGuard) -> None
     assert "is_last" not in last.raw
 
 
-def test_a_stream_about_a_picture_is_one_chunk_with_all_facts(llm: PredictionGuard, cat: bytes, box: Sandbox) -> None:
+def test_a_stream_with_an_image_is_one_chunk_with_metadata(llm: PredictionGuard, cat: bytes, box: Sandbox) -> None:
     (chunk,) = llm.stream_chat(about(cat))
     assert "451 x 300" in (chunk.delta or "")
     assert chunk.message.content == chunk.delta
@@ -120,7 +120,7 @@ def test_reasoning_is_a_thinking_block(make: Make) -> None:
     assert chunks[-1].message.content == response.message.content
 
 
-async def test_the_asynchronous_forms(llm: PredictionGuard, cat: bytes) -> None:
+async def test_async_methods_return_the_same(llm: PredictionGuard, cat: bytes) -> None:
     whole = llm.chat(HELLO).message.content
     assert (await llm.achat(HELLO)).message.content == whole
     assert (await llm.acomplete("hello there")).text == whole
@@ -133,7 +133,7 @@ async def test_the_asynchronous_forms(llm: PredictionGuard, cat: bytes) -> None:
     assert "451 x 300" in (seen.delta or "")
 
 
-def test_one_object_in_many_threads_and_loops(llm: PredictionGuard) -> None:
+def test_one_model_in_many_threads_and_event_loops(llm: PredictionGuard) -> None:
     whole = llm.chat(HELLO).message.content
     answers: list[Any] = []
 
@@ -152,14 +152,14 @@ def test_one_object_in_many_threads_and_loops(llm: PredictionGuard) -> None:
     assert answers == [whole] * 24
 
 
-def test_an_abandoned_stream_does_no_harm(llm: PredictionGuard) -> None:
+def test_the_model_works_after_an_abandoned_stream(llm: PredictionGuard) -> None:
     stream = llm.stream_chat(HELLO)
     next(stream)
     stream.close()
     assert llm.chat(HELLO).message.content
 
 
-async def test_an_abandoned_asynchronous_stream_does_no_harm(llm: PredictionGuard) -> None:
+async def test_the_model_works_after_an_abandoned_async_stream(llm: PredictionGuard) -> None:
     async for _ in await llm.astream_chat(HELLO):
         break
     assert (await llm.achat(HELLO)).message.content
@@ -173,7 +173,7 @@ async def test_an_abandoned_asynchronous_stream_does_no_harm(llm: PredictionGuar
         {"message": {"content": "A cat."}, "finish_reason": None},
     ],
 )
-def test_every_reply_shape_is_one_chunk(choice: dict[str, Any], make: Make, cat: bytes) -> None:
+def test_every_response_format_is_one_chunk(choice: dict[str, Any], make: Make, cat: bytes) -> None:
     llm = answering({"id": "chat-1", "choices": choice}, make)
     assert llm.chat(about(cat)).message.content == "A cat."
     (chunk,) = llm.stream_chat(about(cat))
@@ -181,7 +181,7 @@ def test_every_reply_shape_is_one_chunk(choice: dict[str, Any], make: Make, cat:
     assert chunk.additional_kwargs == {"finish_reason": None}
 
 
-# What is sent
+# Requests
 
 
 def test_unset_options_are_not_sent(llm: PredictionGuard, box: Sandbox) -> None:
@@ -227,7 +227,7 @@ def test_all_options_are_sent(make: Make, box: Sandbox) -> None:
     ]
 
 
-def test_options_of_a_call_win(make: Make, box: Sandbox) -> None:
+def test_options_of_a_call_override_those_of_the_model(make: Make, box: Sandbox) -> None:
     llm = make(temperature=0.5, max_tokens=50, additional_kwargs={"max_completion_tokens": 60, "seed": 1})
     llm.chat(HELLO)
     llm.chat(HELLO, temperature=0.1, max_tokens=70, model="gpt-oss-120b", extra_body={"seed": 2, "x": 3})
@@ -247,20 +247,18 @@ def test_output_checks_are_not_streamed(make: Make, box: Sandbox) -> None:
     assert "stream" not in box.requests[-1]
 
 
-@pytest.mark.parametrize(
-    ("role", "sent"),
-    [
-        ("system", "system"),
-        ("developer", "system"),
-        ("user", "user"),
-        ("assistant", "assistant"),
-        ("chatbot", "assistant"),
-        ("model", "assistant"),
-    ],
-)
-def test_roles(role: str, sent: str, llm: PredictionGuard, box: Sandbox) -> None:
-    llm.chat([ChatMessage(role=role, content="one"), *HELLO])
-    assert box.requests[-1]["messages"][0] == {"role": sent, "content": "one"}
+def test_roles(llm: PredictionGuard, box: Sandbox) -> None:
+    roles = {
+        "system": "system",
+        "developer": "system",
+        "user": "user",
+        "assistant": "assistant",
+        "chatbot": "assistant",
+        "model": "assistant",
+    }
+    for role, sent in roles.items():
+        llm.chat([ChatMessage(role=role, content="one"), *HELLO])
+        assert box.requests[-1]["messages"][0] == {"role": sent, "content": "one"}, role
 
 
 def test_text_blocks_without_an_image_are_one_string(llm: PredictionGuard, box: Sandbox) -> None:
@@ -269,17 +267,14 @@ def test_text_blocks_without_an_image_are_one_string(llm: PredictionGuard, box: 
     assert box.requests[-1]["messages"] == [{"role": "user", "content": message.content}]
 
 
-@pytest.mark.parametrize(
-    ("name", "sent"), [("Al", "Al"), ("Al Jo", "Al_Jo"), ("Zoë (she)", "Zo_she"), ("佐藤", None), ("", None), (5, None)]
-)
-def test_names_have_only_the_characters_that_servers_accept(
-    name: Any, sent: str | None, llm: PredictionGuard, box: Sandbox
-) -> None:
-    llm.chat([ChatMessage(role="user", content="hi", additional_kwargs={"name": name})])
-    assert box.requests[-1]["messages"][0].get("name") == sent
+def test_names_have_only_the_characters_that_servers_accept(llm: PredictionGuard, box: Sandbox) -> None:
+    names = {"Al": "Al", "Al Jo": "Al_Jo", "Zoë (she)": "Zo_she", "佐藤": None, "": None, 5: None}
+    for name, sent in names.items():
+        llm.chat([ChatMessage(role="user", content="hi", additional_kwargs={"name": name})])
+        assert box.requests[-1]["messages"][0].get("name") == sent, name
 
 
-def test_the_callers_messages_stay_as_they_were(llm: PredictionGuard, cat: bytes) -> None:
+def test_messages_are_not_modified(llm: PredictionGuard, cat: bytes) -> None:
     messages = about(cat)
     before = copy.deepcopy(messages)
     llm.chat(messages)
@@ -296,40 +291,39 @@ def test_system_prompt_and_templates(make: Make, box: Sandbox) -> None:
     ]
 
 
-# What goes wrong
+# Errors
 
 
-def test_errors_are_the_cores(make: Make, llm: PredictionGuard, box: Sandbox) -> None:
-    with pytest.raises(wing.PermissionDeniedError):
+def test_errors_of_the_core_are_raised_unchanged(make: Make, llm: PredictionGuard, box: Sandbox) -> None:
+    with pytest.raises(adapter.PermissionDeniedError):
         make(api_key="wrong").chat(HELLO)
-    with pytest.raises(wing.InvalidRequestError, match="does not support chat"):
+    with pytest.raises(adapter.InvalidRequestError, match="does not support chat"):
         make("bge-m3").chat(HELLO)
-    with pytest.raises(wing.PIIDetectedError, match="pii detected"):
+    with pytest.raises(adapter.PIIDetectedError, match="pii detected"):
         make(input_checks={"pii": "block"}).complete("mail me at someone@example.com")
-    with pytest.raises(wing.APIConnectionError):
+    with pytest.raises(adapter.APIConnectionError):
         make(base_url="http://127.0.0.1:9").chat(HELLO)
-    with pytest.raises(wing.InvalidRequestError):
+    with pytest.raises(adapter.InvalidRequestError):
         list(make("bge-m3").stream_chat(HELLO))
 
 
-async def test_errors_are_the_cores_in_asynchronous_calls(make: Make) -> None:
-    with pytest.raises(wing.PermissionDeniedError):
+async def test_errors_of_the_core_are_raised_unchanged_by_async_calls(make: Make) -> None:
+    with pytest.raises(adapter.PermissionDeniedError):
         await make(api_key="wrong").achat(HELLO)
-    with pytest.raises(wing.PermissionDeniedError):
+    with pytest.raises(adapter.PermissionDeniedError):
         [chunk async for chunk in await make(api_key="wrong").astream_chat(HELLO)]
 
 
-def test_a_cut_stream_raises_after_what_was_delivered(make: Make) -> None:
+def test_an_interrupted_stream_raises_after_its_last_chunk(make: Make) -> None:
     event = {"id": "1", "choices": [{"index": 0, "delta": {"content": "half"}}]}
     stream = answering(f"data: {json.dumps(event)}\n\n", make).stream_chat(HELLO)
     assert next(stream).delta == "half"
-    with pytest.raises(wing.StreamInterruptedError):
+    with pytest.raises(adapter.StreamInterruptedError):
         next(stream)
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
+def test_the_constructor_refuses_invalid_options() -> None:
+    invalid: list[dict[str, Any]] = [
         {"temperature": 3},
         {"temperature": "hot"},
         {"temprature": 0.5},
@@ -347,28 +341,29 @@ def test_a_cut_stream_raises_after_what_was_delivered(make: Make) -> None:
         {"api_key": ""},
         {"additional_kwargs": {"temperature": 5}},
         {"http_client": "not a client"},
-    ],
-)
-def test_a_bad_option_is_told_by_the_constructor(options: dict[str, Any]) -> None:
-    given = {"model": "m", "api_key": "k", **options}
-    with pytest.raises(wing.ConfigurationError):
-        PredictionGuard(**given)
+    ]
+    for options in invalid:
+        with pytest.raises(adapter.ConfigurationError):  # noqa: PT012 - says which one
+            PredictionGuard(**{"model": "m", "api_key": "k", **options})
+            pytest.fail(f"{options} was accepted")
 
 
-@pytest.mark.parametrize("options", [{"temperature": 3}, {"temprature": 1}, {"response_format": {}}, {"top_p": "x"}])
-def test_a_bad_option_of_a_call(options: dict[str, Any], llm: PredictionGuard, box: Sandbox) -> None:
-    for ask in (llm.chat, llm.stream_chat):
-        with pytest.raises(wing.ConfigurationError, match=next(iter(options))):
-            ask(HELLO, **options)
+def test_calls_refuse_invalid_options(llm: PredictionGuard, box: Sandbox) -> None:
+    invalid: list[dict[str, Any]] = [{"temperature": 3}, {"temprature": 1}, {"response_format": {}}, {"top_p": "x"}]
+    for options in invalid:
+        for call in (llm.chat, llm.stream_chat):
+            with pytest.raises(adapter.ConfigurationError, match=next(iter(options))):  # noqa: PT012 - says which one
+                call(HELLO, **options)
+                pytest.fail(f"{options} was accepted")
     assert box.requests == []
 
 
-def test_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(wing.ConfigurationError, match="PREDICTIONGUARD_API_KEY"):
+def test_a_missing_key_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(adapter.ConfigurationError, match="PREDICTIONGUARD_API_KEY"):
         PredictionGuard("m")
 
 
-# What the framework asks
+# Metadata, callbacks and settings
 
 
 def test_metadata(make: Make) -> None:
@@ -376,12 +371,12 @@ def test_metadata(make: Make) -> None:
     assert (known.context_window, known.num_output, known.model_name) == (16_384, 256, "Qwen2.5-VL-7B-Instruct")
     assert known.is_chat_model
     assert known.is_function_calling_model
-    given = make("m", context_window=5, max_tokens=3, is_function_calling_model=False).metadata
-    assert (given.context_window, given.num_output, given.is_function_calling_model) == (5, 3, False)
+    custom = make("m", context_window=5, max_tokens=3, is_function_calling_model=False).metadata
+    assert (custom.context_window, custom.num_output, custom.is_function_calling_model) == (5, 3, False)
     assert make("m").metadata.context_window == 3900
 
 
-def test_callbacks_see_the_call_and_not_the_key(make: Make) -> None:
+def test_callbacks_report_the_call_without_the_key(make: Make) -> None:
     debug, counter = LlamaDebugHandler(print_trace_on_end=False), TokenCountingHandler()
     llm = make(callback_manager=CallbackManager([debug, counter]))
     response = llm.chat(HELLO)
@@ -393,7 +388,7 @@ def test_callbacks_see_the_call_and_not_the_key(make: Make) -> None:
     assert counter.completion_llm_token_count == 2 * response.additional_kwargs["completion_tokens"]
 
 
-def test_it_is_taken_as_the_settings_llm(llm: PredictionGuard) -> None:
+def test_settings_accept_the_model(llm: PredictionGuard) -> None:
     Settings.llm = llm
     try:
         assert Settings.llm is llm
@@ -401,12 +396,12 @@ def test_it_is_taken_as_the_settings_llm(llm: PredictionGuard) -> None:
         Settings._llm = None
 
 
-def test_what_is_changed_later_counts(llm: PredictionGuard, box: Sandbox) -> None:
+def test_attributes_can_be_changed_later(llm: PredictionGuard, box: Sandbox) -> None:
     llm.temperature = 0.25
     llm.chat(HELLO)
     assert box.requests[-1]["temperature"] == 0.25
     llm.base_url = "http://127.0.0.1:9"
-    with pytest.raises(wing.APIConnectionError):
+    with pytest.raises(adapter.APIConnectionError):
         llm.chat(HELLO)
 
 

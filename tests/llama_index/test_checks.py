@@ -52,12 +52,12 @@ def text_of(node: NodeWithScore) -> str:
 
 
 def test_pii_in_nodes_is_replaced_in_copies(box: Sandbox, connection: dict[str, Any]) -> None:
-    given = nodes(MAIL, "harmless", " ")
-    found = PredictionGuardPIIPostprocessor(replace_method="mask", **connection).postprocess_nodes(given)
+    originals = nodes(MAIL, "harmless", " ")
+    found = PredictionGuardPIIPostprocessor(replace_method="mask", **connection).postprocess_nodes(originals)
     assert [text_of(node) for node in found] == ["Write to *.", "harmless", " "]
-    assert [node.score for node in found] == [node.score for node in given]
-    assert [node.node.node_id for node in found] == [node.node.node_id for node in given]
-    assert text_of(given[0]) == MAIL
+    assert [node.score for node in found] == [node.score for node in originals]
+    assert [node.node.node_id for node in found] == [node.node.node_id for node in originals]
+    assert text_of(originals[0]) == MAIL
     assert box.requests == [{"prompt": [MAIL, "harmless"], "replace": True, "replace_method": "mask"}]
 
 
@@ -77,16 +77,16 @@ def test_overlapping_findings_are_cut_out_once(box: Sandbox, connection: dict[st
         {"start": 55, "end": 67, "type": "PHONE_NUMBER"},
     ]
     box.fail(200, body={"checks": [{"index": 0, "pii_types_and_positions": found}]})
-    given = nodes("My email is frodo@predictionguard.com and my number is 954-123-4567.")
-    (node,) = PredictionGuardPIIPostprocessor(action="remove", **connection).postprocess_nodes(given)
+    originals = nodes("My email is frodo@predictionguard.com and my number is 954-123-4567.")
+    (node,) = PredictionGuardPIIPostprocessor(action="remove", **connection).postprocess_nodes(originals)
     assert text_of(node) == "My email is  and my number is ."
 
 
 def test_metadata_that_the_model_sees_is_checked(connection: dict[str, Any]) -> None:
     pii = PredictionGuardPIIPostprocessor(replace_method="mask", **connection)
-    given = nodes("harmless", author="frodo@example.com", source="sam@example.com", page=3)
-    given[0].node.excluded_llm_metadata_keys = ["source"]
-    (node,) = pii.postprocess_nodes(given)
+    originals = nodes("harmless", author="frodo@example.com", source="sam@example.com", page=3)
+    originals[0].node.excluded_llm_metadata_keys = ["source"]
+    (node,) = pii.postprocess_nodes(originals)
     assert (node.node.metadata["author"], node.node.metadata["source"]) == ("*", "sam@example.com")
     (guarded,) = PredictionGuardInjectionPostprocessor(**connection).postprocess_nodes(nodes("fine", "fine")[:1])
     assert text_of(guarded) == "fine"
@@ -105,9 +105,9 @@ def test_nodes_with_an_injection_are_dropped(box: Sandbox, connection: dict[str,
     assert box.requests == []
 
 
-def test_what_no_check_sees_is_said_in_the_metadata_and_hidden_from_the_model(connection: dict[str, Any]) -> None:
-    given = [NodeWithScore(node=ImageNode(text=MAIL, image="aGVsbG8=")), *nodes("harmless")]
-    found = PredictionGuardPIIPostprocessor(replace_method="mask", **connection).postprocess_nodes(given)
+def test_unchecked_nodes_are_marked_in_metadata_and_hidden_from_the_model(connection: dict[str, Any]) -> None:
+    originals = [NodeWithScore(node=ImageNode(text=MAIL, image="aGVsbG8=")), *nodes("harmless")]
+    found = PredictionGuardPIIPostprocessor(replace_method="mask", **connection).postprocess_nodes(originals)
     found = PredictionGuardInjectionPostprocessor(**connection).postprocess_nodes(found)
     assert [node.node.metadata["predictionguard_checks"] for node in found] == [
         {"changed": True, "unchecked": ["image"]},
@@ -179,9 +179,9 @@ def test_the_evaluator_takes_responses_and_names_what_is_missing(connection: dic
     evaluator = PredictionGuardFactualityEvaluator(threshold=0.4, **connection)
     response = Response("The sky is blue.", source_nodes=nodes("The sky is blue."))
     assert evaluator.evaluate_response(query="Which colour?", response=response).passing
-    for given in ({}, {"response": "a"}, {"response": "a", "contexts": []}, {"response": " ", "contexts": ["a"]}):
+    for arguments in ({}, {"response": "a"}, {"response": "a", "contexts": []}, {"response": " ", "contexts": ["a"]}):
         with pytest.raises(ConfigurationError, match="response and contexts"):
-            evaluator.evaluate(**given)
+            evaluator.evaluate(**arguments)
     with pytest.raises(ConfigurationError, match="threshold"):
         PredictionGuardFactualityEvaluator(threshold=2, **connection)
     assert evaluator.get_prompts() == {}

@@ -24,7 +24,7 @@ REPLIES: dict[str, Any] = {
     "/embeddings": {"data": [{"index": 0, "embedding": [1.0]}]},
     "/rerank": {"results": [{"index": 0, "relevance_score": 0.5, "text": "a cat"}]},
 }
-# Each component with its synchronous and its asynchronous call.
+# Each component with its synchronous and its async call.
 COMPONENTS: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
     "PredictionGuard": (lambda llm: llm.chat(HELLO), lambda llm: llm.achat(HELLO)),
     "PredictionGuardMultiModal": (lambda llm: llm.complete("hi", []), lambda llm: llm.acomplete("hi", [])),
@@ -69,7 +69,7 @@ async def test_default_headers_and_a_key_that_changes(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["PredictionGuard", "PredictionGuardMultiModal"])
-async def test_an_asynchronous_function_as_the_key(name: str) -> None:
+async def test_an_async_function_as_the_key(name: str) -> None:
     async def fetch() -> str:
         return "fetched"
 
@@ -110,7 +110,7 @@ def test_headers_survive_pickling_and_keys_do_not(name: str, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("name", COMPONENTS)
-def test_what_is_no_client_is_named(name: str) -> None:
+def test_an_invalid_http_client_is_refused_by_name(name: str) -> None:
     for argument in ("http_client", "async_http_client"):
         with pytest.raises(adapter.ConfigurationError, match=rf"{argument} must be .* got builtins\.str"):
             getattr(adapter, name)("m", api_key=KEY, **{argument: "client"})

@@ -34,7 +34,7 @@ def block(request: pytest.FixtureRequest, tmp_path: Path) -> DocumentBlock:
     path = tmp_path / "paper.bin"
     path.write_bytes(DOCUMENT)
     text = base64.b64encode(DOCUMENT)
-    given: dict[str, dict[str, Any]] = {
+    fields: dict[str, dict[str, Any]] = {
         "bytes": {"data": DOCUMENT},
         "base64": {"data": text},
         "open file": {"data": BytesIO(DOCUMENT)},
@@ -42,17 +42,17 @@ def block(request: pytest.FixtureRequest, tmp_path: Path) -> DocumentBlock:
         "data URI": {"url": f"data:application/pdf;base64,{text.decode()}"},
     }
     try:
-        return DocumentBlock(**given[request.param])
+        return DocumentBlock(**fields[request.param])
     except ValueError:
         pytest.skip("this release of llama-index-core takes no such document")
 
 
-def test_its_pages_are_seen_in_their_order(pages: PredictionGuard, block: DocumentBlock) -> None:
+def test_pages_are_sent_in_order(pages: PredictionGuard, block: DocumentBlock) -> None:
     answer = str(pages.chat(asked(block)).message.content)
     assert answer.index("144 x 216") < answer.index("288 x 72")
 
 
-async def test_asynchronously(pages: PredictionGuard, block: DocumentBlock) -> None:
+async def test_pages_in_async_calls(pages: PredictionGuard, block: DocumentBlock) -> None:
     answer = str((await pages.achat(asked(block))).message.content)
     assert answer.index("144 x 216") < answer.index("288 x 72")
 

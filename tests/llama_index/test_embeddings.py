@@ -1,4 +1,4 @@
-"""Embeddings of texts and pictures: what is sent, in which batches, and what comes back in which order."""
+"""Embeddings of texts and images: what is sent, in which batches, and what comes back in which order."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from llama_index.core.callbacks import CallbackManager, LlamaDebugHandler
 from llama_index.core.llms import ImageBlock
 from llama_index.core.schema import Document, ImageDocument, ImageNode, NodeWithScore, TextNode
 
-import llama_index_predictionguard as wing
+import llama_index_predictionguard as adapter
 from llama_index_predictionguard import ImagePolicy, PredictionGuardEmbedding
 from predictionguard_core.images.image import Image
 from predictionguard_core.sandbox import Sandbox
@@ -55,9 +55,9 @@ def numbering(sent: list[list[Any]]) -> httpx.MockTransport:
     """A service whose vector of "text 7" is [7.0], and which answers last one first."""
 
     def answer(request: httpx.Request) -> httpx.Response:
-        given = json.loads(request.content)["input"]
-        sent.append(given)
-        data = [{"index": index, "embedding": of_number(text)} for index, text in enumerate(given)]
+        inputs = json.loads(request.content)["input"]
+        sent.append(inputs)
+        data = [{"index": index, "embedding": of_number(text)} for index, text in enumerate(inputs)]
         return httpx.Response(200, json={"data": data[::-1]})
 
     return httpx.MockTransport(answer)
@@ -77,13 +77,13 @@ def test_texts_and_a_query(embedding: PredictionGuardEmbedding, box: Sandbox) ->
     assert box.requests[-1] == {"model": BOTH, "input": ["a sleeping cat"]}
 
 
-async def test_the_asynchronous_forms(embedding: PredictionGuardEmbedding, photos: Path) -> None:
-    texts, pictures = ["one", "two", "three"], [str(photos / "cat.jpg"), str(photos / "coffee.jpg")]
+async def test_async_methods_return_the_same(embedding: PredictionGuardEmbedding, photos: Path) -> None:
+    texts, images = ["one", "two", "three"], [str(photos / "cat.jpg"), str(photos / "coffee.jpg")]
     assert await embedding.aget_query_embedding("one") == embedding.get_query_embedding("one")
     assert await embedding.aget_text_embedding("one") == embedding.get_text_embedding("one")
     assert await embedding.aget_text_embedding_batch(texts) == embedding.get_text_embedding_batch(texts)
-    assert await embedding.aget_image_embedding(pictures[0]) == embedding.get_image_embedding(pictures[0])
-    assert await embedding.aget_image_embedding_batch(pictures) == embedding.get_image_embedding_batch(pictures)
+    assert await embedding.aget_image_embedding(images[0]) == embedding.get_image_embedding(images[0])
+    assert await embedding.aget_image_embedding_batch(images) == embedding.get_image_embedding_batch(images)
 
 
 async def test_batches_have_the_endpoints_size_and_the_order_is_restored(make: Make) -> None:
@@ -105,7 +105,7 @@ async def test_batches_have_the_endpoints_size_and_the_order_is_restored(make: M
     assert sorted(len(each) for each in later) == [11, 11, 30, 30, 30, 30]
 
 
-def test_requests_are_sent_side_by_side(make: Make) -> None:
+def test_requests_are_sent_concurrently(make: Make) -> None:
     meeting = threading.Barrier(3, timeout=30)
     vectors = numbering([])
 
@@ -119,7 +119,7 @@ def test_requests_are_sent_side_by_side(make: Make) -> None:
         assert embedding.get_text_embedding_batch(texts) == [[float(number)] for number in range(90)]
 
 
-def test_the_first_error_ends_the_rest(make: Make) -> None:
+def test_the_first_error_cancels_the_other_requests(make: Make) -> None:
     count = 0
 
     def answer(request: httpx.Request) -> httpx.Response:
@@ -127,7 +127,7 @@ def test_the_first_error_ends_the_rest(make: Make) -> None:
         count += 1
         return httpx.Response(400, json={"error": "no"})
 
-    with httpx.Client(transport=httpx.MockTransport(answer)) as client, pytest.raises(wing.InvalidRequestError):
+    with httpx.Client(transport=httpx.MockTransport(answer)) as client, pytest.raises(adapter.InvalidRequestError):
         make(http_client=client, max_concurrency=1).get_text_embedding_batch([f"text {n}" for n in range(90)])
     assert count == 1
 
@@ -144,18 +144,18 @@ def test_show_progress_shows_progress(
     assert "Generating image embeddings: 100%" in shown
 
 
-def test_texts_that_are_too_long(make: Make, box: Sandbox) -> None:
+def test_a_text_that_is_too_long_is_an_error(make: Make, box: Sandbox) -> None:
     text = "word " * 9000
-    with pytest.raises(wing.InvalidRequestError, match="truncate"):
+    with pytest.raises(adapter.InvalidRequestError, match="truncate"):
         make(TEXTS).get_text_embedding(text)
     assert len(make(TEXTS, truncate=True, truncation_direction="Left").get_text_embedding(text)) == 1024
     assert box.requests[-1] == {"model": TEXTS, "input": [text], "truncate": True, "truncation_direction": "Left"}
 
 
-# Pictures
+# Images
 
 
-def test_every_form_leaves_as_the_same_base64(
+def test_every_image_form_is_sent_as_the_same_base64(
     make: Make, box: Sandbox, cat: bytes, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     serve_publicly(monkeypatch, cat)
@@ -169,7 +169,7 @@ def test_every_form_leaves_as_the_same_base64(
             "bytes": cat,
             "base64": text,
             "data URI": f"data:image/png;base64,{text}",
-            "address": "https://example.com/cat",
+            "URL": "https://example.com/cat",
             "block": ImageBlock(image=cat),
             "node": ImageNode(image=text),
             "node with a path": ImageNode(image_path=str(path)),
@@ -178,12 +178,12 @@ def test_every_form_leaves_as_the_same_base64(
             "image": Image.open(cat),
         }
         embedding = make()
-        vectors = {form: embedding.get_image_embedding(given) for form, given in forms.items()}
+        vectors = {form: embedding.get_image_embedding(source) for form, source in forms.items()}
     assert {form: vector == vectors["path"] for form, vector in vectors.items()} == dict.fromkeys(forms, True)
     assert [body["input"] for body in box.requests] == [[{"image": text}]] * len(forms)
 
 
-def test_an_open_file_stays_as_it_was(embedding: PredictionGuardEmbedding, photos: Path) -> None:
+def test_an_open_file_keeps_its_position(embedding: PredictionGuardEmbedding, photos: Path) -> None:
     with (photos / "cat.jpg").open("rb") as file:
         file.seek(100)
         first = embedding.get_image_embedding(file)
@@ -191,83 +191,83 @@ def test_an_open_file_stays_as_it_was(embedding: PredictionGuardEmbedding, photo
         assert embedding.get_image_embedding(file) == first
 
 
-def test_a_picture_lies_near_the_words_for_it(embedding: PredictionGuardEmbedding, photos: Path) -> None:
+def test_an_image_is_nearest_to_its_description(embedding: PredictionGuardEmbedding, photos: Path) -> None:
     names = ["galaxies.jpg", "coffee.jpg", "receipt.jpg"]
-    pictures = embedding.get_image_embedding_batch([photos / name for name in names])
+    images = embedding.get_image_embedding_batch([photos / name for name in names])
     for query, expected in (
-        ("a dark picture, black all over", "galaxies.jpg"),
+        ("a dark image, black all over", "galaxies.jpg"),
         ("brown, dark red and tan", "coffee.jpg"),
-        ("a light picture in portrait format, light grey and white", "receipt.jpg"),
+        ("a light image in portrait format, light grey and white", "receipt.jpg"),
     ):
-        asked = embedding.get_query_embedding(query)
-        near = max(range(3), key=lambda index: cosine(asked, pictures[index]))
-        assert names[near] == expected, query
+        vector = embedding.get_query_embedding(query)
+        nearest = max(range(3), key=lambda index: cosine(vector, images[index]))
+        assert names[nearest] == expected, query
 
 
-async def test_many_pictures_come_back_in_order(make: Make, box: Sandbox, photos: Path) -> None:
+async def test_many_images_keep_their_order(make: Make, box: Sandbox, photos: Path) -> None:
     names = ["cat.jpg", "coffee.jpg", "galaxies.jpg", "receipt.jpg"]
-    given = [photos / names[number % 4] for number in range(34)]
+    paths = [photos / names[number % 4] for number in range(34)]
     embedding = make(images=ImagePolicy(max_edge=64))
     alone = [embedding.get_image_embedding(photos / name) for name in names]
     box.clear()
-    vectors = embedding.get_image_embedding_batch(given)
+    vectors = embedding.get_image_embedding_batch(paths)
     # As many images in a request as the policy allows.
     assert sorted(len(body["input"]) for body in box.requests) == [2, 16, 16]
     assert vectors == [alone[number % 4] for number in range(34)]
-    assert await embedding.aget_image_embedding_batch(given) == vectors
+    assert await embedding.aget_image_embedding_batch(paths) == vectors
 
 
 @pytest.mark.parametrize(
-    ("picture", "kind"),
+    ("image", "kind"),
     [
-        ("/etc/passwd", wing.ImageFormatError),
-        ("/no/such/file.jpg", wing.ImageFormatError),
-        ("/dev/zero", wing.ImageBlockedError),
-        ("file:///etc/passwd", wing.ImageBlockedError),
-        ("http://127.0.0.1/x.jpg", wing.ImageBlockedError),
-        ("", wing.ImageFormatError),
-        (b"no picture", wing.ImageFormatError),
-        (None, wing.ImageFormatError),
-        (ImageBlock(), wing.ImageFormatError),
-        (ImageNode(), wing.UnsupportedContentError),
-        (TextNode(text="words"), wing.UnsupportedContentError),
+        ("/etc/passwd", adapter.ImageFormatError),
+        ("/no/such/file.jpg", adapter.ImageFormatError),
+        ("/dev/zero", adapter.ImageBlockedError),
+        ("file:///etc/passwd", adapter.ImageBlockedError),
+        ("http://127.0.0.1/x.jpg", adapter.ImageBlockedError),
+        ("", adapter.ImageFormatError),
+        (b"no image", adapter.ImageFormatError),
+        (None, adapter.ImageFormatError),
+        (ImageBlock(), adapter.ImageFormatError),
+        (ImageNode(), adapter.UnsupportedContentError),
+        (TextNode(text="words"), adapter.UnsupportedContentError),
     ],
 )
-async def test_what_is_no_picture_is_told_with_its_place(
-    picture: Any, kind: type[wing.ContentError], make: Make, box: Sandbox, cat: bytes
+async def test_an_invalid_image_is_refused_with_its_index(
+    image: Any, kind: type[adapter.ContentError], make: Make, box: Sandbox, cat: bytes
 ) -> None:
     for size in (30, 2):
         embedding = make(embed_batch_size=size)
         for number in (0, 2):
-            given: list[Any] = [cat] * 3
-            given[number] = picture
+            images: list[Any] = [cat] * 3
+            images[number] = image
             with pytest.raises(kind) as caught:
-                embedding.get_image_embedding_batch(given)
+                embedding.get_image_embedding_batch(images)
             assert caught.value.block_index == number
             with pytest.raises(kind) as caught:
-                await embedding.aget_image_embedding_batch(given)
+                await embedding.aget_image_embedding_batch(images)
             assert caught.value.block_index == number
     assert [each for body in box.requests for each in body["input"] if "image" not in each] == []
 
 
-def test_the_policy_holds(make: Make, cat: bytes, photos: Path, tmp_path: Path) -> None:
-    with pytest.raises(wing.ImageTooLargeError, match="max_bytes"):
+def test_the_image_policy_is_enforced(make: Make, cat: bytes, photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(adapter.ImageTooLargeError, match="max_bytes"):
         make(images={"max_bytes": 100}).get_image_embedding(cat)
-    with pytest.raises(wing.ImageBlockedError):
+    with pytest.raises(adapter.ImageBlockedError):
         make(images={"local_roots": [str(tmp_path)]}).get_image_embedding(str(photos / "cat.jpg"))
 
 
-def test_a_model_of_texts_takes_no_picture(make: Make, cat: bytes) -> None:
-    with pytest.raises(wing.InvalidRequestError, match="does not support embedding with image"):
+def test_a_text_model_refuses_images(make: Make, cat: bytes) -> None:
+    with pytest.raises(adapter.InvalidRequestError, match="does not support embedding with image"):
         make(TEXTS).get_image_embedding(cat)
 
 
 # In a pipeline
 
 
-async def test_a_node_gets_the_vector_of_what_it_holds(embedding: PredictionGuardEmbedding, photos: Path) -> None:
+async def test_a_node_is_embedded_by_its_content(embedding: PredictionGuardEmbedding, photos: Path) -> None:
     path = str(photos / "cat.jpg")
-    picture, words = embedding.get_image_embedding(path), embedding.get_text_embedding("a caption")
+    image, words = embedding.get_image_embedding(path), embedding.get_text_embedding("a caption")
 
     def nodes() -> list[Any]:
         return [
@@ -278,7 +278,7 @@ async def test_a_node_gets_the_vector_of_what_it_holds(embedding: PredictionGuar
             Document(text="a caption"),
         ]
 
-    expected = [words, picture, picture, words, words]
+    expected = [words, image, image, words, words]
     assert [node.embedding for node in embedding(nodes())] == expected
     assert [node.embedding for node in await embedding.acall(nodes())] == expected
     assert embedding([]) == []
@@ -305,12 +305,12 @@ async def test_a_node_gets_the_vector_of_what_it_holds(embedding: PredictionGuar
         {"api_key": ""},
     ],
 )
-def test_a_bad_option_is_told_by_the_constructor(options: dict[str, Any]) -> None:
-    with pytest.raises(wing.ConfigurationError):
+def test_the_constructor_refuses_invalid_options(options: dict[str, Any]) -> None:
+    with pytest.raises(adapter.ConfigurationError):
         PredictionGuardEmbedding(**{"model": "m", "api_key": "k", **options})
 
 
-def test_the_models_two_names_are_one() -> None:
+def test_model_and_model_name_are_the_same_option() -> None:
     embedding = PredictionGuardEmbedding(model_name="m", api_key="k")
     assert (embedding.model, embedding.model_name, embedding.embed_batch_size) == ("m", "m", 240)
     embedding.model = "n"
@@ -319,7 +319,7 @@ def test_the_models_two_names_are_one() -> None:
     assert (embedding.model, embedding._request(["x"]).model) == ("o", "o")
 
 
-def test_the_key_shows_nowhere_and_copies_work(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_copies_work_and_contain_no_key(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     debug = LlamaDebugHandler(print_trace_on_end=False)
     embedding = make(images={"max_edge": 9}, callback_manager=CallbackManager([debug]))
     vector = embedding.get_text_embedding("a")
@@ -330,15 +330,18 @@ def test_the_key_shows_nowhere_and_copies_work(make: Make, monkeypatch: pytest.M
     assert copy.deepcopy(embedding).get_text_embedding("a") == vector
     monkeypatch.setenv("PREDICTIONGUARD_API_KEY", KEY)
     data = embedding.to_dict()
-    for twin in (PredictionGuardEmbedding.from_dict(data), pickle.loads(pickle.dumps(make(images={"max_edge": 9})))):
-        assert twin.to_dict() == make(images={"max_edge": 9}).to_dict()
-        assert twin.get_text_embedding("a") == vector
+    for restored in (
+        PredictionGuardEmbedding.from_dict(data),
+        pickle.loads(pickle.dumps(make(images={"max_edge": 9}))),
+    ):
+        assert restored.to_dict() == make(images={"max_edge": 9}).to_dict()
+        assert restored.get_text_embedding("a") == vector
 
 
-def test_errors_are_the_cores(make: Make) -> None:
-    with pytest.raises(wing.PermissionDeniedError):
+def test_errors_of_the_core_are_raised_unchanged(make: Make) -> None:
+    with pytest.raises(adapter.PermissionDeniedError):
         make(api_key="wrong").get_text_embedding("a")
-    with pytest.raises(wing.APIConnectionError):
+    with pytest.raises(adapter.APIConnectionError):
         make(base_url="http://127.0.0.1:9").get_query_embedding("a")
-    with pytest.raises(wing.InvalidRequestError, match="does not support embedding"):
+    with pytest.raises(adapter.InvalidRequestError, match="does not support embedding"):
         make("gpt-oss-120b").get_text_embedding("a")

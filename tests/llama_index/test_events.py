@@ -22,15 +22,15 @@ QUESTION = "What is this?"
 
 
 @pytest.fixture
-def observed(watch: Any) -> Callable[[], str]:
+def observed(observer: Any) -> Callable[[], str]:
     """Everything that observers saw during a test, as text."""
     debug = LlamaDebugHandler(print_trace_on_end=False)
 
     def observed() -> str:
         payloads = [event.payload for pair in debug.get_event_pairs() for event in pair]
-        arguments = [{**call.arguments, "self": repr(call.arguments.get("self"))} for _, call in watch.calls]
-        shown = [event.model_dump_json() for event in watch.events]
-        return "\n".join([*shown, repr(watch.events), repr(payloads), repr(arguments)])
+        arguments = [{**call.arguments, "self": repr(call.arguments.get("self"))} for _, call in observer.calls]
+        shown = [event.model_dump_json() for event in observer.events]
+        return "\n".join([*shown, repr(observer.events), repr(payloads), repr(arguments)])
 
     observed.manager = CallbackManager([debug])  # type: ignore[attr-defined]
     return observed
@@ -45,8 +45,8 @@ async def exhaust(response: Any) -> None:
 
 @pytest.mark.parametrize("kind", ["PredictionGuard", "PredictionGuardMultiModal"])
 @pytest.mark.parametrize("call", ["chat", "stream_chat", "achat", "astream_chat"])
-async def test_a_chat_shows_its_messages_as_they_are(
-    kind: str, call: str, observed: Any, box: Sandbox, watch: Any, cat: bytes
+async def test_chat_events_contain_the_original_messages(
+    kind: str, call: str, observed: Any, box: Sandbox, observer: Any, cat: bytes
 ) -> None:
     llm = getattr(adapter, kind)(
         VISION,
@@ -60,7 +60,7 @@ async def test_a_chat_shows_its_messages_as_they_are(
     response = getattr(llm, call)(messages)
     await exhaust(await response if call.startswith("a") else response)
     assert messages == before
-    (start,), (end,) = watch.named("LLMChatStartEvent"), watch.named("LLMChatEndEvent")
+    (start,), (end,) = observer.named("LLMChatStartEvent"), observer.named("LLMChatEndEvent")
     assert start.messages == end.messages == messages
     assert start.span_id.startswith(f"{kind}.{call}-")
     text = observed()
@@ -70,27 +70,29 @@ async def test_a_chat_shows_its_messages_as_they_are(
 
 
 @pytest.mark.parametrize("call", ["complete", "stream_complete", "acomplete", "astream_complete"])
-async def test_a_completion_shows_its_images(call: str, observed: Any, make_multi: Any, watch: Any, cat: bytes) -> None:
+async def test_completion_events_contain_the_images(
+    call: str, observed: Any, make_multi: Any, observer: Any, cat: bytes
+) -> None:
     llm = make_multi(callback_manager=observed.manager)
     encoded = base64.b64encode(cat).decode()
     response = getattr(llm, call)(QUESTION, image_documents=[ImageNode(image=encoded)])
     await exhaust(await response if call.startswith("a") else response)
-    assert len(watch.named("LLMCompletionStartEvent")) == len(watch.named("LLMCompletionEndEvent")) == 1
+    assert len(observer.named("LLMCompletionStartEvent")) == len(observer.named("LLMCompletionEndEvent")) == 1
     assert encoded[:100] in observed()
     assert KEY not in observed()
 
 
 @pytest.mark.parametrize("make_name", ["make", "make_multi"])
-def test_events_carry_the_models_options(make_name: str, request: Any, watch: Any) -> None:
+def test_events_carry_the_models_options(make_name: str, request: Any, observer: Any) -> None:
     llm = request.getfixturevalue(make_name)(temperature=0.2, max_tokens=50)
     llm.chat([ChatMessage(role="user", content="hello")])
-    shown = watch.named("LLMChatStartEvent")[0].model_dict
+    shown = observer.named("LLMChatStartEvent")[0].model_dict
     assert (shown["model"], shown["temperature"], shown["max_tokens"]) == (VISION, 0.2, 50)
     assert shown["model_name"] == VISION
     assert shown["class_name"] == llm.class_name()
 
 
-async def test_an_embedding_shows_its_image(observed: Any, box: Sandbox, cat: bytes) -> None:
+async def test_embedding_events_contain_the_image(observed: Any, box: Sandbox, cat: bytes) -> None:
     embedding = PredictionGuardEmbedding(
         "bridgetower-large-itm-mlm-itc", api_key=KEY, base_url=box.url, callback_manager=observed.manager
     )
@@ -103,15 +105,15 @@ async def test_an_embedding_shows_its_image(observed: Any, box: Sandbox, cat: by
     assert KEY not in observed()
 
 
-def test_a_reranking_shows_its_nodes(observed: Any, box: Sandbox, cat: bytes, watch: Any) -> None:
+def test_rerank_events_contain_the_nodes(observed: Any, box: Sandbox, cat: bytes, observer: Any) -> None:
     rerank = PredictionGuardRerank("bge-reranker-v2-m3", api_key=KEY, base_url=box.url)
     nodes = [NodeWithScore(node=ImageNode(image=base64.b64encode(cat).decode(), text="a cat"))]
     rerank.postprocess_nodes(nodes, query_str="cat")
-    assert watch.named("ReRankStartEvent")[0].nodes == nodes
+    assert observer.named("ReRankStartEvent")[0].nodes == nodes
     assert KEY not in observed()
 
 
-def test_structured_output_has_its_events(llm: PredictionGuard, box: Sandbox, watch: Any) -> None:
+def test_structured_output_has_its_events(llm: PredictionGuard, box: Sandbox, observer: Any) -> None:
     from llama_index.core.prompts import PromptTemplate
     from pydantic import BaseModel
 
@@ -120,6 +122,6 @@ def test_structured_output_has_its_events(llm: PredictionGuard, box: Sandbox, wa
 
     box.answer(tool_calls=[("Animal", {"species": "cat"})])
     animal = llm.structured_predict(Animal, PromptTemplate("Which {what}?"), what="animal")
-    assert watch.named("LLMStructuredPredictStartEvent")[0].template_args == {"what": "animal"}
-    assert watch.named("LLMStructuredPredictEndEvent")[0].output == animal
-    assert len(watch.named("LLMChatStartEvent")) == 1
+    assert observer.named("LLMStructuredPredictStartEvent")[0].template_args == {"what": "animal"}
+    assert observer.named("LLMStructuredPredictEndEvent")[0].output == animal
+    assert len(observer.named("LLMChatStartEvent")) == 1

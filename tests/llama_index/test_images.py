@@ -1,4 +1,4 @@
-"""Every form of a picture: what leaves is one data URI whose type the bytes tell, or an error with the place."""
+"""Every form of an image is sent as one data URI typed by its bytes, or refused with its location."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from llama_index.core.llms import AudioBlock, ChatMessage, DocumentBlock, ImageB
 from llama_index.core.schema import ImageDocument
 from pydantic import ValidationError
 
-import llama_index_predictionguard as wing
+import llama_index_predictionguard as adapter
 from llama_index_predictionguard import ImagePolicy, PredictionGuard
 from predictionguard_core.sandbox import Sandbox
 
@@ -59,7 +59,7 @@ def host(photos: Path) -> Iterator[str]:
     server.server_close()
 
 
-def test_every_form_leaves_as_the_same_data_uri(
+def test_every_image_form_is_sent_as_the_same_data_uri(
     make: Make, box: Sandbox, cat: bytes, photos: Path, host: str, tmp_path: Path
 ) -> None:
     misnamed, unnamed = tmp_path / "photo.png", tmp_path / "photo"
@@ -94,14 +94,14 @@ def test_every_form_leaves_as_the_same_data_uri(
         assert messages == before, form
 
 
-def test_bytes_that_were_set_later(llm: PredictionGuard, box: Sandbox, cat: bytes) -> None:
+def test_an_image_assigned_after_construction(llm: PredictionGuard, box: Sandbox, cat: bytes) -> None:
     messages = question(ImageBlock(image=b""))
     messages[0].blocks[1].image = cat  # type: ignore[union-attr]
     llm.chat(messages)
     assert box.requests[-1]["messages"][0]["content"][1]["image_url"]["url"] == data_uri(cat)
 
 
-def test_pictures_in_the_older_field_are_sent_once(llm: PredictionGuard, box: Sandbox, photos: Path) -> None:
+def test_images_in_additional_kwargs_are_sent_once(llm: PredictionGuard, box: Sandbox, photos: Path) -> None:
     documents = [ImageDocument(image_path=photos / name) for name in ("cat.jpg", "coffee.jpg")]
     message = ChatMessage(role="user", content="What are these?", additional_kwargs={"images": documents})
     for _ in range(2):
@@ -127,11 +127,11 @@ def test_an_open_file_is_read_from_its_start_each_time(
 
 
 @pytest.mark.parametrize(
-    ("given", "sent"),
+    ("detail", "sent"),
     [(None, None), ("low", "low"), ("high", "high"), ("auto", "auto"), ("original", "auto")],
 )
-def test_detail(given: str | None, sent: str | None, llm: PredictionGuard, box: Sandbox, cat: bytes) -> None:
-    llm.chat(question(ImageBlock(image=cat, detail=given)))
+def test_detail(detail: str | None, sent: str | None, llm: PredictionGuard, box: Sandbox, cat: bytes) -> None:
+    llm.chat(question(ImageBlock(image=cat, detail=detail)))
     image = box.requests[-1]["messages"][0]["content"][1]["image_url"]
     assert image.get("detail") == sent
     assert ("detail" in image) is (sent is not None)
@@ -143,7 +143,7 @@ def test_a_phone_photo_is_turned_upright(llm: PredictionGuard, photos: Path) -> 
     assert "portrait" in (response.message.content or "")
 
 
-def test_order_and_number_of_pictures(llm: PredictionGuard, box: Sandbox, photos: Path) -> None:
+def test_order_and_number_of_images(llm: PredictionGuard, box: Sandbox, photos: Path) -> None:
     names = ["cat.jpg", "coffee.jpg", "galaxies.jpg"]
     message = ChatMessage(role="user", blocks=[])
     for name in names:
@@ -155,7 +155,7 @@ def test_order_and_number_of_pictures(llm: PredictionGuard, box: Sandbox, photos
     ]
 
 
-async def test_pictures_in_asynchronous_calls(llm: PredictionGuard, photos: Path, cat: bytes) -> None:
+async def test_images_in_async_calls(llm: PredictionGuard, photos: Path, cat: bytes) -> None:
     for block in (ImageBlock(image=cat), ImageBlock(path=photos / "cat.jpg"), ImageBlock(url=data_uri(cat))):
         assert "451 x 300" in ((await llm.achat(question(block))).message.content or "")
 
@@ -163,7 +163,7 @@ async def test_pictures_in_asynchronous_calls(llm: PredictionGuard, photos: Path
 # Refused, with the place
 
 
-def refused(llm: PredictionGuard, block: Any, kind: type[wing.ContentError]) -> wing.ContentError:
+def refused(llm: PredictionGuard, block: Any, kind: type[adapter.ContentError]) -> adapter.ContentError:
     messages = [ChatMessage(role="user", content="first"), *question(block)]
     with pytest.raises(kind) as caught:
         llm.chat(messages)
@@ -176,58 +176,58 @@ def refused(llm: PredictionGuard, block: Any, kind: type[wing.ContentError]) -> 
 @pytest.mark.parametrize(
     ("make_block", "kind"),
     [
-        (lambda: ImageBlock(image=b"this is no picture"), wing.ImageFormatError),
-        (lambda: ImageBlock(image=b""), wing.ImageFormatError),
-        (lambda: ImageBlock(), wing.ImageFormatError),
-        (lambda: ImageBlock(url="data:image/png;base64,AAAA"), wing.ImageFormatError),
-        (lambda: ImageBlock(url="http://127.0.0.1/cat.jpg"), wing.ImageBlockedError),
-        (lambda: ImageBlock(url="http://169.254.169.254/latest"), wing.ImageBlockedError),
-        (lambda: ImageBlock(url="file:///etc/passwd"), wing.ImageBlockedError),
-        (lambda: ImageBlock(path="/etc/passwd"), wing.ImageFormatError),
-        (lambda: AudioBlock(audio=b"abc", format="mp3"), wing.UnsupportedContentError),
-        (lambda: DocumentBlock(data=b"%PDF-1.7", document_mimetype="application/pdf"), wing.ImageFormatError),
-        (lambda: CitableBlock(title="t", source="s", content="c"), wing.UnsupportedContentError),
+        (lambda: ImageBlock(image=b"this is no image"), adapter.ImageFormatError),
+        (lambda: ImageBlock(image=b""), adapter.ImageFormatError),
+        (lambda: ImageBlock(), adapter.ImageFormatError),
+        (lambda: ImageBlock(url="data:image/png;base64,AAAA"), adapter.ImageFormatError),
+        (lambda: ImageBlock(url="http://127.0.0.1/cat.jpg"), adapter.ImageBlockedError),
+        (lambda: ImageBlock(url="http://169.254.169.254/latest"), adapter.ImageBlockedError),
+        (lambda: ImageBlock(url="file:///etc/passwd"), adapter.ImageBlockedError),
+        (lambda: ImageBlock(path="/etc/passwd"), adapter.ImageFormatError),
+        (lambda: AudioBlock(audio=b"abc", format="mp3"), adapter.UnsupportedContentError),
+        (lambda: DocumentBlock(data=b"%PDF-1.7", document_mimetype="application/pdf"), adapter.ImageFormatError),
+        (lambda: CitableBlock(title="t", source="s", content="c"), adapter.UnsupportedContentError),
         (
             lambda: CitationBlock(cited_content="c", source="s", title="t", additional_location_info={}),
-            wing.UnsupportedContentError,
+            adapter.UnsupportedContentError,
         ),
-        (lambda: ToolCallBlock(tool_name="t"), wing.UnsupportedContentError),
-        (lambda: ThinkingBlock(content="hm"), wing.UnsupportedContentError),
+        (lambda: ToolCallBlock(tool_name="t"), adapter.UnsupportedContentError),
+        (lambda: ThinkingBlock(content="hm"), adapter.UnsupportedContentError),
     ],
 )
-def test_what_cant_be_sent(
-    make_block: Callable[[], Any], kind: type[wing.ContentError], llm: PredictionGuard, box: Sandbox
+def test_content_that_cannot_be_sent_is_refused(
+    make_block: Callable[[], Any], kind: type[adapter.ContentError], llm: PredictionGuard, box: Sandbox
 ) -> None:
     refused(llm, make_block(), kind)
     assert box.requests == []
 
 
-def test_limits_of_the_policy(make: Make, cat: bytes, photos: Path, tmp_path: Path) -> None:
-    too_large = refused(make(images={"max_pixels": 1000}), ImageBlock(image=cat), wing.ImageTooLargeError)
+def test_the_image_policy_is_enforced(make: Make, cat: bytes, photos: Path, tmp_path: Path) -> None:
+    too_large = refused(make(images={"max_pixels": 1000}), ImageBlock(image=cat), adapter.ImageTooLargeError)
     assert "135,300" in str(too_large)
     assert "1,000" in str(too_large)
-    refused(make(images={"max_bytes": 1000}), ImageBlock(path=photos / "cat.jpg"), wing.ImageTooLargeError)
+    refused(make(images={"max_bytes": 1000}), ImageBlock(path=photos / "cat.jpg"), adapter.ImageTooLargeError)
     outside = make(images={"local_roots": [str(tmp_path)]})
-    refused(outside, ImageBlock(path=photos / "cat.jpg"), wing.ImageBlockedError)
-    with pytest.raises(wing.ImageTooLargeError, match="2 images"):
+    refused(outside, ImageBlock(path=photos / "cat.jpg"), adapter.ImageBlockedError)
+    with pytest.raises(adapter.ImageTooLargeError, match="2 images"):
         make(images={"max_images": 1}).chat(question(ImageBlock(image=cat), ImageBlock(image=cat)))
 
 
-def test_a_cache_point_is_no_content(llm: PredictionGuard, box: Sandbox) -> None:
+def test_a_cache_point_is_not_sent(llm: PredictionGuard, box: Sandbox) -> None:
     llm.chat(question(CachePoint(cache_control={"type": "ephemeral"})))
     assert box.requests[-1]["messages"] == [{"role": "user", "content": "What is this?"}]
 
 
-def test_a_picture_does_not_show_in_errors(llm: PredictionGuard, cat: bytes) -> None:
+def test_errors_do_not_quote_image_data(llm: PredictionGuard, cat: bytes) -> None:
     broken = base64.b64encode(b"\x00" + cat)
-    error = refused(llm, ImageBlock(image=broken), wing.ImageFormatError)
+    error = refused(llm, ImageBlock(image=broken), adapter.ImageFormatError)
     assert broken[:40].decode() not in repr(error) + str(error)
 
 
 # In a tool's result
 
 
-def test_a_picture_in_a_tools_result_follows_from_the_user(llm: PredictionGuard, box: Sandbox, cat: bytes) -> None:
+def test_an_image_in_a_tool_result_follows_in_a_user_message(llm: PredictionGuard, box: Sandbox, cat: bytes) -> None:
     calls = [ToolCallBlock(tool_call_id=name, tool_name="look", tool_kwargs={"at": name}) for name in "ab"]
     result = functools.partial(ChatMessage, role="tool")
     history = [
@@ -239,24 +239,24 @@ def test_a_picture_in_a_tools_result_follows_from_the_user(llm: PredictionGuard,
     ]
     before = copy.deepcopy(history)
     llm.chat(history)
-    picture = {"type": "image_url", "image_url": {"url": data_uri(cat)}}
+    image = {"type": "image_url", "image_url": {"url": data_uri(cat)}}
     assert box.requests[-1]["messages"][2:] == [
         {"role": "tool", "content": "here", "tool_call_id": "a"},
         {"role": "tool", "content": "none", "tool_call_id": "b"},
-        {"role": "user", "content": [picture]},
+        {"role": "user", "content": [image]},
         {"role": "user", "content": "Well?"},
     ]
     assert history == before
 
 
-def test_pictures_of_two_results_are_told_apart(llm: PredictionGuard, box: Sandbox, cat: bytes) -> None:
+def test_images_of_two_tool_results_are_labelled(llm: PredictionGuard, box: Sandbox, cat: bytes) -> None:
     calls = [ToolCallBlock(tool_call_id=name, tool_name="look", tool_kwargs={}) for name in "ab"]
     results = [
         ChatMessage(role="tool", blocks=[ImageBlock(image=cat)], additional_kwargs={"tool_call_id": name})
         for name in "ab"
     ]
     llm.chat([ChatMessage(role="user", content="Look"), ChatMessage(role="assistant", blocks=calls), *results])
-    picture = {"type": "image_url", "image_url": {"url": data_uri(cat)}}
+    image = {"type": "image_url", "image_url": {"url": data_uri(cat)}}
     assert box.requests[-1]["messages"][2:] == [
         {"role": "tool", "content": FOLLOWS, "tool_call_id": "a"},
         {"role": "tool", "content": FOLLOWS, "tool_call_id": "b"},
@@ -264,24 +264,24 @@ def test_pictures_of_two_results_are_told_apart(llm: PredictionGuard, box: Sandb
             "role": "user",
             "content": [
                 {"type": "text", "text": "From the result of tool call a:"},
-                picture,
+                image,
                 {"type": "text", "text": "From the result of tool call b:"},
-                picture,
+                image,
             ],
         },
     ]
 
 
-def test_the_place_of_a_bad_picture_in_a_tools_result(llm: PredictionGuard) -> None:
+def test_an_invalid_image_in_a_tool_result_is_refused_with_its_location(llm: PredictionGuard) -> None:
     history = [
         ChatMessage(role="user", content="Look"),
         ChatMessage(role="assistant", blocks=[ToolCallBlock(tool_call_id="a", tool_name="look")]),
         ChatMessage(
             role="tool",
-            blocks=[TextBlock(text="here"), ImageBlock(image=b"no picture")],
+            blocks=[TextBlock(text="here"), ImageBlock(image=b"no image")],
             additional_kwargs={"tool_call_id": "a"},
         ),
     ]
-    with pytest.raises(wing.ImageFormatError) as caught:
+    with pytest.raises(adapter.ImageFormatError) as caught:
         llm.chat(history)
     assert (caught.value.message_index, caught.value.block_index) == (2, 1)

@@ -13,7 +13,7 @@ from llama_index.core.callbacks import CallbackManager, LlamaDebugHandler
 from llama_index.core.llms import ChatMessage, ImageBlock, TextBlock
 from llama_index.core.schema import Document, ImageDocument, ImageNode, NodeWithScore, TextNode
 
-import llama_index_predictionguard as wing
+import llama_index_predictionguard as adapter
 from llama_index_predictionguard import PredictionGuardMultiModal
 from predictionguard_core.sandbox import Sandbox
 
@@ -30,7 +30,7 @@ def data_uri(data: bytes) -> str:
     return f"data:image/jpeg;base64,{base64.b64encode(data).decode()}"
 
 
-def test_every_form_leaves_as_the_same_data_uri(
+def test_every_image_form_is_sent_as_the_same_data_uri(
     make_multi: Make, box: Sandbox, cat: bytes, photos: Path, tmp_path: Path
 ) -> None:
     llm = make_multi(images={"local_roots": [str(photos), str(tmp_path)]})
@@ -66,7 +66,7 @@ def test_every_form_leaves_as_the_same_data_uri(
         assert document == before, form
 
 
-def test_a_nodes_text_goes_before_its_picture(
+def test_the_text_of_a_node_precedes_its_image(
     llm: PredictionGuardMultiModal, box: Sandbox, cat: bytes, photos: Path
 ) -> None:
     text = base64.b64encode(cat).decode()
@@ -75,7 +75,7 @@ def test_a_nodes_text_goes_before_its_picture(
     assert [part.get("text", part["type"]) for part in parts] == [ASK, "a cat", "image_url", "too", "image_url"]
 
 
-def test_a_document_as_the_readers_make_it(llm: PredictionGuardMultiModal, photos: Path) -> None:
+def test_an_image_document_of_a_reader(llm: PredictionGuardMultiModal, photos: Path) -> None:
     path = str(photos / "cat.jpg")
     document = ImageDocument(text="", image=None, image_path=path, metadata={"file_path": path, "file_size": 1})
     assert "451 x 300" in llm.complete(ASK, [document]).text
@@ -83,7 +83,7 @@ def test_a_document_as_the_readers_make_it(llm: PredictionGuardMultiModal, photo
 
 def test_a_file_path_in_metadata_needs_a_root(llm: PredictionGuardMultiModal, box: Sandbox, photos: Path) -> None:
     for document in (ImageNode, ImageDocument):
-        with pytest.raises(wing.ImageFormatError, match="local_roots"):
+        with pytest.raises(adapter.ImageFormatError, match="local_roots"):
             llm.complete(ASK, [document(metadata={"file_path": str(photos / "cat.jpg")})])
     assert box.requests == []
 
@@ -91,22 +91,22 @@ def test_a_file_path_in_metadata_needs_a_root(llm: PredictionGuardMultiModal, bo
 @pytest.mark.parametrize(
     ("document", "kind"),
     [
-        (TextNode(text="words"), wing.UnsupportedContentError),
-        (Document(text="words", metadata={"file_path": "/etc/passwd"}), wing.UnsupportedContentError),
-        (ImageNode(), wing.UnsupportedContentError),
-        (ImageDocument(), wing.UnsupportedContentError),
-        ("photo.jpg", wing.UnsupportedContentError),
-        (ImageBlock(), wing.ImageFormatError),
-        (ImageNode(image="no picture"), wing.ImageFormatError),
-        (ImageNode(image_path="/etc/passwd"), wing.ImageFormatError),
-        (ImageNode(image_path="/no/such/file.jpg"), wing.ImageFormatError),
-        (ImageNode(image_path="/dev/zero"), wing.ImageBlockedError),
-        (ImageNode(image_url="http://127.0.0.1/x.jpg"), wing.ImageBlockedError),
-        (ImageNode(image_url="file:///etc/passwd"), wing.ImageBlockedError),
+        (TextNode(text="words"), adapter.UnsupportedContentError),
+        (Document(text="words", metadata={"file_path": "/etc/passwd"}), adapter.UnsupportedContentError),
+        (ImageNode(), adapter.UnsupportedContentError),
+        (ImageDocument(), adapter.UnsupportedContentError),
+        ("photo.jpg", adapter.UnsupportedContentError),
+        (ImageBlock(), adapter.ImageFormatError),
+        (ImageNode(image="no image"), adapter.ImageFormatError),
+        (ImageNode(image_path="/etc/passwd"), adapter.ImageFormatError),
+        (ImageNode(image_path="/no/such/file.jpg"), adapter.ImageFormatError),
+        (ImageNode(image_path="/dev/zero"), adapter.ImageBlockedError),
+        (ImageNode(image_url="http://127.0.0.1/x.jpg"), adapter.ImageBlockedError),
+        (ImageNode(image_url="file:///etc/passwd"), adapter.ImageBlockedError),
     ],
 )
-def test_what_cant_be_sent(
-    document: Any, kind: type[wing.ContentError], llm: PredictionGuardMultiModal, box: Sandbox, cat: bytes
+def test_content_that_cannot_be_sent_is_refused(
+    document: Any, kind: type[adapter.ContentError], llm: PredictionGuardMultiModal, box: Sandbox, cat: bytes
 ) -> None:
     with pytest.raises(kind) as caught:
         llm.complete(ASK, [ImageBlock(image=cat), document])
@@ -134,7 +134,7 @@ async def test_every_method(llm: PredictionGuardMultiModal, photos: Path, box: S
     assert len({str(body["messages"]) for body in box.requests}) == 1
 
 
-def test_a_question_without_pictures_streams(llm: PredictionGuardMultiModal) -> None:
+def test_a_prompt_without_images_is_streamed(llm: PredictionGuardMultiModal) -> None:
     chunks = list(llm.stream_complete("hello there", []))
     assert len(chunks) > 5
     assert "".join(chunk.delta or "" for chunk in chunks) == chunks[-1].text == llm.complete("hello there").text
@@ -152,7 +152,7 @@ def test_metadata(make_multi: Make) -> None:
     }
 
 
-def test_callbacks_see_the_call_and_not_the_key(make_multi: Make, cat: bytes) -> None:
+def test_callbacks_report_the_call_without_the_key(make_multi: Make, cat: bytes) -> None:
     debug = LlamaDebugHandler(print_trace_on_end=False)
     llm = make_multi(callback_manager=CallbackManager([debug]))
     llm.complete(ASK, [ImageBlock(image=cat)])
@@ -160,8 +160,10 @@ def test_callbacks_see_the_call_and_not_the_key(make_multi: Make, cat: bytes) ->
     assert "sk-not-to-be-seen" not in repr((start.payload, end.payload))
 
 
-def test_options_of_a_call_win(llm: PredictionGuardMultiModal, box: Sandbox, cat: bytes) -> None:
+def test_options_of_a_call_override_those_of_the_model(
+    llm: PredictionGuardMultiModal, box: Sandbox, cat: bytes
+) -> None:
     llm.complete(ASK, [ImageBlock(image=cat)], temperature=0.1, max_tokens=40)
     assert (box.requests[-1]["temperature"], box.requests[-1]["max_completion_tokens"]) == (0.1, 40)
-    with pytest.raises(wing.ConfigurationError, match="temprature"):
+    with pytest.raises(adapter.ConfigurationError, match="temprature"):
         llm.complete(ASK, [ImageBlock(image=cat)], temprature=0.1)

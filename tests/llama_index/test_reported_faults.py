@@ -55,7 +55,7 @@ def service(*events: dict[str, Any]) -> httpx.MockTransport:
 # Answers
 
 
-def test_a_refusal_is_the_text(make: Make) -> None:
+def test_a_refusal_becomes_the_text(make: Make) -> None:
     reply = {"choices": [{"message": {"content": None, "refusal": "I can't help."}, "finish_reason": "stop"}]}
     assert make(http_client=httpx.Client(transport=service(reply))).chat(HELLO).message.content == "I can't help."
     deltas = [{"delta": {"refusal": part}} for part in ("I can't", " help.")]
@@ -86,7 +86,7 @@ def test_one_answer_may_be_asked_for_by_number(call: str, llm: PredictionGuard, 
 # Messages
 
 
-def test_no_messages(llm: PredictionGuard, box: Sandbox) -> None:
+def test_an_empty_message_list_is_refused(llm: PredictionGuard, box: Sandbox) -> None:
     with pytest.raises(adapter.ContentError, match="messages is empty"):
         llm.chat([])
     assert box.requests == []
@@ -127,16 +127,16 @@ def test_a_message_between_parallel_tool_results_follows_them(llm: PredictionGua
 def test_base64_and_data_uris_given_as_the_image(kind: Any, form: str, box: Sandbox, make: Make, cat: bytes) -> None:
     encoded = base64.b64encode(cat).decode()
     uri = f"data:image/jpeg;base64,{encoded}"
-    given = {
+    image = {
         "base64": encoded,
         "base64 with line breaks": base64.encodebytes(cat).decode(),
         "data URI": uri,
         "data URI in bytes": uri.encode(),
     }[form]
     if kind is ImageBlock:
-        make().chat([ChatMessage(role="user", blocks=[ImageBlock(image=given)])])
+        make().chat([ChatMessage(role="user", blocks=[ImageBlock(image=image)])])
     else:
-        document = ImageDocument(image=given if isinstance(given, str) else given.decode())
+        document = ImageDocument(image=image if isinstance(image, str) else image.decode())
         adapter.PredictionGuardMultiModal(VISION, api_key=KEY, base_url=box.url).complete("?", [document])
     assert box.requests[-1]["messages"][0]["content"][-1]["image_url"]["url"] == uri
 
@@ -174,19 +174,16 @@ def test_the_multimodal_llm_is_not_warned_about(
     assert "multi-modal" not in caplog.text
 
 
-@pytest.mark.parametrize(
-    ("model", "tokens"),
-    [
-        ("gemma-3-27b-it", 32_000),
-        ("gpt-oss-120b", 64_000),
-        ("Qwen2.5-Coder-14B-Instruct", 20_480),
-        ("Hermes-3-Llama-3.1-8B", 32_768),
-        ("neural-chat-7b-v3-3", 32_768),
-        ("Qwen2.5-VL-7B-Instruct", 16_384),
-    ],
-)
-def test_published_context_windows(model: str, tokens: int, make: Make) -> None:
-    assert make(model).metadata.context_window == tokens
+def test_published_context_windows(make: Make) -> None:
+    windows = {
+        "gemma-3-27b-it": 32_000,
+        "gpt-oss-120b": 64_000,
+        "Qwen2.5-Coder-14B-Instruct": 20_480,
+        "Hermes-3-Llama-3.1-8B": 32_768,
+        "neural-chat-7b-v3-3": 32_768,
+        "Qwen2.5-VL-7B-Instruct": 16_384,
+    }
+    assert {model: make(model).metadata.context_window for model in windows} == windows
 
 
 def test_the_profile_of_a_renamed_model_comes_from_the_service(make: Make) -> None:
@@ -204,9 +201,9 @@ def test_the_profile_of_a_renamed_model_comes_from_the_service(make: Make) -> No
     for _ in range(2):
         assert (llm.metadata.context_window, llm.metadata.is_function_calling_model) == (9000, False)
     assert asked == ["/models"]
-    given = make("our-vision", profile_from_service=True, context_window=5, is_function_calling_model=True)
-    given.http_client = client
-    assert (given.metadata.context_window, given.metadata.is_function_calling_model) == (5, True)
+    custom = make("our-vision", profile_from_service=True, context_window=5, is_function_calling_model=True)
+    custom.http_client = client
+    assert (custom.metadata.context_window, custom.metadata.is_function_calling_model) == (5, True)
     assert make("our-vision").metadata.context_window == 3900
 
 

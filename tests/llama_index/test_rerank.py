@@ -1,4 +1,4 @@
-"""The reranker: what is judged, what is kept, and who is told."""
+"""The reranker: what is ranked, what is kept, and which events are reported."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from llama_index.core.callbacks import CallbackManager, CBEventType, EventPayload, LlamaDebugHandler
 from llama_index.core.schema import ImageNode, NodeWithScore, QueryBundle, TextNode
 
-import llama_index_predictionguard as wing
+import llama_index_predictionguard as adapter
 from llama_index_predictionguard import PredictionGuardRerank
 from predictionguard_core.sandbox import Sandbox
 
@@ -38,22 +38,22 @@ def nodes() -> list[NodeWithScore]:
     ]
 
 
-async def test_the_best_come_first_with_their_scores(make: Make, box: Sandbox) -> None:
-    rerank, given = make(), nodes()
-    kept = rerank.postprocess_nodes(given, query_str=QUERY)
+async def test_nodes_are_sorted_by_score(make: Make, box: Sandbox) -> None:
+    rerank, originals = make(), nodes()
+    kept = rerank.postprocess_nodes(originals, query_str=QUERY)
     assert [node.node_id for node in kept] == ["1", "2", "0"]
     scores = [node.score or 0.0 for node in kept]
     assert scores == sorted(scores, reverse=True)
     assert scores[0] > scores[1] > scores[2] >= 0
     assert [node.metadata for node in kept] == [{"page": 1}, {"page": 2}, {"page": 0}]
-    assert [node.score for node in given] == [0.5] * 3
+    assert [node.score for node in originals] == [0.5] * 3
     assert box.requests[-1] == {
         "model": MODEL,
         "query": QUERY,
         "documents": [f"page: {number}\n\n{text}" for number, text in enumerate(TEXTS)],
         "return_documents": False,
     }
-    assert await rerank.apostprocess_nodes(given, query_bundle=QueryBundle(QUERY)) == kept
+    assert await rerank.apostprocess_nodes(originals, query_bundle=QueryBundle(QUERY)) == kept
 
 
 @pytest.mark.parametrize(("top_n", "count"), [(None, 3), (1, 1), (2, 2), (9, 3)])
@@ -67,47 +67,49 @@ async def test_no_nodes_and_no_query(make: Make, box: Sandbox) -> None:
     rerank = make()
     assert rerank.postprocess_nodes([], query_str=QUERY) == []
     assert await rerank.apostprocess_nodes([], query_str=QUERY) == []
-    with pytest.raises(wing.ConfigurationError, match="query_str"):
+    with pytest.raises(adapter.ConfigurationError, match="query_str"):
         rerank.postprocess_nodes(nodes())
-    with pytest.raises(wing.ConfigurationError, match="query_str"):
+    with pytest.raises(adapter.ConfigurationError, match="query_str"):
         await rerank.apostprocess_nodes(nodes())
     assert box.requests == []
 
 
-def test_a_picture_is_judged_by_its_metadata(make: Make, photos: Path) -> None:
-    picture = ImageNode(image_path=str(photos / "coffee.jpg"), metadata={"caption": "espresso, freshly brewed"})
-    kept = make().postprocess_nodes([*nodes()[:1], NodeWithScore(node=picture)], query_str=QUERY)
-    assert kept[0].node is picture
+def test_an_image_is_ranked_by_its_metadata(make: Make, photos: Path) -> None:
+    image = ImageNode(image_path=str(photos / "coffee.jpg"), metadata={"caption": "espresso, freshly brewed"})
+    kept = make().postprocess_nodes([*nodes()[:1], NodeWithScore(node=image)], query_str=QUERY)
+    assert kept[0].node is image
 
 
-async def test_who_watches_is_told(make: Make, box: Sandbox, watch: Any) -> None:
+async def test_events_and_callbacks_report_a_reranking(make: Make, box: Sandbox, observer: Any) -> None:
     debug = LlamaDebugHandler(print_trace_on_end=False)
     rerank = make(top_n=2, callback_manager=CallbackManager([debug]))
     kept = rerank.postprocess_nodes(nodes(), query_str=QUERY)
     await rerank.apostprocess_nodes(nodes(), query_str=QUERY)
-    starts, ends = watch.named("ReRankStartEvent"), watch.named("ReRankEndEvent")
+    starts, ends = observer.named("ReRankStartEvent"), observer.named("ReRankEndEvent")
     assert [(each.model_name, each.top_n, each.query, len(each.nodes)) for each in starts] == [(MODEL, 2, QUERY, 3)] * 2
     assert [each.nodes for each in ends] == [kept] * 2
     pairs = debug.get_event_pairs(CBEventType.RERANKING)
     assert [pair[0].payload[EventPayload.TOP_K] for pair in pairs] == [2, 2]
     assert [pair[1].payload[EventPayload.NODES] for pair in pairs] == [kept] * 2
-    with pytest.raises(wing.PermissionDeniedError):
+    with pytest.raises(adapter.PermissionDeniedError):
         make(api_key="wrong", callback_manager=rerank.callback_manager).postprocess_nodes(nodes(), query_str=QUERY)
-    assert len(watch.named("ReRankEndEvent")) == 2
+    assert len(observer.named("ReRankEndEvent")) == 2
 
 
-def test_the_key_shows_nowhere_and_copies_work(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_copies_work_and_contain_no_key(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     rerank = make(top_n=2)
     kept = rerank.postprocess_nodes(nodes(), query_str=QUERY)
     shown = [repr(rerank), rerank.to_json(), repr(rerank.to_dict()), pickle.dumps(rerank).decode("latin-1")]
     assert [text for text in shown if KEY in text] == []
     monkeypatch.setenv("PREDICTIONGUARD_API_KEY", KEY)
-    for twin in (PredictionGuardRerank.from_dict(rerank.to_dict()), pickle.loads(pickle.dumps(rerank))):
-        assert twin.to_dict() == rerank.to_dict()
-        assert twin.postprocess_nodes(nodes(), query_str=QUERY) == kept
+    for restored in (PredictionGuardRerank.from_dict(rerank.to_dict()), pickle.loads(pickle.dumps(rerank))):
+        assert restored.to_dict() == rerank.to_dict()
+        assert restored.postprocess_nodes(nodes(), query_str=QUERY) == kept
 
 
-@pytest.mark.parametrize("options", [{"top_n": 0}, {"top_n": "x"}, {"model": ""}, {"typo": 1}, {"api_key": ""}])
-def test_a_bad_option_is_told_by_the_constructor(options: dict[str, Any]) -> None:
-    with pytest.raises(wing.ConfigurationError):
-        PredictionGuardRerank(**{"model": "m", "api_key": "k", **options})
+def test_the_constructor_refuses_invalid_options() -> None:
+    invalid: list[dict[str, Any]] = [{"top_n": 0}, {"top_n": "x"}, {"model": ""}, {"typo": 1}, {"api_key": ""}]
+    for options in invalid:
+        with pytest.raises(adapter.ConfigurationError):  # noqa: PT012 - says which one
+            PredictionGuardRerank(**{"model": "m", "api_key": "k", **options})
+            pytest.fail(f"{options} was accepted")

@@ -13,7 +13,7 @@ from llama_index.core.prompts import PromptTemplate
 from llama_index.core.types import PydanticProgramMode
 from pydantic import BaseModel, Field, field_validator
 
-import llama_index_predictionguard as wing
+import llama_index_predictionguard as adapter
 from llama_index_predictionguard import PredictionGuard
 from predictionguard_core.sandbox import Sandbox
 from tests.llama_index.conftest import KEY
@@ -83,7 +83,7 @@ async def ask(llm: PredictionGuard, form: str, output_cls: type[Any] = Out, *blo
 
 
 @pytest.mark.parametrize("form", STREAMED)
-async def test_parts_come_and_the_object_itself_is_last(form: str, llm: PredictionGuard, box: Sandbox) -> None:
+async def test_partial_objects_precede_the_complete_one(form: str, llm: PredictionGuard, box: Sandbox) -> None:
     box.answer(tool_calls=[("Out", GOOD)])
     *parts, last = await ask(llm, form)
     assert type(last) is Out
@@ -102,11 +102,11 @@ async def test_parts_come_and_the_object_itself_is_last(form: str, llm: Predicti
         ({}, "color: Field required; n: Field required"),
     ],
 )
-async def test_a_call_that_is_no_such_object(
+async def test_a_call_that_does_not_match_the_class_is_an_error(
     form: str, arguments: dict[str, Any], reason: str, llm: PredictionGuard, box: Sandbox
 ) -> None:
     box.answer(tool_calls=[("Out", arguments)])
-    with pytest.raises(wing.InvalidResponseError, match="is not a valid Out") as caught:
+    with pytest.raises(adapter.InvalidResponseError, match="is not a valid Out") as caught:
         await ask(llm, form)
     assert reason in str(caught.value)
     assert caught.value.__context__ is None
@@ -114,49 +114,51 @@ async def test_a_call_that_is_no_such_object(
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("words", ["It is red.", "{color: red}", "[1]", ""])
-async def test_an_answer_in_words(form: str, words: str, llm: PredictionGuard, box: Sandbox) -> None:
+async def test_a_text_answer_instead_of_a_tool_call(form: str, words: str, llm: PredictionGuard, box: Sandbox) -> None:
     box.answer(words)
-    with pytest.raises(wing.InvalidResponseError) as caught:
+    with pytest.raises(adapter.InvalidResponseError) as caught:
         await ask(llm, form)
     assert caught.value.__context__ is None
 
 
 @pytest.mark.parametrize("form", FORMS)
-async def test_words_that_hold_the_object(form: str, llm: PredictionGuard, box: Sandbox) -> None:
+async def test_an_object_written_as_text_is_parsed(form: str, llm: PredictionGuard, box: Sandbox) -> None:
     box.answer('Here it is:\n```json\n{"color": "green", "n": 1}\n```')
     assert (await ask(llm, form))[-1] == Out(color="green", n=1)
 
 
 @pytest.mark.parametrize("form", FORMS)
-async def test_a_class_that_asks_for_nothing_still_wants_a_call(form: str, llm: PredictionGuard, box: Sandbox) -> None:
+async def test_a_class_without_required_fields_still_needs_a_call(
+    form: str, llm: PredictionGuard, box: Sandbox
+) -> None:
     box.answer("It is red.")
-    with pytest.raises(wing.InvalidResponseError, match="It is red"):
+    with pytest.raises(adapter.InvalidResponseError, match="It is red"):
         await ask(llm, form, Easy)
     box.answer(tool_calls=[("Easy", {})])
     assert (await ask(llm, form, Easy))[-1] == Easy()
 
 
 @pytest.mark.parametrize("form", FORMS)
-async def test_the_first_of_several_calls(form: str, llm: PredictionGuard, box: Sandbox) -> None:
+async def test_the_first_of_several_calls_is_used(form: str, llm: PredictionGuard, box: Sandbox) -> None:
     box.answer(tool_calls=[("Out", GOOD), ("Out", {"color": "green", "n": 9})])
     assert (await ask(llm, form))[-1] == Out(**GOOD)  # type: ignore[arg-type]
     box.answer(tool_calls=[("Out", {"color": "red"}), ("Out", GOOD)])
-    with pytest.raises(wing.InvalidResponseError):
+    with pytest.raises(adapter.InvalidResponseError):
         await ask(llm, form)
 
 
 @pytest.mark.parametrize("form", FORMS)
-async def test_fields_by_their_names_in_json(form: str, llm: PredictionGuard, box: Sandbox) -> None:
+async def test_fields_are_read_by_alias(form: str, llm: PredictionGuard, box: Sandbox) -> None:
     box.answer(tool_calls=[("Renamed", {"colour": "red"})])
     assert (await ask(llm, form, Renamed))[-1] == Renamed(colour="red")
 
 
 @pytest.mark.parametrize("form", STREAMED)
-async def test_a_stream_that_is_cut_is_never_an_object(form: str, llm: PredictionGuard, box: Sandbox) -> None:
+async def test_a_truncated_stream_is_never_an_object(form: str, llm: PredictionGuard, box: Sandbox) -> None:
     assert type((await ask(llm, form))[-1]) is Out
     for after in (1, 2, 4, 99):
         box.cut_stream(after)
-        with pytest.raises(wing.StreamInterruptedError):
+        with pytest.raises(adapter.StreamInterruptedError):
             await ask(llm, form)
 
 
@@ -177,7 +179,7 @@ async def test_a_model_without_tools(form: str, options: dict[str, Any], make: M
     assert PROMPT.output_parser is None
     for words, reason in (("It is red.", "It is red"), ('{"color": "red"}', "n: Field required")):
         box.answer(words)
-        with pytest.raises(wing.InvalidResponseError, match=reason):
+        with pytest.raises(adapter.InvalidResponseError, match=reason):
             await ask(llm, form)
 
 
@@ -200,12 +202,12 @@ class InItsOwnWay(PredictionGuard):
     """Streams what it has, and says of no chunk what is new in it, or that it is the last."""
 
     def stream_chat(self, messages: Any, **kwargs: Any) -> Any:
-        told = '{"color": "red", "n": 2}'
-        for end in (8, 14, len(told)):
+        text = '{"color": "red", "n": 2}'
+        for end in (8, 14, len(text)):
             if "tools" not in kwargs:
-                yield ChatResponse(message=ChatMessage(role="assistant", content=told[:end]))
+                yield ChatResponse(message=ChatMessage(role="assistant", content=text[:end]))
             else:
-                call = {"id": "1", "function": {"name": "Out", "arguments": told[:end]}}
+                call = {"id": "1", "function": {"name": "Out", "arguments": text[:end]}}
                 more = {"tool_calls": [call]}
                 yield ChatResponse(message=ChatMessage(role="assistant", content="", additional_kwargs=more))
 
@@ -223,7 +225,7 @@ class InRows(InItsOwnWay):
 @pytest.mark.parametrize("form", STREAMED)
 @pytest.mark.parametrize("has_tools", [True, False])
 @pytest.mark.parametrize("kind", [InItsOwnWay, InRows])
-async def test_a_subclass_that_streams_in_its_own_way(kind: Any, has_tools: bool, form: str) -> None:
+async def test_a_subclass_can_stream_differently(kind: Any, has_tools: bool, form: str) -> None:
     llm = kind("m", api_key=KEY, is_function_calling_model=has_tools)
     first, second, last = await ask(llm, form)
     assert last == Out(color="red", n=2)
@@ -232,26 +234,26 @@ async def test_a_subclass_that_streams_in_its_own_way(kind: Any, has_tools: bool
     assert type(second) is not Out
 
 
-def test_a_model_without_tools_told_to_use_them(make: Make) -> None:
+def test_function_mode_without_tools_is_refused(make: Make) -> None:
     llm = make(is_function_calling_model=False, pydantic_program_mode=PydanticProgramMode.FUNCTION)
     with pytest.raises(ValueError, match="function calling"):
         list(llm.stream_structured_predict(Out, PROMPT, what="it"))
 
 
 @pytest.mark.parametrize("form", FORMS)
-async def test_an_answer_that_max_tokens_cut_names_the_remedy(form: str, llm: PredictionGuard, box: Sandbox) -> None:
+async def test_the_error_of_a_truncated_answer_names_max_tokens(form: str, llm: PredictionGuard, box: Sandbox) -> None:
     for answer in ({"tool_calls": [("Out", {})]}, {"text": '{"color": "red", '}):
         box.answer(**answer, finish_reason="length")  # type: ignore[arg-type]
-        with pytest.raises(wing.InvalidResponseError, match="Raise max_tokens"):
+        with pytest.raises(adapter.InvalidResponseError, match="Raise max_tokens"):
             await ask(llm, form)
 
 
 @pytest.mark.parametrize("form", ["chat", "achat", "plain chat", "plain achat"])
-async def test_the_error_says_nothing_of_a_picture(form: str, llm: PredictionGuard, box: Sandbox, photos: Path) -> None:
-    picture = (photos / "cat.jpg").read_bytes()
-    box.answer(tool_calls=[("Out", {"color": "data:image/jpeg;base64," + base64.b64encode(picture).decode(), "n": 1})])
-    with pytest.raises(wing.InvalidResponseError) as caught:
-        await ask(llm, form, Out, ImageBlock(image=picture))
+async def test_the_error_does_not_quote_image_data(form: str, llm: PredictionGuard, box: Sandbox, photos: Path) -> None:
+    image = (photos / "cat.jpg").read_bytes()
+    box.answer(tool_calls=[("Out", {"color": "data:image/jpeg;base64," + base64.b64encode(image).decode(), "n": 1})])
+    with pytest.raises(adapter.InvalidResponseError) as caught:
+        await ask(llm, form, Out, ImageBlock(image=image))
     assert "color: Input should be" in str(caught.value)
-    assert base64.b64encode(picture).decode()[:40] not in repr(caught.value)
+    assert base64.b64encode(image).decode()[:40] not in repr(caught.value)
     assert KEY not in repr(caught.value)

@@ -18,7 +18,7 @@ from llama_index.core.prompts import PromptTemplate
 from llama_index.core.tools import FunctionTool
 from pydantic import BaseModel
 
-import llama_index_predictionguard as wing
+import llama_index_predictionguard as adapter
 from llama_index_predictionguard import PredictionGuard
 from predictionguard_core.sandbox import Sandbox
 
@@ -71,7 +71,7 @@ def call(arguments: str | None, name: str | None = "add", **more: Any) -> dict[s
 # Offered and made
 
 
-def test_tools_on_the_wire(llm: PredictionGuard, box: Sandbox) -> None:
+def test_tools_are_sent_as_functions(llm: PredictionGuard, box: Sandbox) -> None:
     llm.chat_with_tools(TOOLS, PARIS, tool_required=True)
     sent = box.requests[-1]
     assert sent["tool_choice"] == "required"
@@ -81,28 +81,26 @@ def test_tools_on_the_wire(llm: PredictionGuard, box: Sandbox) -> None:
     assert sent["messages"] == [{"role": "user", "content": PARIS}]
 
 
-@pytest.mark.parametrize(
-    ("given", "sent"),
-    [
-        (None, None),
-        ("auto", "auto"),
-        ("none", "none"),
-        ("any", "required"),
-        ("add", {"type": "function", "function": {"name": "add"}}),
-    ],
-)
-def test_tool_choice(given: Any, sent: Any, llm: PredictionGuard, box: Sandbox) -> None:
-    llm.chat_with_tools(TOOLS, PARIS, tool_choice=given, allow_parallel_tool_calls=True)
-    assert box.requests[-1].get("tool_choice") == sent
-    assert box.requests[-1]["parallel_tool_calls"] is True
+def test_tool_choice(llm: PredictionGuard, box: Sandbox) -> None:
+    choices = {
+        None: None,
+        "auto": "auto",
+        "none": "none",
+        "any": "required",
+        "add": {"type": "function", "function": {"name": "add"}},
+    }
+    for choice, sent in choices.items():
+        llm.chat_with_tools(TOOLS, PARIS, tool_choice=choice, allow_parallel_tool_calls=True)
+        assert box.requests[-1].get("tool_choice") == sent, choice
+        assert box.requests[-1]["parallel_tool_calls"] is True, choice
 
 
-def test_an_unknown_tool_choice(llm: PredictionGuard) -> None:
-    with pytest.raises(wing.ConfigurationError, match="get_weather, add"):
+def test_an_unknown_tool_choice_is_refused(llm: PredictionGuard) -> None:
+    with pytest.raises(adapter.ConfigurationError, match="get_weather, add"):
         llm.chat_with_tools(TOOLS, PARIS, tool_choice="subtract")
 
 
-def test_no_tools_no_options(llm: PredictionGuard, box: Sandbox) -> None:
+def test_tool_options_are_not_sent_without_tools(llm: PredictionGuard, box: Sandbox) -> None:
     history = [ChatMessage(role="user", content="a")]
     llm.chat_with_tools([], "b", chat_history=history, tool_required=True)
     assert sorted(box.requests[-1]) == ["messages", "model"]
@@ -110,7 +108,7 @@ def test_no_tools_no_options(llm: PredictionGuard, box: Sandbox) -> None:
     assert len(history) == 1
 
 
-def test_a_call_and_its_selection(llm: PredictionGuard) -> None:
+def test_a_tool_call_and_its_selection(llm: PredictionGuard) -> None:
     response = llm.chat_with_tools(TOOLS, PARIS)
     (block,) = response.message.blocks
     assert isinstance(block, ToolCallBlock)
@@ -130,18 +128,18 @@ def test_predict_and_call(llm: PredictionGuard) -> None:
     assert answer.response == "sunny in Paris\n\n5"
 
 
-async def test_predict_and_call_asynchronously(llm: PredictionGuard) -> None:
+async def test_predict_and_call_async(llm: PredictionGuard) -> None:
     assert (await llm.apredict_and_call(TOOLS, PARIS)).response == "sunny in Paris"
 
 
-def test_a_picture_in_the_question(llm: PredictionGuard, photos: Path) -> None:
+def test_tool_calls_about_an_image(llm: PredictionGuard, photos: Path) -> None:
     message = ChatMessage(
         role="user", blocks=[TextBlock(text="Add its width and height"), ImageBlock(path=photos / "cat.jpg")]
     )
     assert llm.predict_and_call(TOOLS, message).sources[0].tool_name == "add"
 
 
-def test_a_stream_of_calls(llm: PredictionGuard) -> None:
+def test_tool_calls_are_streamed(llm: PredictionGuard) -> None:
     chunks = list(llm.stream_chat_with_tools(TOOLS, BOTH, allow_parallel_tool_calls=True))
     for chunk in chunks:
         llm.get_tool_calls_from_response(chunk, error_on_no_tool_call=False)
@@ -172,7 +170,7 @@ def test_fragments_of_a_call_are_put_together(deltas: list[Any], make: Make) -> 
     assert (selection.tool_id, selection.tool_name, selection.tool_kwargs) == ("x", "add", {"a": 2, "b": 3})
 
 
-def test_two_calls_under_one_index(make: Make) -> None:
+def test_two_calls_with_one_index_stay_separate(make: Make) -> None:
     fragments = [call('{"a": 1, "b": 1}', id="x", index=0), call('{"a": 2, "b": 2}', id="y", index=0)]
     llm = streaming(make, {"tool_calls": [fragments[0]]}, {"tool_calls": [fragments[1]]})
     last = list(llm.stream_chat_with_tools(TOOLS, "?", allow_parallel_tool_calls=True))[-1]
@@ -193,24 +191,24 @@ def test_unreadable_arguments_make_the_tool_return_an_error(arguments: str, make
 
 @pytest.mark.parametrize("arguments", ['{"a": 2,', "{}", ""])
 @pytest.mark.parametrize("form", ["plain", "stream"])
-def test_a_call_that_max_tokens_cut_is_refused(form: str, arguments: str, make: Make) -> None:
+def test_a_call_truncated_by_max_tokens_is_refused(form: str, arguments: str, make: Make) -> None:
     calls = {"tool_calls": [call(arguments, id="x", index=0)]}
     if form == "plain":
         last = replying(make, {"role": "assistant", "content": None, **calls}, "length").chat_with_tools(TOOLS, "?")
     else:
         last = list(streaming(make, calls, finish_reason="length").stream_chat_with_tools(TOOLS, "?"))[-1]
     for error_on_no_tool_call in (True, False):
-        with pytest.raises(wing.InvalidResponseError, match=r"max_tokens ended the answer within its call of 'add'"):
+        with pytest.raises(adapter.InvalidResponseError, match=r"max_tokens ended the answer within its call of 'add'"):
             make().get_tool_calls_from_response(last, error_on_no_tool_call=error_on_no_tool_call)
 
 
-def test_the_markup_of_a_cut_call_is_no_answer(make: Make) -> None:
+def test_raw_markup_of_a_truncated_call_is_refused(make: Make) -> None:
     llm = replying(make, {"role": "assistant", "content": '<tool_call>\n{"name": "add", "argu'}, "length")
-    with pytest.raises(wing.InvalidResponseError, match="Raise max_tokens"):
+    with pytest.raises(adapter.InvalidResponseError, match="Raise max_tokens"):
         llm.get_tool_calls_from_response(llm.chat_with_tools(TOOLS, "?"), error_on_no_tool_call=False)
 
 
-def test_a_whole_call_of_a_cut_answer_is_good(make: Make) -> None:
+def test_a_complete_call_of_a_truncated_response_is_returned(make: Make) -> None:
     message = {"role": "assistant", "content": None, "tool_calls": [call('{"a": 2, "b": 3}', id="x")]}
     llm = replying(make, message, "length")
     (selection,) = llm.get_tool_calls_from_response(llm.chat_with_tools(TOOLS, "?"))
@@ -243,9 +241,9 @@ def test_unreadable_arguments_of_a_stream(finish_reason: str | None, make: Make)
     llm = streaming(make, {"tool_calls": [call('{"a": 2,', id="x", index=0)]}, finish_reason=finish_reason)
     chunks = list(llm.stream_chat_with_tools(TOOLS, "2 + 3?"))
     assert llm.get_tool_calls_from_response(chunks[0])[0].tool_kwargs == {"a": 2}
-    with pytest.raises(wing.InvalidResponseError):
+    with pytest.raises(adapter.InvalidResponseError):
         list(llm.stream_structured_predict(Photo, PromptTemplate("?")))
-    with pytest.raises(wing.InvalidResponseError):
+    with pytest.raises(adapter.InvalidResponseError):
         llm.structured_predict(Photo, PromptTemplate("?"))
 
 
@@ -265,7 +263,7 @@ class Scripted(httpx.AsyncBaseTransport):
         return httpx.Response(200, text=body + "data: [DONE]\n\n", headers={"content-type": "text/event-stream"})
 
 
-async def test_an_agent_goes_on_after_unreadable_arguments(make: Make) -> None:
+async def test_an_agent_retries_after_unreadable_arguments(make: Make) -> None:
     script = Scripted(
         {"tool_calls": [call('{"a": 2, "b"', id="x", index=0)]},
         {"tool_calls": [call('{"a": 2, "b": 3}', id="y", index=0)]},
@@ -315,7 +313,7 @@ def test_a_tool_without_parameters(make: Make) -> None:
         assert llm.get_tool_calls_from_response(response)[0].tool_kwargs == {}
 
 
-def test_one_call_where_one_was_asked_for(make: Make) -> None:
+def test_only_one_call_without_allow_parallel_tool_calls(make: Make) -> None:
     two = [call('{"a": 1, "b": 1}', id="x"), call('{"a": 2, "b": 2}', id="y")]
     llm = replying(make, {"role": "assistant", "content": "Two.", "tool_calls": two})
     response = llm.chat_with_tools(TOOLS, "?")
@@ -326,10 +324,10 @@ def test_one_call_where_one_was_asked_for(make: Make) -> None:
     assert [each.tool_id for each in llm.get_tool_calls_from_response(both)] == ["x", "y"]
 
 
-def test_an_answer_in_words(llm: PredictionGuard) -> None:
+def test_a_text_answer_instead_of_a_tool_call(llm: PredictionGuard) -> None:
     response = llm.chat_with_tools(TOOLS, "Good morning")
     assert llm.get_tool_calls_from_response(response, error_on_no_tool_call=False) == []
-    with pytest.raises(wing.InvalidResponseError, match="called no tool"):
+    with pytest.raises(adapter.InvalidResponseError, match="called no tool"):
         llm.get_tool_calls_from_response(response)
 
 
@@ -371,7 +369,7 @@ def test_a_round_trip(llm: PredictionGuard, box: Sandbox) -> None:
         {"call_id": "x", "id": "fc_1", "type": "function_call", "name": "add", "arguments": '{"a": 1}'},
     ],
 )
-def test_other_providers_histories(foreign: dict[str, Any], llm: PredictionGuard, box: Sandbox) -> None:
+def test_histories_of_other_providers_are_sent(foreign: dict[str, Any], llm: PredictionGuard, box: Sandbox) -> None:
     has_id = "id" in foreign
     history = [
         ChatMessage(role="user", content="?"),
@@ -385,7 +383,7 @@ def test_other_providers_histories(foreign: dict[str, Any], llm: PredictionGuard
     assert sent["id"] == answered["tool_call_id"] == ("x" if has_id else "call_1_0")
 
 
-def test_results_without_ids_answer_in_order(llm: PredictionGuard, box: Sandbox) -> None:
+def test_results_without_ids_are_matched_in_order(llm: PredictionGuard, box: Sandbox) -> None:
     calls = [ToolCallBlock(tool_name="add", tool_kwargs={"a": number}) for number in (1, 2)]
     history = [
         ChatMessage(role="user", content="?"),
@@ -399,7 +397,7 @@ def test_results_without_ids_answer_in_order(llm: PredictionGuard, box: Sandbox)
 
 
 @pytest.mark.parametrize(
-    ("given", "sent"),
+    ("tool_kwargs", "sent"),
     [
         ({}, "{}"),
         ("", "{}"),
@@ -412,8 +410,10 @@ def test_results_without_ids_answer_in_order(llm: PredictionGuard, box: Sandbox)
         ('{"a": ', '{"arguments_are_not_a_json_object": true, "received": "{\\"a\\": "}'),
     ],
 )
-def test_arguments_in_the_history_are_a_json_object(given: Any, sent: str, llm: PredictionGuard, box: Sandbox) -> None:
-    call = ToolCallBlock(tool_call_id="x", tool_name="add", tool_kwargs=given)
+def test_arguments_in_the_history_are_a_json_object(
+    tool_kwargs: Any, sent: str, llm: PredictionGuard, box: Sandbox
+) -> None:
+    call = ToolCallBlock(tool_call_id="x", tool_name="add", tool_kwargs=tool_kwargs)
     result = ChatMessage(role="tool", content="1", additional_kwargs={"tool_call_id": "x"})
     llm.chat([ChatMessage(role="user", content="?"), ChatMessage(role="assistant", blocks=[call]), result])
     assert box.requests[-1]["messages"][1]["tool_calls"][0]["function"]["arguments"] == sent
@@ -432,14 +432,14 @@ def test_results_go_before_the_other_messages_of_their_turn(llm: PredictionGuard
     assert sent[3:] == [("tool", "a"), ("tool", "b"), ("user", "!")]
 
 
-def test_a_result_without_a_call(llm: PredictionGuard, box: Sandbox) -> None:
-    with pytest.raises(wing.ContentError, match="tool_call_id") as caught:
+def test_a_result_without_a_call_is_refused(llm: PredictionGuard, box: Sandbox) -> None:
+    with pytest.raises(adapter.ContentError, match="tool_call_id") as caught:
         llm.chat([ChatMessage(role="user", content="?"), ChatMessage(role="tool", content="1")])
     assert caught.value.message_index == 1
     assert box.requests == []
 
 
-def test_thoughts_are_not_given_back(llm: PredictionGuard, box: Sandbox) -> None:
+def test_thinking_blocks_are_not_sent_back(llm: PredictionGuard, box: Sandbox) -> None:
     blocks = [ThinkingBlock(content="hm"), TextBlock(text="Four.")]
     llm.chat([ChatMessage(role="assistant", blocks=blocks), ChatMessage(role="user", content="Sure?")])
     assert box.requests[-1]["messages"][0] == {"role": "assistant", "content": "Four."}
@@ -454,7 +454,7 @@ async def test_function_agent(streamed: bool, llm: PredictionGuard) -> None:
     assert "sunny in Paris" in str(await agent.run(user_msg=PARIS))
 
 
-async def test_function_agent_with_a_tool_that_returns_a_picture(
+async def test_function_agent_with_a_tool_that_returns_a_image(
     llm: PredictionGuard, box: Sandbox, photos: Path
 ) -> None:
     def fetch_photo(name: str) -> list[Any]:
@@ -466,12 +466,12 @@ async def test_function_agent_with_a_tool_that_returns_a_picture(
     assert [message["role"] for message in box.requests[-1]["messages"]] == ["user", "assistant", "tool", "user"]
 
 
-async def test_function_agent_with_a_picture_in_the_question(llm: PredictionGuard, photos: Path) -> None:
+async def test_function_agent_with_a_image_in_the_question(llm: PredictionGuard, photos: Path) -> None:
     message = ChatMessage(role="user", blocks=[TextBlock(text="Who is it?"), ImageBlock(path=photos / "cat.jpg")])
     assert "451 x 300" in str(await FunctionAgent(tools=TOOLS, llm=llm).run(user_msg=message))
 
 
-async def test_react_agent_with_a_picture_in_the_question(llm: PredictionGuard, photos: Path) -> None:
+async def test_react_agent_with_a_image_in_the_question(llm: PredictionGuard, photos: Path) -> None:
     message = ChatMessage(role="user", blocks=[TextBlock(text="Who is it?"), ImageBlock(path=photos / "cat.jpg")])
     assert "451 x 300" in str(await ReActAgent(tools=TOOLS, llm=llm).run(user_msg=message))
 
@@ -547,7 +547,7 @@ def test_other_tools_are_strict_on_request(llm: PredictionGuard, box: Sandbox) -
     assert all(tool["function"]["strict"] for tool in box.requests[-1]["tools"])
 
 
-async def test_structured_predict_asynchronously(llm: PredictionGuard) -> None:
+async def test_structured_predict_async(llm: PredictionGuard) -> None:
     assert await llm.astructured_predict(Photo, PROMPT, title="Cat") == EXPECTED
 
 
@@ -564,7 +564,7 @@ async def test_structured_predict_streamed(make: Make, box: Sandbox) -> None:
         assert body["messages"][0] == {"role": "system", "content": "Be exact."}
 
 
-async def test_structured_llm_with_a_picture(llm: PredictionGuard, photos: Path) -> None:
+async def test_structured_llm_with_a_image(llm: PredictionGuard, photos: Path) -> None:
     structured = llm.as_structured_llm(Photo)
     blocks = [TextBlock(text="What are title, width and height?"), ImageBlock(path=photos / "cat.jpg")]
     messages = [ChatMessage(role="user", blocks=blocks)]

@@ -1,4 +1,4 @@
-"""Many pictures: LlamaIndex's pipeline in several processes, spawned and forked, and its bounded jobs."""
+"""Many images: LlamaIndex's ingestion pipeline in spawned and forked processes, and `run_jobs`."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ NAMES = ["astronaut.jpg", "cat.jpg", "coffee.jpg", "galaxies.jpg", "photographer
 
 
 class Captions(TransformComponent):
-    """What people write: each picture's node gets a caption beside it."""
+    """Add a caption to the metadata of each image node."""
 
     llm: PredictionGuard
-    at_once: int = 4
+    workers: int = 4
 
     def question(self, node: Any) -> list[ChatMessage]:
-        blocks = [TextBlock(text="Describe this picture."), ImageBlock(path=node.image_path)]
+        blocks = [TextBlock(text="Describe this image."), ImageBlock(path=node.image_path)]
         return [ChatMessage(role="user", blocks=blocks)]
 
     def __call__(self, nodes: Sequence[BaseNode], **kwargs: Any) -> Sequence[BaseNode]:
         return asyncio.run(self.acall(nodes, **kwargs))
 
     async def acall(self, nodes: Sequence[BaseNode], **kwargs: Any) -> Sequence[BaseNode]:
-        answers = await run_jobs([self.llm.achat(self.question(node)) for node in nodes], workers=self.at_once)
+        answers = await run_jobs([self.llm.achat(self.question(node)) for node in nodes], workers=self.workers)
         for node, answer in zip(nodes, answers, strict=True):
             node.metadata["caption"] = answer.message.content
         return nodes
@@ -46,7 +46,9 @@ class Captions(TransformComponent):
 
 @pytest.fixture
 def pipeline(make: Callable[..., PredictionGuard], box: Sandbox, monkeypatch: pytest.MonkeyPatch) -> IngestionPipeline:
-    monkeypatch.setenv("PREDICTIONGUARD_API_KEY", KEY)  # the key travels in no pickle: the workers read it here
+    monkeypatch.setenv(
+        "PREDICTIONGUARD_API_KEY", KEY
+    )  # pickles contain no key, so workers read it from the environment
     embedding = PredictionGuardEmbedding(EMBEDDING, api_key=KEY, base_url=box.url, max_retries=0)
     return IngestionPipeline(transformations=[Captions(llm=make()), embedding])
 
@@ -57,7 +59,7 @@ def documents(photos: Path) -> list[ImageDocument]:
 
 
 def bounded(work: Callable[[], Any]) -> Any:
-    """What the work comes to, if that takes no longer than two minutes: a pool whose workers die waits for ever."""
+    """Run a function in a thread and return its result; a pool with dead workers would wait without end."""
     done: Future[Any] = Future()
 
     def run() -> None:
@@ -86,21 +88,21 @@ def test_captions_and_vectors_in_spawned_processes(
     assert KEY.encode() not in pickle.dumps(pipeline.transformations)
     check(bounded(lambda: pipeline.run(documents=documents, num_workers=2)), photos, box)
     assert sum("messages" in request for request in box.requests) == len(NAMES)
-    assert sum("input" in request for request in box.requests) == 2 + 1  # a request a worker, and one of the check
+    assert sum("input" in request for request in box.requests) == 2 + 1  # one request per worker, and one of check()
 
 
-async def test_the_same_in_forked_processes_beside_a_running_loop(
+async def test_captions_and_vectors_in_forked_processes_while_an_event_loop_runs(
     pipeline: IngestionPipeline, documents: list[ImageDocument], photos: Path, box: Sandbox
 ) -> None:
     captions, embedding = pipeline.transformations
-    await captions.llm.achat(captions.question(documents[0]))  # what is open now belongs to this process
+    await captions.llm.achat(captions.question(documents[0]))  # opens connections that belong to this process
     await embedding.aget_image_embedding(documents[0].image_path)
     async with asyncio.timeout(120):
         check(await pipeline.arun(documents=documents, num_workers=2), photos, box)
     assert (await embedding.aget_image_embedding(documents[0].image_path))[:1]
 
 
-def test_what_a_worker_meets_is_raised_here(
+def test_an_error_in_a_worker_is_raised_in_the_parent(
     pipeline: IngestionPipeline, documents: list[ImageDocument], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PREDICTIONGUARD_API_KEY", "sk-of-another-account")
