@@ -1,4 +1,4 @@
-"""The echo, and what this process has open to it."""
+"""The echo server, and the connections and descriptors of this process."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ import pytest
 from predictionguard_core import Client
 
 _SETTLED = 30.0
-"""Seconds after which what is still open is open for good. Generous: a machine may be slow."""
+"""Seconds after which an open connection counts as leaked. Generous, for slow machines."""
 
 
 class Echo:
@@ -53,21 +53,21 @@ class Echo:
         return sum(_peer(number) == self.port for number, what in descriptors().items() if what.startswith("socket:"))
 
     def settles(self, most: int = 0) -> None:
-        """Wait until no more than so many connections are open, here and there."""
+        """Wait until at most `most` connections are open, in this process and on the server."""
         eventually(lambda: self.sockets() <= most and self.open <= most)
 
 
 def descriptors() -> dict[int, str]:
-    """What each descriptor of this process is."""
+    """Return the file descriptors of this process and what each refers to."""
     found = {}
     for each in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(OSError):  # the one that the listing itself had open
+        with contextlib.suppress(OSError):  # the descriptor of the listing itself
             found[int(each)] = os.readlink(f"/proc/self/fd/{each}")
     return found
 
 
 def _peer(descriptor: int) -> int | None:
-    """The port at the other end of a connection."""
+    """Return the remote port of a connected socket."""
     with contextlib.suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as other:
         name = other.getpeername()
         return int(name[1]) if isinstance(name, tuple) else None
@@ -75,10 +75,10 @@ def _peer(descriptor: int) -> int | None:
 
 
 def eventually(holds: Callable[[], bool]) -> None:
-    """Wait for something that takes a moment."""
+    """Wait until `holds()` is true; fail after 30 seconds."""
     end = time.monotonic() + _SETTLED
     while not holds():
-        assert time.monotonic() < end, "it did not come to that"
+        assert time.monotonic() < end, "the condition did not become true in time"
         time.sleep(0.01)
 
 
@@ -94,7 +94,7 @@ def _server() -> Iterator[Echo]:
 
 @pytest.fixture
 def echo(_server: Echo) -> Iterator[Echo]:
-    """The echo, to which nothing is open: nor may anything be after the test, once the last user has closed."""
+    """The echo server. Checks after the test that no connection to it is left open."""
     yield _server
     with Client("the-last-user"):
         pass

@@ -1,4 +1,4 @@
-"""One object of each kind that people make, and one question that all of them can be asked: which number is this?"""
+"""One object of each public class, and one request for all of them: the echo server returns the number in it."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ class Kind:
     stream: Callable[[Any, int], Iterator[str]] | None = None
     astream: Callable[[Any, int], AsyncIterator[str]] | None = None
     own: tuple[str | None, str | None] = (None, None)
-    """The arguments for a synchronous and an asynchronous client of one's own."""
+    """Names of the arguments for a user's own sync and async HTTP client."""
 
     def __repr__(self) -> str:
         return self.name
 
     def answers(self, model: Any, number: int) -> list[int]:
-        """What the object answers, sync and async."""
+        """Return the numbers from a sync and an async call."""
         answers = [self.ask(model, number)] if self.ask else []
         if self.aask:
             answers.append(asyncio.run(_awaited(self.aask(model, number))))
@@ -84,7 +84,7 @@ def _nodes() -> list[NodeWithScore]:
 
 
 def _client_all(client: Client, number: int) -> int:
-    """All of the core's calls: each has to come to the same number."""
+    """Make every call of the core; all must return the same number."""
     answers = {
         int(client.chat(_chat(number)).message.content or ""),
         int(client.complete(CompletionRequest(model="m", prompt=_said(number))).message.content or ""),

@@ -1,4 +1,4 @@
-"""Copies of every kind, made while connections are open and a stream runs: they work, and leave the first alone."""
+"""Copies and pickles made while connections are open and streams run work, and do not disturb the original."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A program that ends says nothing: no warning, no unclosed socket, no coroutine left, whatever it left behind."""
+"""A program prints nothing at exit: no warning about open sockets or pending coroutines, whatever it left open."""
 
 from __future__ import annotations
 

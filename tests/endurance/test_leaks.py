@@ -1,4 +1,4 @@
-"""What is left, dropped or cancelled leaves nothing: no socket, no task, no thread, no descriptor."""
+"""Dropped or cancelled calls and streams leak no socket, task, thread or descriptor."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def id_of(kind: Any) -> str:
 
 
 class Cycle:
-    """Something that only the garbage collector takes away."""
+    """A reference cycle, which only the garbage collector can free."""
 
     def __init__(self, held: Any) -> None:
         self.held, self.itself = held, self
@@ -118,7 +118,7 @@ def test_asynchronous_streams_that_are_dropped(kind: Kind, way: str, echo: Echo)
 
 
 async def alone() -> None:
-    """Wait until this is the only task that is left."""
+    """Wait until the current task is the only one."""
     while others := asyncio.all_tasks() - {asyncio.current_task()}:
         _, running = await asyncio.wait(others, timeout=30)
         assert not running
@@ -134,7 +134,7 @@ async def settled(echo: Echo, most: int) -> None:
 
 
 async def cancelled_after(steps: int, work: Awaitable[Any]) -> bool:
-    """Start it, cancel it after so many turns of the loop; whether it was over before that."""
+    """Start it and cancel it after `turns` iterations of the loop. Return whether it had finished before."""
     task = asyncio.ensure_future(work)
     for _ in range(steps):
         await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""One object in many event loops: one after the other, at the same time, and of other makes."""
+"""One object in many event loops: in sequence, in parallel, and of other implementations such as uvloop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A client of one's own is used as it is, with all it was set to, and is never closed by us."""
+"""A user's own HTTP client is used with all its settings and never closed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.endurance.kinds import ASYNC, ASYNC_STREAMS, KEY, KINDS, STREAMS, SYN
 
 
 class Proxy(BaseHTTPRequestHandler):
-    """Passes on what it is asked to, and takes note of it."""
+    """An HTTP proxy that records the requests it forwards."""
 
     protocol_version = "HTTP/1.1"
     passed: list[str] = []

@@ -1,4 +1,4 @@
-"""After fork and in spawned processes, parent and child each get their own answers, over connections of their own."""
+"""After fork or spawn, parent and child use separate connections and each get their own responses."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.endurance.kinds import ASYNC_STREAMS, KEY, KINDS, STREAMS, SYNC, Kind
 
 HELLO = ChatRequest(model="m", messages="marker-7")
 PATIENCE = 60
-"""Seconds after which a child hangs for good."""
+"""Seconds after which a child process counts as hanging."""
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 

@@ -1,4 +1,4 @@
-"""One object in many threads, each of which gets its own answers; closed while others ask; used after it was closed."""
+"""One object in many threads: each gets its own responses, also while another thread closes the object."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the matrix needs to be quick: pauses between attempts without length. And an ear at the event loops."""
+"""Fixtures: no pause between retries, so that the tests are fast, and a check of what asyncio logs."""
 
 from __future__ import annotations
 

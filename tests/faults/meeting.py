@@ -1,4 +1,4 @@
-"""One call that meets a fault: what came of it, and what it left open."""
+"""Make one call against a fault server and record its result and the connections it left open."""
 
 from __future__ import annotations
 

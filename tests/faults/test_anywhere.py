@@ -1,4 +1,4 @@
-"""A stream cut in two at every byte: delivered in two pieces it is whole, and broken off there it says so."""
+"""A stream split at every byte: two pieces give the complete text, and an interruption raises an error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Connections that are kept for the next call, and what may have become of them meanwhile."""
+"""Reuse of keep-alive connections, also if the server closed them in the meantime."""
 
 from __future__ import annotations
 

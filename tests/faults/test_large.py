@@ -1,4 +1,4 @@
-"""Answers of 64 MB arrive whole; what has no end, has one here."""
+"""Responses of 64 MB are read completely; endless responses are ended with an error."""
 
 from __future__ import annotations
 

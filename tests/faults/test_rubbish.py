@@ -1,4 +1,4 @@
-"""Good answers with rubbish in them: whatever a server says, it is an answer or one of our errors, and it ends."""
+"""Randomly corrupted responses: every call ends, with a response or one of our errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Faults while a body of many megabytes is on its way, as images make them."""
+"""Faults during the upload of a request body of many megabytes, as with images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ways in which the endpoint is asked: through the core and both adapters, sync and async, plain and streamed."""
+"""The methods that call the API: of the core and both adapters, sync and async, plain and streamed."""
 
 from __future__ import annotations
 
@@ -232,7 +232,7 @@ CHAT = [
         streams=True,
     ),
 ]
-"""The chat models, in all their ways: these meet every fault."""
+"""All methods of the chat models; tested with every fault."""
 
 VECTOR, SCORE = "[[0.5, 1.5]]", "[0.25]"
 SIBLINGS = [
@@ -327,4 +327,4 @@ SIBLINGS = [
     ),
     Way("LlamaIndex rerank async", _async_once(_apostprocess), RANKING, text=SCORE),
 ]
-"""All else that asks the endpoint."""
+"""The methods of everything else that calls the API."""
