@@ -1,4 +1,4 @@
-"""What somebody gets wrong: the type checker has to say so at each line that is marked, and at no other."""
+"""Mistakes in user code: mypy must report each line marked "# wrong" and no other. Never run."""
 
 from __future__ import annotations
 

@@ -11,16 +11,16 @@ from typing import Any
 
 import pytest
 
-import langchain_predictionguard as langchain_wing
-import llama_index_predictionguard as llama_wing
+import langchain_predictionguard as lc
+import llama_index_predictionguard as li
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
 
 
 @pytest.fixture(scope="module")
-def complaints() -> dict[str, list[tuple[int, str]]]:
-    """What mypy, as strict as it gets, says of each file: line and text."""
+def mypy_errors() -> dict[str, list[tuple[int, str]]]:
+    """Run mypy in strict mode and return its errors for each file: line and text."""
     pytest.importorskip("mypy")
     files = [HERE / "user_code.py", HERE / "mistakes.py"]
     done = subprocess.run(
@@ -38,32 +38,32 @@ def complaints() -> dict[str, list[tuple[int, str]]]:
     return found
 
 
-def test_what_users_write_is_understood(complaints: dict[str, list[tuple[int, str]]]) -> None:
-    assert complaints["user_code.py"] == []
+def test_user_code_has_no_type_errors(mypy_errors: dict[str, list[tuple[int, str]]]) -> None:
+    assert mypy_errors["user_code.py"] == []
 
 
-def test_what_users_get_wrong_is_told(complaints: dict[str, list[tuple[int, str]]]) -> None:
+def test_each_mistake_is_a_type_error(mypy_errors: dict[str, list[tuple[int, str]]]) -> None:
     lines = (HERE / "mistakes.py").read_text().splitlines()
     marked = [number for number, line in enumerate(lines, 1) if line.endswith("# wrong")]
     assert len(marked) > 15
-    assert sorted({line for line, _ in complaints["mistakes.py"]}) == marked
+    assert sorted({line for line, _ in mypy_errors["mistakes.py"]}) == marked
 
 
-def test_the_signature_says_that_the_model_is_a_string() -> None:
-    of_langchain = ["ChatPredictionGuard", "PredictionGuard", "PredictionGuardEmbeddings", "PredictionGuardRerank"]
-    of_llama_index = [
+def test_model_is_a_string_in_every_signature() -> None:
+    langchain_names = ["ChatPredictionGuard", "PredictionGuard", "PredictionGuardEmbeddings", "PredictionGuardRerank"]
+    llama_index_names = [
         name
-        for name in llama_wing.__all__
-        if name.startswith("PredictionGuard") and "model" in inspect.signature(getattr(llama_wing, name)).parameters
+        for name in li.__all__
+        if name.startswith("PredictionGuard") and "model" in inspect.signature(getattr(li, name)).parameters
     ]
-    for module, names in ((langchain_wing, of_langchain), (llama_wing, of_llama_index)):
+    for module, names in ((lc, langchain_names), (li, llama_index_names)):
         assert len(names) > 3
         for name in names:
             signature = inspect.signature(getattr(module, name))
             parameter = signature.parameters["model"]
             assert parameter.annotation in (str, "str"), name
             assert parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD, name
-            assert module is llama_wing or "ImagePolicy(" not in str(signature), name
+            assert module is li or "ImagePolicy(" not in str(signature), name
 
 
 FRESH = """
@@ -86,7 +86,7 @@ for kind in ({name}, Mine):
         ("predictionguard_core", "ChatRequest"),
     ],
 )
-def test_the_arguments_are_known_before_the_first_object(module: str, name: str) -> None:
+def test_signature_is_complete_before_the_first_object(module: str, name: str) -> None:
     code = FRESH.format(module=module, name=name)
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     own, derived = (set(line.split()) for line in found.splitlines())
@@ -95,8 +95,8 @@ def test_the_arguments_are_known_before_the_first_object(module: str, name: str)
     assert derived == own | {"more"}
 
 
-@pytest.mark.parametrize("module", [langchain_wing, llama_wing])
-def test_a_running_notebook_completes_the_arguments(module: Any) -> None:
+@pytest.mark.parametrize("module", [lc, li])
+def test_signatures_list_the_arguments_for_completion(module: Any) -> None:
     for name in module.__all__:
         kind = getattr(module, name)
         if not (inspect.isclass(kind) and name.startswith(("Chat", "Prediction")) and "Error" not in name):

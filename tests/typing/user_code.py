@@ -1,4 +1,4 @@
-"""What somebody writes who uses this project: read by the type checker, and never run."""
+"""Correct user code: mypy must report no error. Never run."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from llama_index.core.llms import ChatMessage, ImageBlock, TextBlock
 from llama_index.core.schema import NodeWithScore
 from pydantic import BaseModel, SecretStr
 
-import langchain_predictionguard as langchain_wing
-import llama_index_predictionguard as llama_wing
+import langchain_predictionguard as lc
+import llama_index_predictionguard as li
 from langchain_predictionguard import ChatPredictionGuard
 from predictionguard_core import (
     APIStatusError,
@@ -72,7 +72,7 @@ with Client() as opened:
     assert_type(opened, Client)
 
 
-async def asynchronously() -> None:
+async def async_calls() -> None:
     async with AsyncClient() as opened:
         assert_type(opened, AsyncClient)
         assert_type(await opened.chat(request), ChatCompletion)
@@ -87,11 +87,11 @@ def errors(error: Exception) -> None:
         assert_type(error.request_id, str | None)
     if isinstance(error, ContentError):
         assert_type(error.message_index, int | None)
-    if isinstance(error, langchain_wing.RateLimitError):
+    if isinstance(error, lc.RateLimitError):
         assert_type(error.status_code, int)
 
 
-# The LangChain wing
+# The LangChain adapter
 
 chat = ChatPredictionGuard(VISION)
 chat = ChatPredictionGuard(
@@ -136,25 +136,25 @@ chat.with_structured_output(Receipt).invoke("Hello")
 chain: Runnable[Any, Any] = chat.with_fallbacks([ChatPredictionGuard("llava-1.5-7b-hf")])
 
 
-async def in_langchain() -> None:
+async def langchain_async() -> None:
     assert_type(await chat.ainvoke("Hello"), AIMessage)
     assert_type(chat.astream("Hello"), AsyncIterator[AIMessageChunk])
     assert_type(await chat.alist_models("rerank"), list[Model])
 
 
-llm = langchain_wing.PredictionGuard("Hermes-3-Llama-3.1-8B", max_tokens=10, input_checks={"pii": "block"})
+llm = lc.PredictionGuard("Hermes-3-Llama-3.1-8B", max_tokens=10, input_checks={"pii": "block"})
 assert_type(llm.invoke("Hello"), str)
-embeddings = langchain_wing.PredictionGuardEmbeddings("bge-m3", api_key="key", truncate=True)
+embeddings = lc.PredictionGuardEmbeddings("bge-m3", api_key="key", truncate=True)
 assert_type(embeddings.embed_documents(["one"]), list[list[float]])
 assert_type(embeddings.embed_query("one"), list[float])
 assert_type(embeddings.embed_images([PHOTO, b"...", "https://example.com/x.jpg"]), list[list[float]])
-reranker = langchain_wing.PredictionGuardRerank("bge-reranker-v2-m3", top_n=3)
+reranker = lc.PredictionGuardRerank("bge-reranker-v2-m3", top_n=3)
 assert_type(list(reranker.compress_documents([Document("one")], "query")), list[Document])
 
-# The LlamaIndex wing
+# The LlamaIndex adapter
 
-eyes = llama_wing.PredictionGuard(VISION)
-eyes = llama_wing.PredictionGuard(
+multi_modal = li.PredictionGuard(VISION)
+multi_modal = li.PredictionGuard(
     model=VISION,
     api_key="key",
     api_base="https://api.predictionguard.com",
@@ -175,32 +175,32 @@ eyes = llama_wing.PredictionGuard(
     strict=False,
     profile_from_service=True,
 )
-eyes = llama_wing.PredictionGuard(VISION, api_key=lambda: "rotating", http_client=httpx2.Client())
+multi_modal = li.PredictionGuard(VISION, api_key=lambda: "rotating", http_client=httpx2.Client())
 messages = [ChatMessage(role="user", blocks=[TextBlock(text="What is this?"), ImageBlock(path=PHOTO)])]
-assert_type(eyes.chat(messages), ChatResponse)
-assert_type(eyes.chat(messages).message.content, str | None)
-assert_type(eyes.complete("Hello"), CompletionResponse)
-assert_type(next(iter(eyes.stream_chat(messages))), ChatResponse)
-assert_type(eyes.list_models("chat-with-image"), list[Model])
-assert_type(eyes.metadata.context_window, int)
+assert_type(multi_modal.chat(messages), ChatResponse)
+assert_type(multi_modal.chat(messages).message.content, str | None)
+assert_type(multi_modal.complete("Hello"), CompletionResponse)
+assert_type(next(iter(multi_modal.stream_chat(messages))), ChatResponse)
+assert_type(multi_modal.list_models("chat-with-image"), list[Model])
+assert_type(multi_modal.metadata.context_window, int)
 
 
-async def in_llama_index() -> None:
-    assert_type(await eyes.achat(messages), ChatResponse)
-    async for response in await eyes.astream_chat(messages):
+async def llama_index_async() -> None:
+    assert_type(await multi_modal.achat(messages), ChatResponse)
+    async for response in await multi_modal.astream_chat(messages):
         assert_type(response, ChatResponse)
-    assert_type(await eyes.alist_models(), list[Model])
+    assert_type(await multi_modal.alist_models(), list[Model])
 
 
-both = llama_wing.PredictionGuardMultiModal(VISION, max_tokens=10)
+both = li.PredictionGuardMultiModal(VISION, max_tokens=10)
 assert_type(both.complete("What is this?", [ImageBlock(path=PHOTO)]), CompletionResponse)
-vectors = llama_wing.PredictionGuardEmbedding("bridgetower-large-itm-mlm-itc", embed_batch_size=10)
+vectors = li.PredictionGuardEmbedding("bridgetower-large-itm-mlm-itc", embed_batch_size=10)
 assert_type(vectors.get_text_embedding("a cat"), list[float])
-best = llama_wing.PredictionGuardRerank("bge-reranker-v2-m3", top_n=3)
+best = li.PredictionGuardRerank("bge-reranker-v2-m3", top_n=3)
 assert_type(best.postprocess_nodes([], query_str="q"), list[NodeWithScore])
 
 
-# One's own tests
+# A user's tests
 
 
 def test_of_somebody(predictionguard_sandbox: Sandbox) -> None:
