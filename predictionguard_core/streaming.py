@@ -115,7 +115,7 @@ class ChunkReader:
         self.has_content = self.has_finished = self.is_done = False
         self._events = EventDecoder()
         self._request_id = request_id
-        self._last = ChatChunk(choices=[ChunkChoice()], is_last=True)
+        self._final_chunk = ChatChunk(choices=[ChunkChoice()], is_last=True)
         self._has_begun = self._has_text = False
         self._calls = ToolCallFragments()
 
@@ -141,7 +141,7 @@ class ChunkReader:
             raise StreamInterruptedError(
                 "the stream ended before the answer did: what was delivered is a part of it. Send the request again"
             )
-        yield self._last
+        yield self._final_chunk
 
     def _read(self, events: Iterable[bytes]) -> Iterator[ChatChunk]:
         for event in events:
@@ -149,7 +149,7 @@ class ChunkReader:
                 return
             if event.strip() == b"[DONE]":
                 self.is_done = True
-                yield self._last
+                yield self._final_chunk
                 return
             chunk = self._parse(event)
             if chunk.choices:
@@ -158,39 +158,39 @@ class ChunkReader:
     def _parse(self, event: bytes) -> ChatChunk:
         if b'"error"' in event or self._events.name == b"error":
             self._raise_error(event)
-        chunk, last = ChatChunk.parse(event), self._last
+        chunk, final = ChatChunk.parse(event), self._final_chunk
         chunk.is_last = False
         raise_for_choice_status(chunk, self._request_id)
         if not self._has_begun:
             self._has_begun = True
-            last.id = chunk.id
-        chunk.id = last.id
-        last.created, last.model = last.created or chunk.created, last.model or chunk.model
+            final.id = chunk.id
+        chunk.id = final.id
+        final.created, final.model = final.created or chunk.created, final.model or chunk.model
         if chunk.usage is not None:
             # Some servers count on every chunk: the last count is the whole one.
-            if chunk.usage.total_tokens or last.usage is None:
-                last.usage = chunk.usage
+            if chunk.usage.total_tokens or final.usage is None:
+                final.usage = chunk.usage
             chunk.usage = None
-        chunk.choices = [choice for choice in chunk.choices if choice.index == 0 and self._settle(choice)]
+        chunk.choices = [choice for choice in chunk.choices if choice.index == 0 and self._move_to_final_chunk(choice)]
         return chunk
 
-    def _settle(self, choice: ChunkChoice) -> bool:
-        """Move what belongs to the last chunk there. Return whether anything is left."""
+    def _move_to_final_chunk(self, choice: ChunkChoice) -> bool:
+        """Move the finish reason and the whole text to the final chunk. Return whether anything is left."""
         delta = choice.delta
         if choice.generated_text:
-            self._last.choices[0].generated_text = choice.generated_text
+            self._final_chunk.choices[0].generated_text = choice.generated_text
             if not (self._has_text or delta.content):
                 delta.content = choice.generated_text  # from a server that delivers the text only at the end, whole
         self._has_text = self._has_text or bool(delta.content)
         if delta.tool_calls:
-            self._calls.settle(delta.tool_calls)
+            self._calls.assign_indices(delta.tool_calls)
         has_content = bool(delta.content or delta.reasoning or delta.refusal or delta.tool_calls)
         self.has_content = self.has_content or has_content
         if choice.finish_reason is None:
             return True
         if not self.has_finished:
             self.has_finished = True
-            self._last.choices[0].finish_reason = choice.finish_reason
+            self._final_chunk.choices[0].finish_reason = choice.finish_reason
         choice.finish_reason = choice.generated_text = None
         return has_content
 
@@ -208,7 +208,7 @@ class ChunkReader:
 class ToolCallFragments:
     """Tells the fragments of parallel tool calls apart, whatever index and id the server sets.
 
-    A fragment with an id that is not the last one's begins a call, even under an index that was used before or under
+    A fragment with an id that is not the last one's starts a call, even under an index that was used before or under
     none; a fragment without an id belongs to its index, or to the last call. Afterwards each has an index, and only a
     call's first fragment an id and a name.
     """
@@ -217,40 +217,45 @@ class ToolCallFragments:
         self._ids: list[str | None] = []
         self._names: list[str | None] = []
         self._has_arguments: list[bool] = []
-        self._by_index: dict[int | None, int] = {}
+        self._by_index: dict[int, int] = {}
+        self._last_call: int | None = None
 
-    def settle(self, fragments: list[ToolCallDelta]) -> None:
+    def assign_indices(self, fragments: list[ToolCallDelta]) -> None:
         """Set `index`, `id` and the name of each fragment, in place."""
         for fragment in fragments:
-            known = self._known(fragment)
-            if known is None:
-                known = len(self._ids)
-                if known >= MAX_TOOL_CALLS:
+            call = self._find_call(fragment)
+            if call is None:
+                call = len(self._ids)
+                if call >= MAX_TOOL_CALLS:
                     raise InvalidResponseError(f"the answer has more than {MAX_TOOL_CALLS} tool calls")
                 self._ids.append(fragment.id)
                 self._names.append(None)
                 self._has_arguments.append(False)
-            elif fragment.id is not None and self._ids[known] is None:
-                self._ids[known] = fragment.id
+            elif fragment.id is not None and self._ids[call] is None:
+                self._ids[call] = fragment.id
             else:
                 fragment.id = None
-            self._by_index[fragment.index] = self._by_index[None] = known
-            fragment.index = known
-            if self._names[known]:
+            self._last_call = call
+            if fragment.index is not None:
+                self._by_index[fragment.index] = call
+            fragment.index = call
+            if self._names[call]:
                 fragment.function.name = None
-            self._names[known] = self._names[known] or fragment.function.name
-            self._has_arguments[known] = self._has_arguments[known] or bool(fragment.function.arguments)
+            self._names[call] = self._names[call] or fragment.function.name
+            self._has_arguments[call] = self._has_arguments[call] or bool(fragment.function.arguments)
 
-    def _known(self, fragment: ToolCallDelta) -> int | None:
+    def _find_call(self, fragment: ToolCallDelta) -> int | None:
+        """Return the number of the call that a fragment continues, or None if it starts a new one."""
         if fragment.id and fragment.id in self._ids:
             return self._ids.index(fragment.id)
-        candidate = self._by_index.get(fragment.index)
+        candidate = self._last_call if fragment.index is None else self._by_index.get(fragment.index)
         if candidate is None:
             return None
         other_id = bool(fragment.id) and self._ids[candidate] is not None
-        # Without ids, a second name after the arguments have begun is another call's.
-        other_name = not fragment.id and bool(fragment.function.name) and self._has_arguments[candidate]
-        begins = other_name and (
+        # Without ids, a second name after the arguments have begun is another call's. The same name is the same tool
+        # called twice: a second "{" begins new arguments.
+        has_second_name = not fragment.id and bool(fragment.function.name) and self._has_arguments[candidate]
+        starts_new_call = has_second_name and (
             fragment.function.name != self._names[candidate] or (fragment.function.arguments or "").startswith("{")
         )
-        return None if other_id or begins else candidate
+        return None if other_id or starts_new_call else candidate
