@@ -96,8 +96,8 @@ class _BaseClient:
         http_client: Any = None,
     ) -> None:
         settings = resolve_settings(api_key, base_url, timeout=timeout, max_retries=max_retries)
-        self._resolved: Settings | None = settings
-        self._without_key: dict[str, Any] = {
+        self._settings_with_key: Settings | None = settings
+        self._picklable_settings: dict[str, Any] = {
             "base_url": settings.base_url,
             "timeout": settings.timeout,
             "max_retries": settings.max_retries,
@@ -111,14 +111,14 @@ class _BaseClient:
 
     @property
     def _settings(self) -> Settings:
-        if self._resolved is None:
-            self._resolved = resolve_settings(**self._without_key)
-        return self._resolved
+        if self._settings_with_key is None:
+            self._settings_with_key = resolve_settings(**self._picklable_settings)
+        return self._settings_with_key
 
     @property
     def base_url(self) -> str:
         """The URL that requests go to, without a slash at its end."""
-        return str(self._without_key["base_url"])
+        return str(self._picklable_settings["base_url"])
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.base_url!r})"
@@ -126,7 +126,7 @@ class _BaseClient:
     def __getstate__(self) -> dict[str, Any]:
         # Without the API key and without connections: the copy reads PREDICTIONGUARD_API_KEY at its first call, not
         # when it is unpickled, because a pool of workers hangs on a task that does not unpickle.
-        return {**self.__dict__, "_resolved": None, "_http_client": None, "_recent_keys": None}
+        return {**self.__dict__, "_settings_with_key": None, "_http_client": None, "_recent_keys": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _recent_keys=collections.deque(maxlen=16))
@@ -154,6 +154,7 @@ class _BaseClient:
         text = secret.get_secret_value()
         if secret not in self._recent_keys:
             self._recent_keys.append(secret)
+        # Keyed by the lower-case name, so that default_headers and extra_headers override ours in any spelling.
         headers = {
             "authorization": ("Authorization", f"Bearer {text}"),
             "accept": ("Accept", "text/event-stream, application/json" if send.stream else "application/json"),
@@ -191,6 +192,8 @@ class _BaseStream:
         except PredictionGuardError as error:
             self._error = error  # raised after the chunks before it are delivered
         self._is_over = self._is_over or data is None or reader.is_done or self._error is not None
+        # The timeout bounds the time without content, so content resets it. After the finish reason at most 5 s are
+        # spent on usage and [DONE].
         if reader.has_finished and not was_finished:
             self._time_left = min(self._timeout, _FINISH_TIMEOUT)
         elif reader.has_content and not was_finished:
@@ -265,6 +268,7 @@ class ChatStream(_BaseStream):
             data = None  # nothing is missing but the end
         self._time_left -= time.monotonic() - started
         self._feed(data)
+        # A caller's own sync client does not obey `timeouts.deadline`, so draining its connection could block.
         if self._reader.is_done and client._http_client is None:
             timeouts.drain(self._body)
 
@@ -639,6 +643,7 @@ class AsyncChatStream(_BaseStream):
             data = None  # nothing is missing but the end
         self._time_left -= time.monotonic() - started
         self._feed(data)
+        # A caller's own sync client does not obey `timeouts.deadline`, so draining its connection could block.
         if self._reader.is_done and client._http_client is None:
             await timeouts.async_drain(self._body)
 
