@@ -34,7 +34,7 @@ _START = (
 
 
 def decode(data: bytes, header: Header, policy: ImagePolicy, seconds: float | None = None) -> list[Converted]:
-    """Return a file as images that can be sent: turned, shrunk, converted, or page by page.
+    """Return a file as images that can be sent: rotated, shrunk, converted, or page by page.
 
     Args:
         data: The bytes of the file.
@@ -111,17 +111,22 @@ class _Worker:
             ) from None
 
     def run(self, request: dict[str, Any], data: bytes, seconds: float) -> list[Converted]:
-        """Do one job, or kill the process. After an exception, the worker cannot be used again."""
+        """Do one job, or kill the process after `seconds`. After any exception but `_JobError` the worker is unusable.
+
+        The request is one line of JSON, then the file. The response is a length (8 bytes, big-endian), JSON of that
+        length, then the images. The JSON is `{"images": [[size, type, width, height], ...]}`, or
+        `{"error": class, "message": text}`, where a null message means out of memory.
+        """
         requests, responses = self._process.stdin, self._process.stdout
         assert requests is not None
         assert responses is not None
         is_late = threading.Event()
 
-        def end() -> None:
+        def kill_late() -> None:
             is_late.set()
             self._process.kill()
 
-        timer = threading.Timer(seconds, end)
+        timer = threading.Timer(seconds, kill_late)
         timer.daemon = True
         timer.start()
         try:
@@ -160,7 +165,7 @@ class _Worker:
                 if pipe is not None:
                     pipe.close()
 
-    def forget(self) -> None:
+    def detach_after_fork(self) -> None:
         """Let go of the process in a forked child, which is not its parent."""
         self.close_pipes()
         self._process.returncode = 0  # so that Popen does not warn that it is still running
@@ -248,7 +253,7 @@ class _Pool:
         workers = self._all
         self._reset()
         for worker in workers:
-            worker.forget()
+            worker.detach_after_fork()
 
 
 _pool = _Pool()
