@@ -9,7 +9,7 @@ import difflib
 import logging
 import time
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 from urllib.parse import quote
 
 from predictionguard_core.api.base import ResponseModel
@@ -57,9 +57,16 @@ from predictionguard_core.errors import (
 from predictionguard_core.images.policy import ImagePolicy
 from predictionguard_core.images.prepare import prepare_images, prepare_inputs
 from predictionguard_core.retries import can_retry, retry_delay
-from predictionguard_core.steps import Compute, Operation, Parallel, Response, Send, Wait
+from predictionguard_core.steps import Compute, Operation, Parallel, Response, Send, Wait, raise_if_error
+
+
+class _Indexed(Protocol):
+    @property
+    def index(self) -> int | None: ...
+
 
 C = TypeVar("C", bound=ResponseItem)
+N = TypeVar("N", bound=_Indexed)
 R = TypeVar("R", bound=ResponseModel)
 
 _log = logging.getLogger("predictionguard_core")
@@ -127,13 +134,7 @@ def _embed_batch(
     body = embedding_body(request.model_copy(update={"input": inputs}))
     response = yield from _send(Send("POST", "/embeddings", body, request.model), max_retries)
     data = (yield from _read(EmbeddingList, response)).data
-    if all(each.index is None for each in data):
-        indices = list(range(len(data)))
-    else:
-        data = sorted(data, key=lambda each: -1 if each.index is None else each.index)
-        indices = [-1 if each.index is None else each.index for each in data]
-    _check_indices(indices, len(inputs), "vectors")
-    return [each.embedding for each in data]
+    return [each.embedding for each in _sorted_by_index(data, len(inputs), "vectors")]
 
 
 def rerank(request: RerankRequest, max_retries: int) -> Operation[list[Ranked]]:
@@ -142,7 +143,7 @@ def rerank(request: RerankRequest, max_retries: int) -> Operation[list[Ranked]]:
         return []
     response = yield from _send(Send("POST", "/rerank", json_body(request), request.model), max_retries)
     results = (yield from _read(Ranking, response)).results
-    _check_indices(sorted(each.index for each in results), len(request.documents), "scores")
+    results = _sorted_by_index(results, len(request.documents), "scores")
     return sorted(results, key=lambda each: -each.relevance_score)
 
 
@@ -251,9 +252,7 @@ def extract(file: Any, request: ExtractRequest, max_retries: int) -> Operation[E
     """Extract the text of a document, which is read from the disk while it is sent."""
     headers = request.headers
     (document,) = yield Compute([lambda _: DocumentFile.open(file, request.max_bytes, request.filename)])
-    if isinstance(document, Exception):
-        raise document
-    form = Form(document, request.fields)
+    form = Form(raise_if_error(document), request.fields)
     body = Body(form.parts, form.content_type)
     response = yield from _send(Send("POST", "/documents/extract", body, headers=headers), max_retries)
     return (yield from _read(ExtractedDocument, response))
@@ -272,17 +271,25 @@ def _as_list(value: str | list[str]) -> list[str]:
 
 
 def _in_order(items: list[C], count: int, response: Response) -> list[C]:
-    """Sort the results of a check by the texts they are about. Raise the error of a result whose status is one."""
+    """Return results in the order of their texts. Raises if a result's status is an error."""
     for item in items:
         if item.status is not None and item.status.lower().startswith("error"):
             raise error_from_payload(item.status, request_id(response.headers))
-    if any(item.index is None for item in items):
+    return _sorted_by_index(items, count, "results")
+
+
+def _sorted_by_index(items: list[N], count: int, what: str) -> list[N]:
+    """Return items in the order of their indices, or as they are if none has an index.
+
+    Raises `InvalidResponseError` unless there is one for each input.
+    """
+    indices = [-1 if item.index is None else item.index for item in items]
+    if all(item.index is None for item in items):
         indices = list(range(len(items)))
-    else:
-        items = sorted(items, key=lambda item: item.index or 0)
-        indices = [item.index or 0 for item in items]
-    _check_indices(indices, count, "results")
-    return items
+    if sorted(indices) != list(range(count)):
+        raise InvalidResponseError(f"the service returned {len(items)} {what} for {count} inputs, or misnumbers them")
+    by_index = dict(zip(indices, items, strict=True))
+    return [by_index[index] for index in range(count)]
 
 
 def _read_completion(response: Response) -> Operation[ChatCompletion]:
@@ -294,10 +301,8 @@ def _read_completion(response: Response) -> Operation[ChatCompletion]:
 def _read(kind: type[R], response: Response) -> Operation[R]:
     if len(response.body) <= _PARSED_INLINE:
         return _parse(kind, response)
-    result = (yield Compute([lambda _: _parse(kind, response)]))[0]
-    if isinstance(result, BaseException):
-        raise result
-    parsed: R = result
+    (result,) = yield Compute([lambda _: _parse(kind, response)])
+    parsed: R = raise_if_error(result)
     return parsed
 
 
@@ -307,11 +312,6 @@ def _parse(kind: type[R], response: Response) -> R:
     if error is not None:
         raise error_from_payload(error, request_id(response.headers))
     return kind.parse(response.body)
-
-
-def _check_indices(indices: list[int], count: int, what: str) -> None:
-    if indices != list(range(count)):
-        raise InvalidResponseError(f"the service returned {len(indices)} {what} for {count} inputs, or misnumbers them")
 
 
 def _open_stream(send: Send, max_retries: int) -> Operation[ChatCompletion | Response]:

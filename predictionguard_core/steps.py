@@ -83,5 +83,12 @@ class Parallel:
     max_concurrency: int
 
 
+def raise_if_error(result: Any) -> Any:
+    """Raise a result of `Download` or `Compute` that is an error; return any other."""
+    if isinstance(result, BaseException):
+        raise result
+    return result
+
+
 Step = Download | Compute | Send | Wait | Parallel
 Operation = Generator[Step, Any, T]

@@ -27,7 +27,7 @@ from predictionguard_core.images.headers import Header
 from predictionguard_core.images.image import Image
 from predictionguard_core.images.policy import ImagePolicy, check_bytes, check_header
 from predictionguard_core.images.sources import Deferred, Remote, local_source, open_source
-from predictionguard_core.steps import Compute, Download, Operation
+from predictionguard_core.steps import Compute, Download, Operation, raise_if_error
 
 
 def prepare_images(request: ChatRequest, policy: ImagePolicy) -> Operation[ChatRequest]:
@@ -70,9 +70,9 @@ def open_image(source: Any, policy: ImagePolicy) -> Image:
 
 
 def estimate_size(source: Any, policy: ImagePolicy) -> tuple[int, int] | None:
-    """Return the width and height in pixels in which an image will be sent.
+    """Return the width and height in pixels that an image will have when it is sent.
 
-    None if telling takes a file, a download or a decoder. Raises an `ImageError`.
+    None if finding out would take reading a file, a download or decoding. Raises an `ImageError`.
     """
     found = open_source(source, policy)
     if isinstance(found, Image):
@@ -94,7 +94,7 @@ def _prepare(
     jobs: dict[int, Any] = {}
     urls: dict[int, str] = {}
     for index, source in enumerate(sources):
-        with _at(locations[index]):
+        with _located(locations[index]):
             found = open_source(source, policy)
             if isinstance(found, Remote):
                 cached = cache.get(found.url) if cache else None
@@ -112,13 +112,13 @@ def _prepare(
         results = yield Download(list(dict.fromkeys(urls.values())), policy)
         downloaded = dict(zip(dict.fromkeys(urls.values()), results, strict=True))
         for index, url in urls.items():
-            with _at(locations[index]):
-                _plan(index, Raw(_result(downloaded[url])), policy, prepared, jobs)
+            with _located(locations[index]):
+                _plan(index, Raw(raise_if_error(downloaded[url])), policy, prepared, jobs)
     if jobs:
         results = yield Compute(list(jobs.values()))
         for index, result in zip(jobs, results, strict=True):
-            with _at(locations[index]):
-                prepared[index] = _result(result)
+            with _located(locations[index]):
+                prepared[index] = raise_if_error(result)
     if cache:
         for index, url in urls.items():
             cache.put(url, prepared[index])
@@ -158,7 +158,7 @@ def _is_sent_as_it_is(header: Header, policy: ImagePolicy) -> bool:
 
 
 def _transform(payload: Payload, header: Header, policy: ImagePolicy, seconds: float | None = None) -> list[Image]:
-    """Turn, shrink, convert or strip an image as the policy says. A document becomes an image per page."""
+    """Rotate, shrink, convert or strip an image as the policy says. A document becomes an image per page."""
     if _is_sent_as_it_is(header, policy):
         return [Image(payload, header.media_type, header.width, header.height)]
     data = payload.read(0, payload.length)
@@ -223,15 +223,9 @@ def _parts(part: ImagePart, images: list[Image]) -> list[ImagePart]:
     return [ImagePart.model_construct(image_url=ImageURL.model_construct(url=each, detail=detail)) for each in images]
 
 
-def _result(result: Any) -> Any:
-    if isinstance(result, BaseException):
-        raise result
-    return result
-
-
 @contextlib.contextmanager
-def _at(location: Location) -> Iterator[None]:
-    """Tell errors about the content where in the messages it is."""
+def _located(location: Location) -> Iterator[None]:
+    """Add the location to a ContentError raised in the block."""
     try:
         yield
     except ContentError as error:
