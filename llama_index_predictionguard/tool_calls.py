@@ -55,7 +55,11 @@ def offer(
 def _to_api(tool: BaseTool, *, strict: bool) -> dict[str, Any]:
     description: dict[str, Any] = tool.metadata.to_openai_tool(skip_length_check=True)
     function = description["function"]
-    schema = strict_schema(function["parameters"]) if strict else None
+    parameters = function["parameters"]
+    if "properties" not in parameters and tool.metadata.fn_schema is not None:
+        # LlamaIndex keeps the definitions of a recursive model, but not the reference to its own.
+        parameters = tool.metadata.fn_schema.model_json_schema()
+    schema = strict_schema(parameters) if strict else None
     if schema is None:  # not wanted, or not possible for this schema
         return description
     return {**description, "function": {**function, "parameters": schema, "strict": True}}

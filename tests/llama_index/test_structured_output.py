@@ -58,6 +58,13 @@ class Easy(BaseModel):
     color: str | None = None
 
 
+class Folder(BaseModel):
+    """A folder in folders."""
+
+    name: str
+    inner: Folder | None = None
+
+
 GOOD = {"color": "red", "n": 2, "parts": [{"name": "the tail of it, which is long"}, {"name": "the rest"}]}
 
 
@@ -257,3 +264,12 @@ async def test_the_error_does_not_quote_image_data(form: str, llm: PredictionGua
     assert "color: Input should be" in str(caught.value)
     assert base64.b64encode(image).decode()[:40] not in repr(caught.value)
     assert KEY not in repr(caught.value)
+
+
+async def test_the_schema_of_a_recursive_model_is_sent_and_enforced(box: Sandbox) -> None:
+    llm = PredictionGuard("gpt-oss-120b", api_key=KEY, base_url=box.url)
+    box.answer(tool_calls=[("Folder", {"name": "a", "inner": {"name": "b", "inner": None}})])
+    assert await ask(llm, "plain chat", Folder) == [Folder(name="a", inner=Folder(name="b"))]
+    [tool] = box.requests[-1]["tools"]
+    assert tool["function"]["strict"]
+    assert tool["function"]["parameters"]["required"] == ["name", "inner"]
