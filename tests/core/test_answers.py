@@ -1,4 +1,4 @@
-"""No server may fill a caller's memory: what is too long, or unfolds to too much, is refused while it comes."""
+"""Responses over the size limit, compressed or not, are refused while they are read."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ ALL_WAYS = pytest.mark.parametrize("ask", [plain, async_plain, stream, async_str
 
 
 def spaces(mebibytes: int) -> bytes:
-    """So many spaces, as gzip."""
+    """Return this many MiB of spaces, compressed with gzip."""
     packer = zlib.compressobj(1, wbits=31)
     return b"".join([*(packer.compress(b" " * (1 << 20)) for _ in range(mebibytes)), packer.flush()])
 
@@ -58,7 +58,7 @@ def bomb() -> bytes:
 
 @ALL_WAYS
 @pytest.mark.parametrize("status", [200, 400])
-def test_gzip_that_unfolds_without_end(ask: Any, status: int, bomb: bytes) -> None:
+def test_a_gzip_bomb_is_refused(ask: Any, status: int, bomb: bytes) -> None:
     assert len(bomb) < 1 << 20
     with FaultServer(answer(status, bomb, content_encoding="gzip", content_type="application/json")) as server:
         with pytest.raises(InvalidResponseError, match=f"more than {MAX_RESPONSE_BYTES:,} bytes"):
@@ -67,7 +67,7 @@ def test_gzip_that_unfolds_without_end(ask: Any, status: int, bomb: bytes) -> No
 
 
 @pytest.mark.parametrize("ask", [plain, async_stream])
-def test_a_body_without_end(ask: Any) -> None:
+def test_an_endless_body_is_refused(ask: Any) -> None:
     piece = b" " * (1 << 20)
     flood = Flood(b"%x\r\n%s\r\n" % (len(piece), piece))
     with FaultServer([chunked([], kind="application/json", last=b""), flood]) as server:
@@ -77,7 +77,7 @@ def test_a_body_without_end(ask: Any) -> None:
 
 @ALL_WAYS
 @pytest.mark.parametrize("length", [str(MAX_RESPONSE_BYTES + 1), "9" * 19])
-def test_a_length_that_is_too_long_is_not_read(ask: Any, length: str) -> None:
+def test_a_content_length_over_the_limit_is_refused(ask: Any, length: str) -> None:
     with FaultServer(
         [answer(200, content_type="application/json", content_length=length), Drip(b" " * 99, 1.0)]
     ) as server:
@@ -88,7 +88,7 @@ def test_a_length_that_is_too_long_is_not_read(ask: Any, length: str) -> None:
 @ALL_WAYS
 @pytest.mark.parametrize("coding", ["gzip, gzip", "br", "x-gzip", "gzip,deflate"])
 @pytest.mark.parametrize("kind", ["application/json", "text/event-stream"])
-def test_a_coding_that_was_not_asked_for(ask: Any, coding: str, kind: str) -> None:
+def test_an_unrequested_content_encoding_is_refused(ask: Any, coding: str, kind: str) -> None:
     body = gzip.compress(gzip.compress(ANSWER))
     with FaultServer(answer(200, body, content_encoding=coding, content_type=kind)) as server:
         with pytest.raises(InvalidResponseError, match="not asked for"):
@@ -98,7 +98,7 @@ def test_a_coding_that_was_not_asked_for(ask: Any, coding: str, kind: str) -> No
 
 @ALL_WAYS
 @pytest.mark.parametrize("coding", ["GZIP", " gzip ", "identity", ""])
-def test_a_coding_that_was(ask: Any, coding: str) -> None:
+def test_a_requested_content_encoding_is_decoded(ask: Any, coding: str) -> None:
     body = gzip.compress(ANSWER) if "gzip" in coding.lower() else ANSWER
     with FaultServer(answer(200, body, content_encoding=coding, content_type="application/json")) as server:
         assert ask(server.url) == "hello you"
@@ -113,7 +113,7 @@ def test_sixty_four_megabytes_are_read(ask: Any) -> None:
 
 
 @ALL_WAYS
-def test_a_large_page_of_an_error_is_shortened(ask: Any) -> None:
+def test_a_large_error_page_is_shortened(ask: Any) -> None:
     with FaultServer(answer(500, b"<p>" * 20_000_000, content_type="text/html")) as server:
         with pytest.raises(ServerError) as caught:
             ask(server.url, max_retries=0)
@@ -127,7 +127,7 @@ def test_a_users_own_client_is_bounded_too(bomb: bytes) -> None:
 
 
 @pytest.mark.parametrize("ask", [stream, async_stream])
-def test_a_plain_answer_to_a_streaming_question_may_not_drip(ask: Any) -> None:
+def test_a_slow_plain_response_to_a_stream_request_times_out(ask: Any) -> None:
     head = answer(200, content_type="application/json", content_length="999")
     with FaultServer([head, Drip(b" " * 998, 0.05)]) as server:
         with pytest.raises(APITimeoutError, match=r"within 0\.5 s"):

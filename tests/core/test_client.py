@@ -98,7 +98,7 @@ def words(chunks: list[ChatChunk]) -> str:
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """How long is waited between attempts is the exchange's matter, and tested there."""
+    """No pauses between attempts: test_operations.py tests their length."""
     monkeypatch.setattr(retries, "_FIRST_BACKOFF", 0.0)
 
 
@@ -111,7 +111,7 @@ def _nothing_is_left_open() -> Iterator[None]:
 
 class TestStandIn:
     @ALL_WAYS
-    def test_a_question_and_its_answer(self, ask: Any, sandbox: Sandbox) -> None:
+    def test_chat_returns_a_response(self, ask: Any, sandbox: Sandbox) -> None:
         chunks = ask(sandbox.url, HELLO)
         assert "tides" in words(chunks)
         assert {each.id for each in chunks} == {chunks[0].id}
@@ -123,7 +123,7 @@ class TestStandIn:
         assert last.usage.total_tokens == last.usage.prompt_tokens + last.usage.completion_tokens > 2
         assert [request["model"] for request in sandbox.requests] == [TEXT]
 
-    def test_the_four_ways_say_the_same(self, sandbox: Sandbox) -> None:
+    def test_sync_async_plain_and_streamed_calls_return_the_same(self, sandbox: Sandbox) -> None:
         assert len({words(ask(sandbox.url, HELLO)) for ask in (plain, stream, async_plain, async_stream)}) == 1
 
     @STREAM_WAYS
@@ -133,7 +133,7 @@ class TestStandIn:
         assert sandbox.requests[0]["stream_options"] == {"include_usage": True}
 
     @ALL_WAYS
-    def test_a_picture_arrives(self, ask: Any, sandbox: Sandbox, photos: Any) -> None:
+    def test_an_image_reaches_the_model(self, ask: Any, sandbox: Sandbox, photos: Any) -> None:
         source = photos / "coffee.jpg"
         (only,) = ask(sandbox.url, question(source, model=VISION))
         assert "600" in words([only])
@@ -159,8 +159,8 @@ class TestStandIn:
 
     @ALL_WAYS
     def test_a_body_of_many_megabytes(self, ask: Any, sandbox: Sandbox) -> None:
-        picture = png(9, 9, padding=5_000_000)
-        assert "9" in words(ask(sandbox.url, question(picture, picture, model=VISION)))
+        image = png(9, 9, padding=5_000_000)
+        assert "9" in words(ask(sandbox.url, question(image, image, model=VISION)))
         assert len(sandbox.requests) == 1
 
     @ALL_WAYS
@@ -174,7 +174,7 @@ class TestStandIn:
             ),
             (question(png(), model=TEXT), InvalidRequestError),
         ],
-        ids=["model", "PII", "picture"],
+        ids=["model", "PII", "image"],
     )
     def test_a_refusal_is_its_class_and_comes_once(self, ask: Any, request_: Any, kind: type, sandbox: Sandbox) -> None:
         with pytest.raises(kind) as caught:
@@ -190,22 +190,22 @@ class TestStandIn:
         assert KEY not in str(caught.value)
 
     @ALL_WAYS
-    def test_an_address_with_a_path(self, ask: Any, sandbox: Sandbox) -> None:
+    def test_a_base_url_with_a_path(self, ask: Any, sandbox: Sandbox) -> None:
         assert words(ask(f"{sandbox.url}/v1/", HELLO))
 
     def test_the_other_endpoints(self, sandbox: Sandbox) -> None:
-        client, twin = Client(KEY, sandbox.url), AsyncClient(KEY, sandbox.url)
+        client, async_client = Client(KEY, sandbox.url), AsyncClient(KEY, sandbox.url)
         completion = CompletionRequest(model=TEXT, prompt="Once upon a time", max_tokens=20)
         embedding = EmbeddingRequest(model="bge-m3", input=[f"text {index}" for index in range(31)])
         reranking = RerankRequest(model="bge-reranker-v2-m3", query="the sea", documents=["a desk", "the blue sea"])
 
         async def ask() -> Any:
             return (
-                (await twin.complete(completion)).message.content,
-                words([each async for each in twin.complete_stream(completion)]),
-                await twin.embed(embedding),
-                await twin.rerank(reranking),
-                await twin.models("chat-with-image"),
+                (await async_client.complete(completion)).message.content,
+                words([each async for each in async_client.complete_stream(completion)]),
+                await async_client.embed(embedding),
+                await async_client.rerank(reranking),
+                await async_client.models("chat-with-image"),
             )
 
         found = (
@@ -222,7 +222,7 @@ class TestStandIn:
         assert VISION in [model.id for model in found[4]]
         assert TEXT not in [model.id for model in found[4]]
 
-    def test_what_is_sent_is_what_is_promised(self) -> None:
+    def test_requests_have_the_documented_headers_and_body(self) -> None:
         with FaultServer(PLAIN) as server:
             plain(server.url, temperature_request())
         (request,) = server.requests
@@ -320,7 +320,7 @@ class TestFaults:
 
     @ALL_WAYS
     @table(NEVER_RETRIED)
-    def test_what_is_not_asked_again(self, ask: Any, script: Any, kind: type) -> None:
+    def test_permanent_failures_are_not_retried(self, ask: Any, script: Any, kind: type) -> None:
         with FaultServer(script) as server:
             with pytest.raises(kind) as caught:
                 ask(server.url, timeout=0.5)
@@ -330,7 +330,7 @@ class TestFaults:
     @ALL_WAYS
     @table(RETRIED)
     @pytest.mark.parametrize("max_retries", [0, 2])
-    def test_what_is_asked_again(self, ask: Any, script: Any, kind: type, max_retries: int) -> None:
+    def test_temporary_failures_are_retried(self, ask: Any, script: Any, kind: type, max_retries: int) -> None:
         with FaultServer(script) as server:
             with pytest.raises(kind):
                 ask(server.url, max_retries=max_retries)
@@ -339,7 +339,7 @@ class TestFaults:
 
     @ALL_WAYS
     @table(RETRIED)
-    def test_what_is_overcome(self, ask: Any, script: Any, kind: type) -> None:
+    def test_a_retry_succeeds_after_a_failure(self, ask: Any, script: Any, kind: type) -> None:
         good = STREAM if ask in (stream, async_stream) else PLAIN
         with FaultServer(script, script, good) as server:
             assert words(ask(server.url)) == "hello you"
@@ -383,19 +383,19 @@ class TestFaults:
         assert heard == ["hello ", "hello "]
 
     @ALL_WAYS
-    def test_nobody_listens(self, ask: Any) -> None:
+    def test_a_refused_connection_is_an_error(self, ask: Any) -> None:
         url = f"http://127.0.0.1:{unused_port()}"
         with pytest.raises(APIConnectionError, match=r"can't reach .*PREDICTIONGUARD_URL") as caught:
             ask(url)
         assert not isinstance(caught.value, APITimeoutError)
 
     @ALL_WAYS
-    def test_a_port_that_is_none(self, ask: Any) -> None:
+    def test_an_unreachable_port_is_an_error(self, ask: Any) -> None:
         with pytest.raises((ConfigurationError, APIConnectionError)):
             ask("http://127.0.0.1:70000", max_retries=0)
 
     @ALL_WAYS
-    def test_a_name_that_is_none(self, ask: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_an_unknown_host_is_an_error(self, ask: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         def unknown(*_: Any, **__: Any) -> Any:
             raise socket.gaierror(socket.EAI_NONAME, "unknown")
 
@@ -473,9 +473,9 @@ def hasty(reply: bytes) -> Iterator[str]:
         thread.join()
 
 
-class TestPicturesFromTheNetwork:
+class TestImageDownloads:
     @ALL_WAYS
-    def test_are_downloaded_and_sent_as_data(self, ask: Any, sandbox: Sandbox) -> None:
+    def test_images_are_downloaded_and_sent_as_data_uris(self, ask: Any, sandbox: Sandbox) -> None:
         policy = ImagePolicy(allow_private_hosts=True)
         with FaultServer(answer(200, png(31, 17))) as server:
             chunks = ask(sandbox.url, question(server.url, server.url, model=VISION), images=policy)
@@ -485,7 +485,7 @@ class TestPicturesFromTheNetwork:
         assert all("authorization" not in request.headers for request in server.requests)
 
     @ALL_WAYS
-    def test_a_private_address_is_refused_with_its_place_and_nothing_is_asked(self, ask: Any, sandbox: Sandbox) -> None:
+    def test_a_private_host_is_refused_with_its_location_before_any_request(self, ask: Any, sandbox: Sandbox) -> None:
         with FaultServer(answer(200, png())) as server:
             with pytest.raises(ImageBlockedError) as caught:
                 ask(sandbox.url, question(png(), server.url, model=VISION))
@@ -541,10 +541,10 @@ class TestObject:
                 asyncio.run(keyless.models()) if kind is AsyncClient else keyless.models()
         monkeypatch.setenv("PREDICTIONGUARD_API_KEY", "another")
         monkeypatch.setenv("PREDICTIONGUARD_URL", "http://elsewhere.example")
-        twin = pickle.loads(data)
-        assert type(twin) is kind
-        assert twin.base_url == "http://127.0.0.1:1"
-        assert pickle.dumps(twin) == data
+        restored = pickle.loads(data)
+        assert type(restored) is kind
+        assert restored.base_url == "http://127.0.0.1:1"
+        assert pickle.dumps(restored) == data
 
     @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
     def test_a_copy_works_while_the_first_is_open(self, copied: Any) -> None:
@@ -593,7 +593,7 @@ class TestObject:
 
 
 class TestOwnHttpClient:
-    def test_is_used_as_it_is_and_not_closed(self, sandbox: Sandbox) -> None:
+    def test_a_custom_client_is_used_and_left_open(self, sandbox: Sandbox) -> None:
         asked = []
         with httpx.Client(event_hooks={"request": [asked.append]}, headers={"X-Own": "1"}) as own:
             with Client(KEY, sandbox.url, http_client=own) as client:
@@ -628,7 +628,7 @@ class TestOwnHttpClient:
         "make",
         [lambda: Client(KEY, http_client=httpx.AsyncClient()), lambda: AsyncClient(KEY, http_client=httpx.Client())],
     )
-    def test_one_of_the_other_colour_is_refused(self, make: Any) -> None:
+    def test_a_sync_client_is_refused_for_async_calls_and_the_reverse(self, make: Any) -> None:
         with pytest.raises(ConfigurationError):
             make()
 
@@ -664,7 +664,7 @@ class TestLoopsAndThreads:
         assert all(each.is_closed for each in held)
 
     def test_one_object_in_many_threads(self, sandbox: Sandbox) -> None:
-        client, twin = Client(KEY, sandbox.url), AsyncClient(KEY, sandbox.url)
+        client, async_client = Client(KEY, sandbox.url), AsyncClient(KEY, sandbox.url)
 
         def ask(number: int) -> str | None:
             request = ChatRequest(model=TEXT, messages=f"Say number {number} about the sea.")
@@ -674,7 +674,7 @@ class TestLoopsAndThreads:
                 return client.chat(request).message.content
 
             async def ask_twin() -> str | None:
-                return (await twin.chat(request)).message.content
+                return (await async_client.chat(request)).message.content
 
             return asyncio.run(ask_twin())
 
@@ -684,7 +684,7 @@ class TestLoopsAndThreads:
 
     @pytest.mark.parametrize("after", [0, 1, 3])
     def test_a_stream_may_be_left(self, sandbox: Sandbox, after: int) -> None:
-        client, twin = Client(KEY, sandbox.url), AsyncClient(KEY, sandbox.url)
+        client, async_client = Client(KEY, sandbox.url), AsyncClient(KEY, sandbox.url)
         chunks = client.stream(HELLO)
         for _ in range(after):
             next(chunks)
@@ -692,10 +692,10 @@ class TestLoopsAndThreads:
         assert client.chat(HELLO).message.content
 
         async def leave() -> str | None:
-            async with contextlib.aclosing(twin.stream(HELLO)) as chunks:
+            async with contextlib.aclosing(async_client.stream(HELLO)) as chunks:
                 for _ in range(after):
                     await anext(chunks)
-            return (await twin.chat(HELLO)).message.content
+            return (await async_client.chat(HELLO)).message.content
 
         assert asyncio.run(leave())
 

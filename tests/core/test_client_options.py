@@ -266,7 +266,7 @@ class TestBatches:
         return asyncio.run(embed())
 
     @pytest.mark.parametrize("kind", ["sync", "async"])
-    def test_they_go_out_side_by_side_and_come_back_in_order(self, server: Server, kind: str) -> None:
+    def test_batches_are_sent_concurrently_and_keep_their_order(self, server: Server, kind: str) -> None:
         assert self.embed(server, kind) == [[float(text)] for text in self.TEXTS]
         assert len(server.bodies) == 12
         assert 1 < server.most_at_once <= 8

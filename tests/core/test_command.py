@@ -69,7 +69,7 @@ def test_an_error_names_its_remedy_and_shows_no_traceback(
         ([], 2, "COMMAND"),
     ],
 )
-def test_explains_itself(arguments: list[str], status: int, words: str) -> None:
+def test_usage_and_help(arguments: list[str], status: int, words: str) -> None:
     command = [sys.executable, "-m", "predictionguard_core", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ}, check=False, timeout=300)
     assert done.returncode == status

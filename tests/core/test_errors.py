@@ -124,29 +124,29 @@ class TestTree:
 
     @pytest.mark.parametrize("kind", classes(), ids=lambda kind: kind.__name__)
     @pytest.mark.parametrize("copied", [lambda error: pickle.loads(pickle.dumps(error)), copy.copy, copy.deepcopy])
-    def test_every_class_is_copied_with_all_it_holds(self, kind: type[PredictionGuardError], copied: Any) -> None:
+    def test_copies_keep_every_attribute(self, kind: type[PredictionGuardError], copied: Any) -> None:
         error = made(kind)
-        twin = copied(error)
-        assert type(twin) is kind
-        assert vars(twin) == vars(error)
-        assert (str(twin), twin.args, twin.message) == (str(error), ("no",), "no")
+        restored = copied(error)
+        assert type(restored) is kind
+        assert vars(restored) == vars(error)
+        assert (str(restored), restored.args, restored.message) == (str(error), ("no",), "no")
 
     @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
     def test_every_protocol_of_pickle_will_do(self, protocol: int) -> None:
-        twin = pickle.loads(pickle.dumps(made(RateLimitError), protocol))
-        assert (twin.status_code, twin.retry_after, twin.request_id) == (418, 2.5, "r-1")
+        restored = pickle.loads(pickle.dumps(made(RateLimitError), protocol))
+        assert (restored.status_code, restored.retry_after, restored.request_id) == (418, 2.5, "r-1")
 
     def test_a_subclass_of_another_package_is_copied_as_itself(self) -> None:
-        twin = pickle.loads(pickle.dumps(made(Foreign)))
-        assert type(twin) is Foreign
-        assert twin.status_code == 418
+        restored = pickle.loads(pickle.dumps(made(Foreign)))
+        assert type(restored) is Foreign
+        assert restored.status_code == 418
 
 
 class Foreign(RateLimitError, LookupError):
     """As an adapter combines ours with its framework's."""
 
 
-class TestPlace:
+class TestLocation:
     @pytest.mark.parametrize(
         ("place", "text"),
         [
@@ -156,7 +156,7 @@ class TestPlace:
             ((None, 4), "block 4: too wide"),
         ],
     )
-    def test_stands_before_the_text(self, place: tuple[int | None, int | None], text: str) -> None:
+    def test_precedes_the_text(self, place: tuple[int | None, int | None], text: str) -> None:
         error = ImageTooLargeError("too wide", message_index=place[0], block_index=place[1])
         assert str(error) == text
         assert error.message == "too wide"
@@ -206,7 +206,7 @@ class TestFromResponse:
             (b'{"error": ' + b"9" * 5000 + b"}", "error"),
         ],
     )
-    def test_what_a_gateway_answers_is_told_too(self, given: bytes, told: str) -> None:
+    def test_the_response_of_a_gateway_is_quoted(self, given: bytes, told: str) -> None:
         error = error_from_response(502, {}, given)
         assert type(error) is ServerError
         assert told in error.message
@@ -261,7 +261,7 @@ class TestFromResponse:
         ],
         ids=["FastAPI", "vLLM", "text", "HTML"],
     )
-    def test_an_echo_of_the_picture_is_left_out(self, echo: Any) -> None:
+    def test_echoed_image_data_is_removed(self, echo: Any) -> None:
         encoded = base64.b64encode(bytes(range(256)) * 40).decode()
         told = echo(f"data:image/png;base64,{encoded}")
         given = told.encode() if isinstance(told, str) else json.dumps(told).encode()

@@ -1,4 +1,4 @@
-"""One line a request, at DEBUG, of nothing that anybody said."""
+"""Logs: one DEBUG line per request, without message content."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.name == "predictionguard_core"]
 
 
-def question(picture: Path, model: str = "Qwen2.5-VL-7B-Instruct") -> ChatRequest:
-    parts = [{"type": "text", "text": "a private word"}, {"type": "image_url", "image_url": {"url": picture}}]
+def question(image: Path, model: str = "Qwen2.5-VL-7B-Instruct") -> ChatRequest:
+    parts = [{"type": "text", "text": "a private word"}, {"type": "image_url", "image_url": {"url": image}}]
     return ChatRequest(model=model, messages=[{"role": "user", "content": parts}])
 
 

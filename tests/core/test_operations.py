@@ -1,4 +1,4 @@
-"""Calls thought through without I/O: each flow is driven by a plain list of results."""
+"""Operations without I/O: each generator is driven by a list of results."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ class TestRetries:
         "failure", [refused(status) for status in (408, 429, 500, 502, 503, 504, 529)] + [LOST, SLOW_TO_CONNECT]
     )
     @pytest.mark.parametrize("max_retries", [0, 1, 2, 5])
-    def test_what_may_pass_is_tried_again(self, failure: Any, max_retries: int) -> None:
+    def test_temporary_failures_are_retried(self, failure: Any, max_retries: int) -> None:
         steps, error = chat(*[failure] * (max_retries + 1), max_retries=max_retries)
         assert kinds(steps) == "Send" + " Wait Send" * max_retries
         assert isinstance(error, (APIConnectionError, APIStatusError))
@@ -189,7 +189,7 @@ class TestRetries:
             (LATE, APITimeoutError),
         ],
     )
-    def test_what_will_not_pass_is_not(self, failure: Any, kind: type) -> None:
+    def test_permanent_failures_are_not_retried(self, failure: Any, kind: type) -> None:
         steps, error = chat(failure)
         assert kinds(steps) == "Send"
         assert isinstance(error, kind)
@@ -243,7 +243,7 @@ class TestRetries:
         ],
     )
     @pytest.mark.parametrize("status", [429, 503])
-    def test_the_service_says_how_long(self, asked: str, seconds: float, status: int) -> None:
+    def test_retry_after_sets_the_wait(self, asked: str, seconds: float, status: int) -> None:
         steps, _ = chat(refused(status, retry_after=asked), FINE)
         assert waits(steps) == [seconds]
 
@@ -260,7 +260,7 @@ class TestRetries:
         assert type(error) is (RateLimitError if status == 429 else ServerError)
         assert error.retry_after > 60
 
-    def test_what_is_not_implemented_is_not_tried_again(self) -> None:
+    def test_status_501_is_not_retried(self) -> None:
         (send,), error = chat(refused(501))
         assert isinstance(send, Send)
         assert "later" not in str(error)
@@ -276,24 +276,24 @@ class TestRetries:
             max_size=6,
         )
     )
-    def test_whatever_is_asked_for_the_sum_is_bounded(self, failures: list[Any]) -> None:
+    def test_the_waits_are_bounded_for_any_retry_after(self, failures: list[Any]) -> None:
         steps, _ = drive_with(operations.chat(ASKED, ImagePolicy(), len(failures)), [*failures, FINE])
         assert len(waits(steps)) <= len(failures)
         assert all(0 <= seconds <= MAX_RETRY_AFTER for seconds in waits(steps))
 
     @pytest.mark.parametrize("asked", ["soon", "", "nan", "inf", "1e400", "1_0x", "Wed, 99 Foo 2026", "9" * 5000])
-    def test_rubbish_is_no_wish(self, asked: str) -> None:
+    def test_an_invalid_retry_after_is_ignored(self, asked: str) -> None:
         (wait,) = waits(chat(refused(429, retry_after=asked), FINE)[0])
         assert 0.375 <= wait <= 0.625
 
 
-class TestPictures:
+class TestImages:
     def test_what_is_ready_takes_no_step(self) -> None:
         (send,), _ = chat(FINE, request=question(PNG, b64(GIF), data_uri(PNG)))
         urls = [part["image_url"]["url"] for part in body(send)["messages"][0]["content"][1:]]
         assert urls == [data_uri(PNG), data_uri(GIF, "image/gif"), data_uri(PNG)]
 
-    def test_addresses_are_fetched_together_and_files_worked_on_together(self, tmp_path: Any) -> None:
+    def test_urls_are_downloaded_together_and_files_converted_together(self, tmp_path: Any) -> None:
         (tmp_path / "a.gif").write_bytes(GIF)
         asked = question("http://a.example/1", tmp_path / "a.gif", "https://b.example/2", PNG)
         policy = ImagePolicy()
@@ -306,7 +306,7 @@ class TestPictures:
         urls = [part["image_url"]["url"] for part in body(send)["messages"][0]["content"][1:]]
         assert urls == [data_uri(PNG), data_uri(GIF, "image/gif"), data_uri(GIF, "image/gif"), data_uri(PNG)]
 
-    def test_a_picture_that_was_fetched_may_need_work(self, photos: Any) -> None:
+    def test_a_downloaded_image_may_be_converted(self, photos: Any) -> None:
         pytest.importorskip("PIL")
         flow = operations.chat(question("http://a.example/1"), ImagePolicy(), 0)
         next(flow)
@@ -349,7 +349,7 @@ class TestPictures:
             ],
         }
 
-    def test_how_many_are_allowed_with_both_numbers(self) -> None:
+    def test_too_many_images_are_refused_with_both_numbers(self) -> None:
         policy = ImagePolicy(max_images=2)
         steps, found = chat(FINE, request=question(PNG, PNG), policy=policy)
         assert found.message.content == "fine"
@@ -364,22 +364,22 @@ def placed(source: Any, place: tuple[int | None, int | None]) -> ImagePart:
     return image_part(source).model_copy(update={"location": place})
 
 
-class TestPlaces:
-    """An error says where its picture stands: as an adapter named the place, else in the request itself."""
+class TestLocations:
+    """An error has the location that an adapter set, else the position in the request."""
 
     @pytest.mark.parametrize(
         ("source", "result", "kind"),
         [
-            (b"no picture", None, ImageFormatError),
+            (b"no image", None, ImageFormatError),
             ("file:///etc/passwd", None, ImageBlockedError),
             (png(9000, 9000), None, ImageTooLargeError),
             ("http://a.example/", lambda: ImageBlockedError("no"), ImageBlockedError),
             ("http://a.example/", lambda: ImageFetchError("no"), ImageFetchError),
-            ("http://a.example/", lambda: b"no picture", ImageFormatError),
+            ("http://a.example/", lambda: b"no image", ImageFormatError),
             (Path("/nonexistent"), lambda: ImageFormatError("no"), ImageFormatError),
         ],
     )
-    def test_every_step_fills_it_in(self, source: Any, result: Any, kind: type) -> None:
+    def test_every_step_adds_the_location(self, source: Any, result: Any, kind: type) -> None:
         text = Message(role="user", content="hi")
         cases = [
             (image_part(source), (2, 1)),
@@ -394,12 +394,12 @@ class TestPlaces:
             assert isinstance(error, kind)
             assert (error.message_index, error.block_index) == place
 
-    def test_of_several_the_first_that_failed(self) -> None:
+    def test_the_first_of_several_errors_is_raised(self) -> None:
         results = [PNG, ImageFetchError("second"), ImageBlockedError("third")]
         _, error = chat(results, request=question(*[f"http://a.example/{index}" for index in range(3)]))
         assert (type(error), error.message, error.block_index) == (ImageFetchError, "second", 2)
 
-    def test_an_error_that_is_none_of_ours_is_not_hidden(self) -> None:
+    def test_other_exceptions_propagate(self) -> None:
         _, error = chat([MemoryError()], request=question("http://a.example/"))
         assert type(error) is MemoryError
 
@@ -519,10 +519,10 @@ class TestEmbed:
         assert [len(body(step)["input"]) for step in steps] == [30, 30, 5]
         assert found == [[float(index)] for index in range(65)]
 
-    def test_nothing_to_do(self) -> None:
+    def test_an_empty_list_sends_no_request(self) -> None:
         assert self.ask([]) == ([], [])
 
-    def test_pictures_go_out_as_bare_base64(self) -> None:
+    def test_images_are_sent_as_plain_base64(self) -> None:
         given = [EmbeddingInput(text='"image":false', image=data_uri(PNG)), EmbeddingInput(image="http://a.example/")]
         steps, found = self.ask(given, [GIF], vectors(2))
         assert kinds(steps) == "Download Send"
@@ -539,25 +539,25 @@ class TestEmbed:
         data = [{"index": index, "embedding": [0.5]} for index in indices]
         assert type(self.ask(["a", "b"], answered({"data": data}))[1]) is InvalidResponseError
 
-    def test_the_error_of_a_picture_tells_the_number_of_its_input(self) -> None:
-        given = [EmbeddingInput(image=PNG)] * 31 + [EmbeddingInput(image=b"no picture")]
-        _, error = self.ask(given, vectors(16))  # as many pictures in a request as the policy allows
+    def test_the_error_of_an_image_has_the_index_of_its_input(self) -> None:
+        given = [EmbeddingInput(image=PNG)] * 31 + [EmbeddingInput(image=b"no image")]
+        _, error = self.ask(given, vectors(16))  # as many images in a request as the policy allows
         assert (type(error), error.message_index, error.block_index) == (ImageFormatError, None, 31)
 
 
 class TestRerank:
     REQUEST = RerankRequest(model="m", query="q", documents=["a", "b"])
 
-    def test_the_best_first(self) -> None:
+    def test_results_are_sorted_by_score(self) -> None:
         results = [{"index": 0, "relevance_score": 0.1}, {"index": 1, "relevance_score": 0.9, "text": "b"}]
         (send,), found = drive(operations.rerank(self.REQUEST, 0), answered({"results": results}))
         assert (send.path, body(send)) == ("/rerank", {"model": "m", "query": "q", "documents": ["a", "b"]})
         assert [(each.index, each.relevance_score) for each in found] == [(1, 0.9), (0, 0.1)]
 
-    def test_nothing_to_do(self) -> None:
+    def test_an_empty_list_sends_no_request(self) -> None:
         assert drive(operations.rerank(RerankRequest(model="m", query="q", documents=[]), 0)) == ([], [])
 
-    def test_judgements_that_are_missing(self) -> None:
+    def test_missing_results_are_an_error(self) -> None:
         _, error = drive(
             operations.rerank(self.REQUEST, 0), answered({"results": [{"index": 0, "relevance_score": 1}]})
         )

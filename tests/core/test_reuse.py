@@ -1,4 +1,4 @@
-"""Connections are used again, streams' too."""
+"""Connections are reused, also after streams."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_five_streams_on_one_connection(sandbox: Sandbox, accepted: list[Any]) -
     assert len(accepted) == 1
 
 
-def test_five_streams_on_one_connection_asynchronously(sandbox: Sandbox, accepted: list[Any]) -> None:
+def test_five_streams_on_one_connection_async(sandbox: Sandbox, accepted: list[Any]) -> None:
     async def ask() -> list[bool]:
         async with AsyncClient("key", sandbox.url) as client:
             return ["Hello" in said([chunk async for chunk in client.stream(HELLO)]) for _ in range(5)]
@@ -56,11 +56,11 @@ def test_five_streams_on_one_connection_asynchronously(sandbox: Sandbox, accepte
     assert len(accepted) == 1
 
 
-@pytest.mark.parametrize("colour", ["sync", "async"])
-def test_a_server_that_never_ends_its_stream_holds_nobody(colour: str) -> None:
+@pytest.mark.parametrize("mode", ["sync", "async"])
+def test_a_stream_ends_without_waiting_for_the_server_to_close(mode: str) -> None:
     async def ask(url: str) -> list[Any]:
         return [chunk async for chunk in AsyncClient("key", url).stream(HELLO)]
 
     with FaultServer([ENDLESS, STALL]) as server:
-        chunks = list(Client("key", server.url).stream(HELLO)) if colour == "sync" else asyncio.run(ask(server.url))
+        chunks = list(Client("key", server.url).stream(HELLO)) if mode == "sync" else asyncio.run(ask(server.url))
     assert said(chunks) == "hi"

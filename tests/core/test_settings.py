@@ -1,4 +1,4 @@
-"""Key, address, timeout, retries: the argument, else the environment, else the default."""
+"""API key, URL, timeout, retries: the argument, else the environment, else the default."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_the_argument_goes_before_the_environment(environment: Any, key: Any) ->
 
 
 @pytest.mark.parametrize("empty", ["", None])
-def test_an_empty_argument_is_none(environment: Any, empty: Any) -> None:
+def test_an_empty_argument_counts_as_unset(environment: Any, empty: Any) -> None:
     found = settings.resolve_settings(empty, empty)
     assert (found.api_key.get_secret_value(), found.base_url) == ("from-environment", "https://environment.example/v1")
 
@@ -59,12 +59,12 @@ def test_an_empty_argument_is_none(environment: Any, empty: Any) -> None:
         ("http://[::1]:8080/x", "http://[::1]:8080/x"),
     ],
 )
-def test_an_address_may_have_a_path_and_has_no_slash_at_its_end(given: str, used: str) -> None:
+def test_a_base_url_may_have_a_path_and_loses_its_trailing_slash(given: str, used: str) -> None:
     assert settings.resolve_settings(KEY, given).base_url == used
 
 
 @pytest.mark.parametrize(
-    "address",
+    "url",
     [
         "api.example",
         "api.example:443",
@@ -85,10 +85,10 @@ def test_an_address_may_have_a_path_and_has_no_slash_at_its_end(given: str, used
         "  ",
     ],
 )
-def test_an_address_that_can_not_work_is_refused(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_base_url_is_refused(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigurationError) as argument:
-        settings.resolve_settings(KEY, address)
-    monkeypatch.setattr("os.environ", {"PREDICTIONGUARD_URL": address})
+        settings.resolve_settings(KEY, url)
+    monkeypatch.setattr("os.environ", {"PREDICTIONGUARD_URL": url})
     with pytest.raises(ConfigurationError) as variable:
         settings.resolve_settings(KEY)
     assert "hunter2" not in f"{argument.value} {variable.value}"
@@ -124,19 +124,19 @@ def test_a_key_that_a_header_can_not_carry_is_refused_unquoted(key: str) -> None
         {"max_retries": "2"},
     ],
 )
-def test_a_bad_number_is_refused_by_name(options: dict[str, Any]) -> None:
+def test_an_invalid_number_is_refused_by_name(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match=next(iter(options))):
         settings.resolve_settings(KEY, **options)
 
 
-def test_the_key_shows_nowhere() -> None:
+def test_the_key_is_in_no_repr() -> None:
     found = settings.resolve_settings(KEY)
     assert KEY not in repr(found) + str(found)
 
 
-def test_nothing_is_dialled(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_connection_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any, **__: Any) -> None:
-        raise AssertionError("a socket was asked for")
+        raise AssertionError("a socket was opened")
 
     monkeypatch.setattr(socket, "socket", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
@@ -144,6 +144,6 @@ def test_nothing_is_dialled(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("endpoint", ["chat/completions", "completions", "embeddings", "rerank", "models", "tokenize"])
-def test_an_address_that_ends_with_an_endpoint_is_refused(endpoint: str) -> None:
+def test_a_base_url_that_ends_with_an_endpoint_is_refused(endpoint: str) -> None:
     with pytest.raises(ConfigurationError, match=f"ends with /{endpoint}"):
         settings.resolve_settings("key", f"https://service.example/v1/{endpoint}/")

@@ -146,7 +146,7 @@ PAIRS = pytest.mark.parametrize(("sync_code", "async_code"), PAIRS_OF_CODE, ids=
 
 
 @PAIRS
-def test_they_are_the_same(sync_code: Any, async_code: Any) -> None:
+def test_async_code_without_await_equals_the_sync_code(sync_code: Any, async_code: Any) -> None:
     assert to_sync(source_of(async_code)) == to_sync(source_of(sync_code))
 
 
@@ -159,7 +159,7 @@ def test_sync_code_uses_no_async_name(sync_code: Any, async_code: Any) -> None:
 
 
 @PAIRS
-def test_every_statement_that_is_left_out_is_noticed(sync_code: Any, async_code: Any) -> None:
+def test_a_missing_statement_is_noticed(sync_code: Any, async_code: Any) -> None:
     wanted = to_sync(source_of(sync_code))
     source = source_of(async_code)
     count = sum(isinstance(node, ast.stmt) for node in ast.walk(ast.parse(source)))
@@ -183,7 +183,7 @@ def is_docstring(node: ast.stmt) -> bool:
 
 
 @PAIRS
-def test_every_name_that_drifts_is_noticed(sync_code: Any, async_code: Any) -> None:
+def test_a_changed_name_is_noticed(sync_code: Any, async_code: Any) -> None:
     source = source_of(async_code)
     for old in ("step", "timeout", "self.", "response", "chunk"):
         if old in source:

@@ -1,4 +1,4 @@
-"""How long is waited between attempts, by the clock; `tests/core/test_exchange.py` has the numbers by themselves."""
+"""How long is waited between attempts, by the clock; `tests/core/test_operations.py` has the numbers by themselves."""
 
 from __future__ import annotations
 

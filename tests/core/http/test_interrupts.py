@@ -164,7 +164,7 @@ def test_calls_that_are_cancelled_while_they_connect_lose_no_connection() -> Non
         asyncio.run(ask())
 
 
-def test_trio_is_told_that_asyncio_is_needed() -> None:
+def test_trio_gets_an_error_that_names_asyncio() -> None:
     async def ask() -> None:
         await AsyncClient("key", "http://127.0.0.1:1").chat(HELLO)
 

@@ -1,4 +1,4 @@
-"""The JSON that is sent, byte for byte, and every shape of reply that is known."""
+"""Request models: the JSON that is sent. Response models: every known response format."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ def sent(request: ChatRequest, *, stream: bool = False) -> Any:
 
 
 def ready(request: ChatRequest) -> ChatRequest:
-    """With every picture loaded, as the exchange hands it over."""
+    """Load every image, as `prepare_images` does."""
     for part in request.image_parts():
         part.image_url.url = Image.open(part.image_url.url)
     return request
 
 
 class TestOptions:
-    def test_what_is_not_set_is_not_sent(self) -> None:
+    def test_unset_options_are_not_sent(self) -> None:
         assert sent(request()) == {"model": "m", "messages": "hi"}
 
     @pytest.mark.parametrize(
@@ -211,7 +211,7 @@ class TestBadMessages:
             ({"role": "assistant", "content": "x", "tool_calls": [CALL, {"id": "2"}]}, ContentError, None),
         ],
     )
-    def test_the_error_names_the_place(self, bad: dict[str, Any], kind: type, block: int | None) -> None:
+    def test_the_error_has_the_location(self, bad: dict[str, Any], kind: type, block: int | None) -> None:
         with pytest.raises(kind) as caught:
             request(messages=[{"role": "user", "content": "fine"}, bad])
         assert (caught.value.message_index, caught.value.block_index) == (1, block)
@@ -222,7 +222,7 @@ class TestBadMessages:
             request(messages=messages)
 
     @pytest.mark.parametrize(
-        ("messages", "place"),
+        ("messages", "location"),
         [
             ("\ud800", (None, None)),
             ([{"role": "user", "content": "ok"}, {"role": "user", "content": "half \udfff"}], (1, None)),
@@ -233,10 +233,10 @@ class TestBadMessages:
             ),
         ],
     )
-    def test_half_a_surrogate_pair_is_refused_with_its_place(self, messages: Any, place: Any) -> None:
+    def test_a_lone_surrogate_is_refused_with_its_location(self, messages: Any, location: Any) -> None:
         with pytest.raises(ContentError, match="surrogate") as caught:
             chat_body(request(messages=messages), stream=False)
-        assert (caught.value.message_index, caught.value.block_index) == place
+        assert (caught.value.message_index, caught.value.block_index) == location
 
     def test_a_refusal_does_not_quote_the_message(self) -> None:
         with pytest.raises(ContentError) as caught:
@@ -257,14 +257,14 @@ TEXTS = [
 
 class TestBody:
     @pytest.mark.parametrize("text", TEXTS)
-    def test_text_arrives_as_it_was(self, text: str) -> None:
+    def test_text_is_sent_unchanged(self, text: str) -> None:
         assert sent(request(messages=text))["messages"] == text
         assert sent(request(messages=[Message(role="user", content=text)]))["messages"] == [
             {"role": "user", "content": text}
         ]
 
     @pytest.mark.parametrize("text", TEXTS)
-    def test_text_beside_pictures_arrives_as_it_was(self, text: str) -> None:
+    def test_text_with_images_is_sent_unchanged(self, text: str) -> None:
         first, second = png(3, 2), GIF
         body = sent(ready(question(first, second, text=text, stop=['"url":false'], extra_body={"url": False})))
         assert body == {
@@ -283,17 +283,17 @@ class TestBody:
             ],
         }
 
-    @given(text=st.text(), name=st.text(), pictures=st.integers(0, 2))
-    def test_any_text_round_trips(self, text: str, name: str, pictures: int) -> None:
-        asked = ready(question(*[GIF] * pictures, text=text, extra_body={"note": name}))
+    @given(text=st.text(), name=st.text(), images=st.integers(0, 2))
+    def test_any_text_round_trips(self, text: str, name: str, images: int) -> None:
+        asked = ready(question(*[GIF] * images, text=text, extra_body={"note": name}))
         body = sent(asked, stream=True)
         assert body["note"] == name
         assert body["messages"][0]["content"][0] == {"type": "text", "text": text}
-        assert len(body["messages"][0]["content"]) == 1 + pictures
+        assert len(body["messages"][0]["content"]) == 1 + images
 
     @pytest.mark.parametrize("detail", ["auto", "low", "high"])
-    def test_detail_goes_out_and_place_does_not(self, detail: str) -> None:
-        part = image_part(Image.open(GIF), detail=detail).model_copy(update={"place": (4, 2)})
+    def test_detail_is_sent_and_location_is_not(self, detail: str) -> None:
+        part = image_part(Image.open(GIF), detail=detail).model_copy(update={"location": (4, 2)})
         body = sent(request(messages=[Message(role="user", content=[part])]))
         assert body["messages"][0]["content"] == [
             {"type": "image_url", "image_url": {"url": data_uri(GIF, "image/gif"), "detail": detail}}
@@ -333,7 +333,7 @@ class TestBody:
         "written", [repr, str, lambda each: each.model_dump_json(), lambda each: each.model_dump()]
     )
     @pytest.mark.parametrize("source", [data_uri(png()), png(), Image.open(png())], ids=["URI", "bytes", "Image"])
-    def test_no_dump_and_no_repr_holds_a_picture(self, written: Any, source: Any) -> None:
+    def test_dumps_and_reprs_contain_no_image_data(self, written: Any, source: Any) -> None:
         text = str(written(question(source)))
         assert data_uri(png())[30:60] not in text
         assert repr(png())[4:30] not in text
@@ -355,7 +355,7 @@ class TestCanStream:
             (question(), True),
         ],
     )
-    def test_not_with_output_checks_nor_pictures(self, asked: ChatRequest, can: bool) -> None:
+    def test_streaming_excludes_output_checks_and_images(self, asked: ChatRequest, can: bool) -> None:
         assert asked.can_stream is can
 
 
@@ -441,7 +441,7 @@ class TestReply:
         assert usage.completion_tokens_details.reasoning_tokens == 1
 
     @pytest.mark.parametrize("details", [[], "none", 5, {"cached_tokens": "many", "reasoning_tokens": []}])
-    def test_details_that_can_not_be_read_cost_nobody_the_counts(self, details: Any) -> None:
+    def test_unreadable_usage_details_do_not_lose_the_counts(self, details: Any) -> None:
         told = {"prompt_tokens": 3, "prompt_tokens_details": details, "completion_tokens_details": details}
         usage = parsed({**one(text="x"), "usage": told}).usage
         assert usage is not None
