@@ -1,4 +1,4 @@
-"""The suite for the live service, tried without one: against a sandbox in its place, and one that is otherwise."""
+"""Test the live tests without a live service: against a sandbox, and against one that behaves differently."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from predictionguard_core.sandbox import Sandbox
-from tests.live.comparison import Answer, differences, shape
+from tests.live.comparison import Response, differences, shape
 
 pytestmark = pytest.mark.slow
 
@@ -25,41 +25,41 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
     )
 
 
-def test_a_sandbox_in_place_of_the_service_differs_in_nothing() -> None:
+def test_two_sandboxes_do_not_differ() -> None:
     done = run("tests/live", PREDICTIONGUARD_LIVE="sandbox")
     assert done.returncode == 0, done.stdout
     assert "skipped" not in done.stdout
-    assert "requests were compared, 0 were answered otherwise." in done.stdout
+    assert "requests were compared, 0 were answered differently." in done.stdout
 
 
-def test_what_is_otherwise_is_printed_and_fails_nothing() -> None:
+def test_differences_are_printed_and_do_not_fail() -> None:
     with Sandbox(vision_streaming=True, api_key="key") as box:
-        box.fail(422, "no ranking today", path="/rerank", times=None)
+        box.fail(422, "reranking is off", path="/rerank", times=None)
         found = run(
             "tests/live/test_comparison.py",
             "-k",
-            "streamed or ranking or embeddings",
+            "streamed or rerank or embeddings",
             PREDICTIONGUARD_API_KEY="key",
             PREDICTIONGUARD_URL=box.url,
         )
     assert found.returncode == 0, found.stdout
     report = found.stdout.partition("The live service and the sandbox")[2]
-    assert "2 were answered otherwise." in report
-    assert "status 200, not 400" in report.partition("a picture, streamed")[2].splitlines()[0]
-    told = report.partition("a ranking")[2].splitlines()
-    assert "status 422, not 200" in told[0]
-    assert "says 'no ranking today', not no error" in told[1]
+    assert "2 were answered differently." in report
+    assert "status 200, not 400" in report.partition("an image, streamed")[2].splitlines()[0]
+    lines = report.partition("rerank")[2].splitlines()
+    assert "status 422, not 200" in lines[0]
+    assert "says 'reranking is off', not no error" in lines[1]
 
 
-def test_without_a_key_it_says_why_it_asks_nothing() -> None:
+def test_without_a_key_the_tests_are_skipped_with_a_reason() -> None:
     done = run("tests/live/test_features.py", "-rs")
     assert done.returncode == 0, done.stdout
     assert "PREDICTIONGUARD_API_KEY is not set" in done.stdout
     assert "passed" not in done.stdout
 
 
-def answer(status: int = 200, value: object = None, **more: object) -> Answer:
-    return Answer(**{"status": status, "kind": "application/json", "text": "", "value": value, **more})  # type: ignore[arg-type]
+def response(status: int = 200, value: object = None, **more: object) -> Response:
+    return Response(**{"status": status, "kind": "application/json", "text": "", "value": value, **more})  # type: ignore[arg-type]
 
 
 class TestComparison:
@@ -68,35 +68,35 @@ class TestComparison:
         assert shape(value) == {
             "a[]": set(),
             "a[].b": {"number", "null"},
-            "a[].c": {"true or false"},
-            "d": {"text"},
+            "a[].c": {"boolean"},
+            "d": {"string"},
             "e[]": set(),
         }
 
     @pytest.mark.parametrize(
-        ("live", "sandbox", "told"),
+        ("live", "sandbox", "expected"),
         [
-            (answer(value={"a": 1}), answer(value={"a": 2}), []),
-            (answer(value={"a": 1}), answer(value={}), ["has a (number)"]),
-            (answer(value={}), answer(value={"a": [1]}), ["lacks a[] (number)"]),
-            (answer(value={"a": None}), answer(value={"a": "x"}), ["a is null, not text"]),
-            (answer(403), answer(401), ["status 403, not 401"]),
+            (response(value={"a": 1}), response(value={"a": 2}), []),
+            (response(value={"a": 1}), response(value={}), ["has a (number)"]),
+            (response(value={}), response(value={"a": [1]}), ["lacks a[] (number)"]),
+            (response(value={"a": None}), response(value={"a": "x"}), ["a is null, not string"]),
+            (response(403), response(401), ["status 403, not 401"]),
             (
-                answer(400, {"error": "no"}),
-                answer(400, {"error": "never"}),
+                response(400, {"error": "no"}),
+                response(400, {"error": "never"}),
                 ["says 'no', not 'never'"],
             ),
             (
-                answer(502, None, text="<html>", kind="text/html"),
-                answer(),
+                response(502, None, text="<html>", kind="text/html"),
+                response(),
                 ["status 502, not 200", "content type text/html, not application/json", "says '<html>', not no error"],
             ),
             (
-                answer(events=({"a": 1},), is_done=True),
-                answer(events=({"a": 1}, {"a": None})),
+                response(events=({"a": 1},), is_done=True),
+                response(events=({"a": 1}, {"a": None})),
                 ["the stream ends with [DONE]", "a is number, not null or number"],
             ),
         ],
     )
-    def test_differences(self, live: Answer, sandbox: Answer, told: list[str]) -> None:
-        assert list(differences(live, sandbox)) == told
+    def test_differences(self, live: Response, sandbox: Response, expected: list[str]) -> None:
+        assert list(differences(live, sandbox)) == expected

@@ -1,4 +1,4 @@
-"""What two answers to the same request have in common, and what not: status, shape, words."""
+"""Compare two responses to the same request: status, content type, error message and JSON types."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 import httpx
 
 Shape = dict[str, set[str]]
-"""To each place in a JSON value, such as `choices[].index`, the types of what stands there."""
+"""The JSON types found at each path, such as `choices[].index`."""
 
 _LONGEST = 160
 
 
 @dataclasses.dataclass(frozen=True)
-class Answer:
-    """An HTTP answer, as far as it is compared. `events` are the decoded events of a stream, without `[DONE]`."""
+class Response:
+    """The compared parts of an HTTP response. `events` are the decoded events of a stream, without `[DONE]`."""
 
     status: int
     kind: str
@@ -28,7 +28,7 @@ class Answer:
 
     @property
     def error(self) -> str | None:
-        """The words of an error."""
+        """The error message, or None for a success."""
         if self.status < 400:
             return None
         error = self.value.get("error") if isinstance(self.value, dict) else None
@@ -36,18 +36,18 @@ class Answer:
 
     @property
     def shape(self) -> Shape:
-        """The places of its value, or of all its events."""
+        """The paths and types of the JSON value, or of all events together."""
         return merged(shape(each) for each in self.events) if self.events is not None else shape(self.value)
 
 
-def read(response: httpx.Response) -> Answer:
-    """What there is to compare of a response that was read to its end."""
+def read(response: httpx.Response) -> Response:
+    """Return the compared parts of a response whose body has been read."""
     kind = response.headers.get("content-type", "").partition(";")[0]
     if kind != "text/event-stream":
-        return Answer(response.status_code, kind, response.text, _decoded(response.text))
+        return Response(response.status_code, kind, response.text, _decoded(response.text))
     lines = [line.removeprefix("data:").strip() for line in response.text.split("\n") if line.startswith("data:")]
     events = tuple(_decoded(line) for line in lines if line != "[DONE]")
-    return Answer(response.status_code, kind, response.text, None, events, "[DONE]" in lines)
+    return Response(response.status_code, kind, response.text, None, events, "[DONE]" in lines)
 
 
 def _decoded(text: str) -> Any:
@@ -58,26 +58,26 @@ def _decoded(text: str) -> Any:
 
 
 def shape(value: Any, at: str = "") -> Shape:
-    """The places of a JSON value, and their types. All elements of a list are one place."""
+    """Return the paths of a JSON value and their types. All elements of a list share one path."""
     if isinstance(value, dict):
         return merged(shape(each, f"{at}.{name}" if at else name) for name, each in value.items())
     if isinstance(value, list):
         return merged([{f"{at}[]": set()}, *(shape(each, f"{at}[]") for each in value)])
-    name = "null" if value is None else "number" if isinstance(value, int | float) and value is not True else "text"
-    return {at: {"true or false" if isinstance(value, bool) else name}}
+    name = "null" if value is None else "number" if isinstance(value, int | float) and value is not True else "string"
+    return {at: {"boolean" if isinstance(value, bool) else name}}
 
 
 def merged(shapes: Any) -> Shape:
-    """All places of several shapes."""
-    places: Shape = {}
+    """Return the union of several shapes."""
+    paths: Shape = {}
     for each in shapes:
-        for place, types in each.items():
-            places.setdefault(place, set()).update(types)
-    return places
+        for path, types in each.items():
+            paths.setdefault(path, set()).update(types)
+    return paths
 
 
-def differences(live: Answer, sandbox: Answer) -> Iterator[str]:
-    """What the live answer has otherwise, in words."""
+def differences(live: Response, sandbox: Response) -> Iterator[str]:
+    """Describe how the live response differs from the sandbox's."""
     if live.status != sandbox.status:
         yield f"status {live.status}, not {sandbox.status}"
     if live.kind != sandbox.kind:
@@ -89,13 +89,13 @@ def differences(live: Answer, sandbox: Answer) -> Iterator[str]:
     if live.is_done != sandbox.is_done:
         yield f"the stream ends {'with' if live.is_done else 'without'} [DONE]"
     ours, theirs = live.shape, sandbox.shape
-    for place in sorted(ours.keys() | theirs.keys()):
-        if place not in theirs:
-            yield f"has {place} ({_types(ours[place])})"
-        elif place not in ours:
-            yield f"lacks {place} ({_types(theirs[place])})"
-        elif ours[place] != theirs[place]:
-            yield f"{place} is {_types(ours[place])}, not {_types(theirs[place])}"
+    for path in sorted(ours.keys() | theirs.keys()):
+        if path not in theirs:
+            yield f"has {path} ({_types(ours[path])})"
+        elif path not in ours:
+            yield f"lacks {path} ({_types(theirs[path])})"
+        elif ours[path] != theirs[path]:
+            yield f"{path} is {_types(ours[path])}, not {_types(theirs[path])}"
 
 
 def _types(types: set[str]) -> str:

@@ -1,8 +1,8 @@
-"""The live service: where it is, which models it has, and what it does otherwise than the sandbox.
+"""Fixtures for the live service, and the report of how it differs from the sandbox.
 
-The suite runs where PREDICTIONGUARD_API_KEY is set (and PREDICTIONGUARD_URL, if it is not the public service).
-PREDICTIONGUARD_MODEL names the vision model, if it is not to be the account's first. PREDICTIONGUARD_LIVE=sandbox runs
-it against a sandbox in place of the service, which tests the suite itself.
+These tests run if PREDICTIONGUARD_API_KEY is set. PREDICTIONGUARD_URL selects another service than the public one.
+PREDICTIONGUARD_MODEL selects the vision model; the default is the first that the account has. With
+PREDICTIONGUARD_LIVE=sandbox, a sandbox replaces the service, to test these tests themselves.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from predictionguard_core import Client
 from predictionguard_core.api.models import Capability, Model
 from predictionguard_core.sandbox import Sandbox
 
-# Read while tests are collected: the fixtures of the other tests take all of it out of the environment.
+# Read at import: a fixture in tests/conftest.py removes these variables before each test.
 KEY = os.environ.get("PREDICTIONGUARD_API_KEY", "")
 URL = os.environ.get("PREDICTIONGUARD_URL", "")
 MODEL = os.environ.get("PREDICTIONGUARD_MODEL", "")
@@ -28,19 +28,19 @@ REASON = "PREDICTIONGUARD_API_KEY is not set: these tests ask the live service"
 HERE = Path(__file__).parent
 
 found: dict[str, list[str]] = {}
-"""To each probe what the live service does otherwise."""
+"""The differences between the live service and the sandbox, by request."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Service:
-    """Where questions go, with which key, and the models there."""
+    """URL, API key and models of a service."""
 
     url: str
     key: str
     models: tuple[Model, ...]
 
     def model(self, capability: Capability, *, but_not: Capability | None = None) -> str:
-        """The name of a model that can do this; skips the test where the account has none."""
+        """Return the name of a model with this capability. Skip the test if the account has none."""
         if MODEL and capability == "chat-with-image":
             return MODEL
         for model in self.models:
@@ -49,16 +49,16 @@ class Service:
         pytest.skip(f"this account has no model for {capability}")
 
     def http(self) -> httpx.Client:
-        """A plain client of this service's."""
+        """Return an httpx client for this service."""
         headers = {"Authorization": f"Bearer {self.key}"}
-        is_near = "//127.0.0.1" in self.url
-        return httpx.Client(base_url=self.url, headers=headers, timeout=120, trust_env=not is_near)
+        is_loopback = "//127.0.0.1" in self.url
+        return httpx.Client(base_url=self.url, headers=headers, timeout=120, trust_env=not is_loopback)
 
 
 def can(model: Model, capability: str) -> bool:
-    """Whether a model says that it has a capability, however it is spelled."""
+    """Return whether a model lists a capability, spelled with hyphens or underscores."""
     wanted = capability.replace("-", "_")
-    return any(is_so and name.replace("-", "_") == wanted for name, is_so in model.capabilities.items())
+    return any(is_supported and name.replace("-", "_") == wanted for name, is_supported in model.capabilities.items())
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -70,36 +70,36 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def sandbox() -> Iterator[Sandbox]:
-    """What the live service is compared to."""
+    """The sandbox that the live service is compared with."""
     with Sandbox(api_key="sandbox") as box:
         yield box
 
 
 @pytest.fixture(scope="session")
-def stand_in(sandbox: Sandbox) -> Service:
-    return known(sandbox.url, "sandbox")
+def sandbox_service(sandbox: Sandbox) -> Service:
+    return connect(sandbox.url, "sandbox")
 
 
 @pytest.fixture(scope="session")
 def service() -> Iterator[Service]:
-    """The live service, or the sandbox in its place."""
+    """The live service, or a sandbox that replaces it."""
     if IS_SANDBOX:
         with Sandbox(api_key="live") as box:
-            yield known(box.url, "live")
+            yield connect(box.url, "live")
     else:
         with Client(KEY, URL or None) as client:
             url = client.base_url
-        yield known(url, KEY)
+        yield connect(url, KEY)
 
 
-def known(url: str, key: str) -> Service:
+def connect(url: str, key: str) -> Service:
     with Client(key, url) as client:
         return Service(url, key, tuple(client.models()))
 
 
 @pytest.fixture(autouse=True)
 def _own_environment(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In place of the fixture of the other tests: an environment that leads to the service, by way of its proxies."""
+    """Point the environment to the service. Overrides the fixture of tests/conftest.py, which removes proxies."""
     monkeypatch.setenv("PREDICTIONGUARD_API_KEY", service.key)
     monkeypatch.setenv("PREDICTIONGUARD_URL", service.url)
 
@@ -107,9 +107,9 @@ def _own_environment(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if not found:
         return
-    other = sum(map(bool, found.values()))
+    different = sum(map(bool, found.values()))
     terminalreporter.section("The live service and the sandbox")
-    terminalreporter.write_line(f"{len(found)} requests were compared, {other} were answered otherwise.")
-    for probe, told in found.items():
-        for index, each in enumerate(told):
+    terminalreporter.write_line(f"{len(found)} requests were compared, {different} were answered differently.")
+    for probe, lines in found.items():
+        for index, each in enumerate(lines):
             terminalreporter.write_line(f"{probe if not index else '':<40} {each}")

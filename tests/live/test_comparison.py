@@ -1,4 +1,4 @@
-"""The same requests to the live service and to the sandbox. A difference is no failure: it is printed at the end."""
+"""Send the same requests to the live service and the sandbox. Differences do not fail the test but are printed."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from tests.live.conftest import Service, found
 
 ROOT = Path(__file__).parents[2]
 CAT = base64.b64encode((ROOT / "notebooks" / "photos" / "cat.jpg").read_bytes()).decode()
-PICTURE = {"type": "image_url", "image_url": {"url": f"data:image/jpeg;base64,{CAT}"}}
+IMAGE = {"type": "image_url", "image_url": {"url": f"data:image/jpeg;base64,{CAT}"}}
 TOOL = {
     "type": "function",
     "function": {
         "name": "weather",
-        "description": "Tells the weather of a city.",
+        "description": "Get the weather of a city.",
         "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
     },
 }
@@ -40,7 +40,7 @@ def text(content: Any = "Say hello.", **more: Any) -> Ask:
 
 
 def vision(*parts: Any, **more: Any) -> Ask:
-    content = [{"type": "text", "text": "What is this?"}, *(parts or [PICTURE])]
+    content = [{"type": "text", "text": "What is this?"}, *(parts or [IMAGE])]
     return lambda service: {
         "model": service.model("chat-with-image"),
         "messages": [{"role": "user", "content": content}],
@@ -64,11 +64,11 @@ def with_messages(*messages: dict[str, Any], **more: Any) -> Ask:
 
 CHAT = "/chat/completions"
 PROBES: dict[str, tuple[str, Ask | None]] = {
-    "the models": ("/models", None),
-    "the models that see": ("/models/chat-with-image", None),
-    "no such capability": ("/models/telepathy", None),
-    "is the key good": ("/completions", None),
-    "no such path": ("/nowhere", None),
+    "models": ("/models", None),
+    "models that accept images": ("/models/chat-with-image", None),
+    "unknown capability": ("/models/telepathy", None),
+    "key check": ("/completions", None),
+    "unknown path": ("/nowhere", None),
     "a text": (CHAT, text()),
     "a text, streamed": (CHAT, text(stream=True, stream_options={"include_usage": True})),
     "a text, streamed, without usage": (CHAT, text(stream=True)),
@@ -79,20 +79,20 @@ PROBES: dict[str, tuple[str, Ask | None]] = {
         text(temperature=0.1, top_p=0.9, top_k=5, frequency_penalty=0.1, presence_penalty=0.1, stop=["§"]),
     ),
     "reasoning effort": (CHAT, lambda service: {**to("reasoning")(service), **text(reasoning_effort="low")(service)}),
-    "a picture": (CHAT, vision()),
-    "two pictures": (CHAT, vision(PICTURE, PICTURE)),
-    "a picture with detail": (CHAT, vision({**PICTURE, "image_url": {**PICTURE["image_url"], "detail": "low"}})),
-    "a picture, streamed": (CHAT, vision(stream=True)),
-    "a picture by its address": (
+    "an image": (CHAT, vision()),
+    "two images": (CHAT, vision(IMAGE, IMAGE)),
+    "an image with detail": (CHAT, vision({**IMAGE, "image_url": {**IMAGE["image_url"], "detail": "low"}})),
+    "an image, streamed": (CHAT, vision(stream=True)),
+    "an image URL": (
         CHAT,
         vision({"type": "image_url", "image_url": {"url": "https://example.com/x.jpg"}}),
     ),
-    "a picture as bare base64": (CHAT, vision({"type": "image_url", "image_url": {"url": CAT}})),
-    "a picture that is none": (
+    "an image as bare base64": (CHAT, vision({"type": "image_url", "image_url": {"url": CAT}})),
+    "not an image": (
         CHAT,
         vision({"type": "image_url", "image_url": {"url": "data:image/jpeg;base64,aGVsbG8="}}),
     ),
-    "a picture to a model for texts": (CHAT, text([{"type": "text", "text": "What is this?"}, PICTURE])),
+    "an image to a text model": (CHAT, text([{"type": "text", "text": "What is this?"}, IMAGE])),
     "a tool": (CHAT, text("What is the weather in Vienna?", tools=[TOOL], tool_choice="required")),
     "a tool, streamed": (
         CHAT,
@@ -106,7 +106,7 @@ PROBES: dict[str, tuple[str, Ask | None]] = {
             tools=[TOOL],
         ),
     ),
-    "content null beside tool calls": (
+    "content null with tool calls": (
         CHAT,
         with_messages(
             {"role": "assistant", "content": None, "tool_calls": [CALL]},
@@ -114,11 +114,11 @@ PROBES: dict[str, tuple[str, Ask | None]] = {
             tools=[TOOL],
         ),
     ),
-    "a picture in a tool's result": (
+    "an image in a tool's result": (
         CHAT,
         with_messages(
             {"role": "assistant", "content": "", "tool_calls": [CALL]},
-            {"role": "tool", "tool_call_id": "call_1", "content": [{"type": "text", "text": "Here."}, PICTURE]},
+            {"role": "tool", "tool_call_id": "call_1", "content": [{"type": "text", "text": "Here."}, IMAGE]},
             tools=[TOOL],
         ),
     ),
@@ -141,43 +141,43 @@ PROBES: dict[str, tuple[str, Ask | None]] = {
     "no model": (CHAT, lambda service: {"messages": "Say hello."}),
     "an unknown model": (CHAT, lambda service: {**text()(service), "model": "no-such-model"}),
     "more tokens than the context holds": (CHAT, text(max_completion_tokens=10_000_000)),
-    "a text to go on with": ("/completions", to("completion", prompt="Once upon a time", max_tokens=8)),
-    "a text to go on with, streamed": (
+    "a completion": ("/completions", to("completion", prompt="Once upon a time", max_tokens=8)),
+    "a completion, streamed": (
         "/completions",
         to("completion", prompt="Once upon a time", max_tokens=8, stream=True),
     ),
     "embeddings": ("/embeddings", to("embedding", input=["one", "two"])),
     "an embedding of one text": ("/embeddings", to("embedding", input="one")),
     "31 embeddings": ("/embeddings", to("embedding", input=["one"] * 31)),
-    "an embedding of a picture": ("/embeddings", to("embedding-with-image", input=[{"text": "a cat", "image": CAT}])),
-    "a ranking": ("/rerank", to("rerank", query="cats", documents=["dogs", "cats"], return_documents=True)),
+    "an embedding of an image": ("/embeddings", to("embedding-with-image", input=[{"text": "a cat", "image": CAT}])),
+    "rerank": ("/rerank", to("rerank", query="cats", documents=["dogs", "cats"], return_documents=True)),
 }
 
 
 @pytest.mark.parametrize("probe", PROBES)
-def test_compare(probe: str, service: Service, stand_in: Service) -> None:
+def test_compare(probe: str, service: Service, sandbox_service: Service) -> None:
     path, ask = PROBES[probe]
-    answers = []
-    for each in (service, stand_in):
+    responses = []
+    for each in (service, sandbox_service):
         with each.http() as client:
-            answers.append(read(client.post(path, json=ask(each)) if ask else client.get(path)))
-    found[probe] = list(differences(*answers))
+            responses.append(read(client.post(path, json=ask(each)) if ask else client.get(path)))
+    found[probe] = list(differences(*responses))
 
 
 @pytest.mark.parametrize("header", [None, "Bearer no-such-key", "Basic abc"])
-def test_compare_keys(header: str | None, service: Service, stand_in: Service) -> None:
+def test_compare_keys(header: str | None, service: Service, sandbox_service: Service) -> None:
     headers = {"Authorization": header} if header else {}
-    answers = []
-    for each in (service, stand_in):
+    responses = []
+    for each in (service, sandbox_service):
         with each.http() as client:
             client.headers.pop("Authorization")
-            answers.append(read(client.get("/models", headers=headers)))
-    found[f"the key: {header}"] = list(differences(*answers))
+            responses.append(read(client.get("/models", headers=headers)))
+    found[f"authorization: {header}"] = list(differences(*responses))
 
 
-def test_compare_an_unreadable_body(service: Service, stand_in: Service) -> None:
-    answers: list[httpx.Response] = []
-    for each in (service, stand_in):
+def test_compare_invalid_json(service: Service, sandbox_service: Service) -> None:
+    responses: list[httpx.Response] = []
+    for each in (service, sandbox_service):
         with each.http() as client:
-            answers.append(client.post(CHAT, content=b"{", headers={"Content-Type": "application/json"}))
-    found["an unreadable body"] = list(differences(*map(read, answers)))
+            responses.append(client.post(CHAT, content=b"{", headers={"Content-Type": "application/json"}))
+    found["invalid JSON"] = list(differences(*map(read, responses)))
