@@ -1,4 +1,4 @@
-"""The bytes of a request body: JSON around pictures that are spliced in, so that a picture exists once in memory."""
+"""The bytes of a request body: JSON around images that are spliced in, so that an image exists once in memory."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from predictionguard_core.errors import ConfigurationError, ContentError
 _MESSAGES = TypeAdapter(list[Message])
 _INPUTS = TypeAdapter(list[str] | list[EmbeddingInput])
 
-# Where a picture goes, the JSON says `"url":false` or `"image":false`. No text can forge that: inside a JSON string a
-# quote is escaped, and beside the fields that hold pictures nothing in a message or an input has these names.
+# Where an image goes, the JSON says `"url":false` or `"image":false`. No text can forge that: inside a JSON string a
+# quote is escaped, and beside the fields that hold images nothing in a message or an input has these names.
 _FIELDS = {"max_tokens": "max_completion_tokens"}
 """Fields that an entry of `extra_body` replaces, where they have another name."""
 
@@ -26,7 +26,7 @@ _URL, _IMAGE = b'"url":', b'"image":'
 
 
 class Spliced(Protocol):
-    """A part of a ready picture. `pieces` gives its bytes, in order, so many at once; `length` is their sum."""
+    """A part of a ready image. `pieces` gives its bytes, in order, so many at once; `length` is their sum."""
 
     @property
     def length(self) -> int: ...
@@ -48,7 +48,7 @@ class Body:
         return self.pieces()
 
     def pieces(self, size: int | None = None) -> Iterator[bytes]:
-        """Its bytes, a picture's in pieces of `size`; by default, of what suits a processor's cache."""
+        """Its bytes, an image's in pieces of `size`; by default, of what suits a processor's cache."""
         for part in self._parts:
             if isinstance(part, bytes):
                 yield part
@@ -70,7 +70,7 @@ class Body:
 
 
 def chat_body(request: ChatRequest, *, stream: bool) -> Body:
-    """The body of a request whose pictures are all ready. Raises `ContentError` for text that is none."""
+    """The body of a request whose images are all ready. Raises `ContentError` for text that is none."""
     head = _options(request, {"messages"}, request.extra_body, request.stream_options if stream else None, stream)
     head += b',"messages":'
     if isinstance(request.messages, str):
@@ -94,7 +94,7 @@ def completion_body(request: CompletionRequest, *, stream: bool) -> Body:
 
 
 def embedding_body(request: EmbeddingRequest) -> Body:
-    """The body of a request whose pictures are all ready. They go out as bare base64."""
+    """The body of a request whose images are all ready. They go out as bare base64."""
     head = _options(request, {"input"}) + b',"input":'
     try:
         inputs = _INPUTS.dump_json(request.input, exclude_none=True, context=SPLICE)

@@ -21,7 +21,7 @@ from predictionguard_core.api.checks import InputChecks, OutputChecks
 Location = tuple[int | None, int | None]
 
 SPLICE = object()
-"""The serialisation context in which an image part leaves a mark in place of its picture."""
+"""The serialisation context in which an image part leaves a placeholder in place of its image."""
 
 
 class TextPart(RequestPart):
@@ -45,7 +45,7 @@ class ImageURL(RequestPart):
 
 
 def hidden(source: Any, is_spliced: bool) -> Any:
-    """What a serialiser writes for a picture: the mark where `api.body` splices it in, else a few words about it."""
+    """What a serialiser writes for an image: the placeholder where `api.body` splices it in, else a description."""
     if source is None:
         return None
     if is_spliced:
@@ -166,7 +166,7 @@ class ChatRequest(RequestModel):
 
     @property
     def has_images(self) -> bool:
-        """Whether any message holds a picture."""
+        """Whether any message holds an image."""
         return next(self.image_parts(), None) is not None
 
     @property

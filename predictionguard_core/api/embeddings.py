@@ -16,7 +16,7 @@ MAX_INPUTS = 30
 
 
 class EmbeddingInput(RequestModel):
-    """A text, a picture, or both as one. `image` is any source that `predictionguard_core.images` knows."""
+    """A text, an image, or both as one. `image` is any source that `predictionguard_core.images` knows."""
 
     text: str | None = None
     image: Any = Field(default=None, repr=False)
@@ -31,7 +31,7 @@ class EmbeddingInput(RequestModel):
 
 
 def has_image(given: object) -> TypeGuard[EmbeddingInput]:
-    """Whether an input is, or has beside its text, a picture."""
+    """Whether an input is, or has in addition to its text, an image."""
     return isinstance(given, EmbeddingInput) and given.image is not None
 
 
@@ -40,7 +40,7 @@ def _several(given: Any) -> Any:
 
 
 class EmbeddingRequest(RequestModel):
-    """Texts or pictures, or one of either, to turn into vectors. `truncate` and its direction are for texts only."""
+    """Texts or images, or one of either, to turn into vectors. `truncate` and its direction are for texts only."""
 
     model: str = Field(min_length=1)
     input: Annotated[list[str] | list[EmbeddingInput], BeforeValidator(_several)]

@@ -24,7 +24,7 @@ import httpcore
 from predictionguard_core.errors import ConfigurationError
 
 CONNECT_TIMEOUT = 10.0
-"""Seconds that opening a connection may take."""
+"""Seconds that opening a connection may take, for requests and for image downloads."""
 
 POOL_TIMEOUT = 300.0
 """Seconds that a call may wait for a free connection. They do not count towards the call's own timeout."""

@@ -375,7 +375,7 @@ _MAX_SUB_IFDS = 16
 
 def _heif(source: Source) -> Header:
     """ISO 23008-12, 6.5.3: the largest `ispe` among the item properties. Thumbnails, tiles and masks have one too, none
-    larger than the image's. HEIF turns an image by properties of its own, so the orientation stays 1.
+    larger than the image's. HEIF rotates an image by properties of its own, so the orientation stays 1.
     """
     width = height = 0
     path = {b"meta": 4, b"iprp": 0, b"ipco": 0}  # how much of a box's body comes before its children

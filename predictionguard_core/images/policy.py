@@ -31,7 +31,7 @@ class ImagePolicy:
         max_images: Largest number of images in one request.
         min_edge: Shortest accepted edge, in pixels. Models that cut an image into tiles may need one.
         max_edge: Longest edge, in pixels: larger images are shrunk to it. None: never shrink.
-        upright: Whether photos that a camera marked as rotated (EXIF) are turned upright.
+        upright: Whether photos that a camera marked as rotated (EXIF) are rotated upright.
         strip_metadata: Whether EXIF, GPS, XMP and comments are removed.
         max_pages: Largest number of pages of one PDF, TIFF or HEIC file. Each page becomes an image.
         pdf_dpi: Resolution of PDF pages, in dots per inch.
@@ -40,7 +40,7 @@ class ImagePolicy:
         cache_bytes: Size of a cache of downloaded and converted images, in bytes. It is shared by equal policies of a
             process. Turn it on for agents and chats, where every turn sends the earlier images again. 0: no cache.
 
-    Images are decoded in a separate process, and only if they must be turned, shrunk or converted. That needs Pillow:
+    Images are decoded in a separate process, and only if they must be rotated, shrunk or converted. That needs Pillow:
     `pip install "predictionguard-integrations[images]"`. All other images are sent byte for byte.
 
     Example:
