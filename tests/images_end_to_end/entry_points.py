@@ -1,4 +1,4 @@
-"""The entry points by which a picture comes in: the public names of both wings, all knocked on alike."""
+"""The entry points that accept images: the public names of both adapters, called in the same way."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import dataclasses
 import io
 import traceback
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from langchain_core.callbacks import BaseCallbackHandler
@@ -29,15 +28,15 @@ QUESTION = "What is this?"
 LANGCHAIN = ("invoke", "ainvoke")
 LLAMA_INDEX = ("chat", "achat")
 ENTRY_POINTS = (*LANGCHAIN, *LLAMA_INDEX)
-"""A model's plain and asynchronous call, in each wing."""
+"""A model's sync and async call, in each adapter."""
 
 RAW = "complete"
-"""The entry point for a node: LlamaIndex's blocks bring an address into order before we see it, its nodes do not."""
+"""The entry point for a node: LlamaIndex's blocks normalise a URL before we see it, its nodes do not."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Text:
-    """A picture that is given as text: a data URI, an address, or what poses as one."""
+    """An image as text: a data URI or a URL, valid or not."""
 
     text: str
 
@@ -50,7 +49,7 @@ class Text:
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-    """A picture that is given as its bytes."""
+    """An image as bytes."""
 
     data: bytes = dataclasses.field(repr=False)
     declared: str | None = None
@@ -83,41 +82,37 @@ def llama_index_messages(*blocks: Any) -> list[ChatMessage]:
     return [ChatMessage(role="user", blocks=[TextBlock(text=QUESTION), *blocks])]
 
 
-def ask(entry_point: str, box: Sandbox, *given: Any, policy: ImagePolicy | None = None, ears: Any = None) -> str:
+def ask(entry_point: str, box: Sandbox, *images: Any, policy: ImagePolicy | None = None, callback: Any = None) -> str:
     """Ask about images, each a `Text`, a `Data`, or an adapter's own block, and return the text of the answer."""
     if entry_point in LANGCHAIN:
-        model, asked = chat_model(box, policy), langchain_messages(*(_as(each, "for_langchain") for each in given))
-        config: Any = {"callbacks": [ears] if ears else []}
+        model, asked = chat_model(box, policy), langchain_messages(*(_as(each, "for_langchain") for each in images))
+        config: Any = {"callbacks": [callback] if callback else []}
         if entry_point == "invoke":
             return str(model.invoke(asked, config).text)
         return str(asyncio.run(model.ainvoke(asked, config)).text)
     if entry_point == RAW:
-        nodes = [ImageNode(image_url=each.text) if isinstance(each, Text) else each for each in given]
+        nodes = [ImageNode(image_url=each.text) if isinstance(each, Text) else each for each in images]
         return PredictionGuardMultiModal(VISION, **options(box, policy)).complete(QUESTION, nodes).text
-    messages = llama_index_messages(*(_as(each, "for_llama_index") for each in given))
+    messages = llama_index_messages(*(_as(each, "for_llama_index") for each in images))
     answer = llm(box, policy).chat(messages) if entry_point == "chat" else asyncio.run(llm(box, policy).achat(messages))
     return str(answer.message.content)
 
 
-def embed(box: Sandbox, *pictures: Any, policy: ImagePolicy | None = None, is_async: bool = False) -> Any:
+def embed(box: Sandbox, *images: Any, policy: ImagePolicy | None = None, is_async: bool = False) -> Any:
     """LangChain's entry point for typed paths."""
     model = PredictionGuardEmbeddings(EMBEDS, **options(box, policy))
-    return asyncio.run(model.aembed_images(pictures)) if is_async else model.embed_images(pictures)
+    return asyncio.run(model.aembed_images(images)) if is_async else model.embed_images(images)
 
 
-def _as(given: Any, form: str) -> Any:
-    return getattr(given, form)() if isinstance(given, Text | Data) else given
+def _as(image: Any, form: str) -> Any:
+    return getattr(image, form)() if isinstance(image, Text | Data) else image
 
 
-def node(path: str | Path) -> ImageNode:
-    return ImageNode(image_path=str(path))
-
-
-# What went out, and what was told
+# What was sent, and what the error says
 
 
 def sent(box: Sandbox) -> list[tuple[str, bytes]]:
-    """The declared type and the bytes of each picture in the last request."""
+    """The declared type and the bytes of each image in the last request."""
     return [
         _decoded(part["image_url"]["url"])
         for message in box.requests[-1]["messages"]
@@ -135,7 +130,7 @@ def _decoded(uri: str) -> tuple[str, bytes]:
 
 
 def chain(error: BaseException) -> Iterator[BaseException]:
-    """An error, and those behind it, whether they are shown or not."""
+    """An error, its causes and contexts, whether a traceback shows them or not."""
     seen: list[BaseException] = []
     waiting: list[BaseException | None] = [error]
     while waiting:
@@ -147,13 +142,13 @@ def chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def told(error: BaseException) -> str:
-    """All that an error says of what went wrong, to whomever reads or logs it."""
+    """All text of an error and its causes that could be shown or logged."""
     said = [f"{each} {each!r} {each.args} {vars(each)}" for each in chain(error)]
     return "\n".join([*said, *traceback.format_exception_only(error)])
 
 
-class Ears(BaseCallbackHandler):
-    """A callback of LangChain's that hears all that is said of a call."""
+class RecordingCallback(BaseCallbackHandler):
+    """A LangChain callback handler that records all events of a call."""
 
     raise_error = True
 
@@ -166,7 +161,7 @@ class Ears(BaseCallbackHandler):
     on_chat_model_start = on_llm_end = on_llm_error = on_llm_new_token = _hear  # type: ignore[assignment]
 
 
-# Pictures
+# Images
 
 
 def encoded(image: Image.Image, kind: str, **more: Any) -> bytes:
