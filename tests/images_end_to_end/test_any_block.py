@@ -1,8 +1,9 @@
-"""Whatever a block has become: it is sent and answered, or an error of ours says why not."""
+"""Content blocks with arbitrary changes: each is sent and answered, or refused with a typed error."""
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import copy
 import io
 import traceback
@@ -24,12 +25,12 @@ from tests.images_end_to_end.entry_points import PNG, chat_model, llm, uri
 from tests.images_end_to_end.fake_network import FakeNetwork
 
 PACKAGES = ("predictionguard_core", "langchain_predictionguard", "llama_index_predictionguard")
-HANDING_ON = {"generate", "agenerate", "_convert_input", "outer"}
-"""Functions of ours that only hand on to the framework's own."""
+DELEGATING = {"generate", "agenerate", "_convert_input", "outer"}
+"""Our functions that only call the framework's own."""
 
 B64 = base64.b64encode(PNG).decode()
 BOUNDED = settings(
-    max_examples=500,
+    max_examples=150,
     deadline=None,
     derandomize=True,
     database=None,
@@ -39,7 +40,7 @@ BOUNDED = settings(
 
 @pytest.fixture(scope="module")
 def service() -> Iterator[Sandbox]:
-    """A stand-in API, with no other network beside it."""
+    """The sandbox, without any other network."""
     with Sandbox() as box, pytest.MonkeyPatch.context() as patch:
         FakeNetwork(patch, int(box.url.rpartition(":")[2].strip("/")))
         yield box
@@ -49,12 +50,12 @@ POLICIES = (ImagePolicy(), ImagePolicy(local_roots=["/nonexistent"]), ImagePolic
 
 
 def outcome(ask: Callable[[], Any], box: Sandbox) -> str:
-    """What is promised: an answer, or an error of the family that blames the content and not the service."""
+    """Ask, and check the outcome: a response, or an error that blames the content and not the service."""
     box.clear()
     try:
         ask()
     except PredictionGuardError as error:
-        return _judged(error, box)
+        return _check_error(error, box)
     except Exception as error:
         if is_ours(error):
             raise
@@ -64,28 +65,28 @@ def outcome(ask: Callable[[], Any], box: Sandbox) -> str:
     return "answered"
 
 
-def _judged(error: PredictionGuardError, box: Sandbox) -> str:
-    # The stand-in answers 5xx where it was sent what no caller's words explain.
+def _check_error(error: PredictionGuardError, box: Sandbox) -> str:
+    # The sandbox answers 5xx to a request that no user's input explains.
     assert not isinstance(error, ServerError | InvalidResponseError)
-    # What was refused before it was sent, was not sent.
+    # Content that was refused was not sent.
     assert not (isinstance(error, ContentError) and box.requests)
     return type(error).__name__
 
 
 def is_ours(error: BaseException) -> bool:
-    """Whether code of ours has to do with an error, other than by handing on to the framework's."""
+    """Whether our own code raised an error, and not the framework that it called."""
     return any(
-        Path(frame.filename).parent.name in PACKAGES and frame.name not in HANDING_ON
+        Path(frame.filename).parent.name in PACKAGES and frame.name not in DELEGATING
         for frame in traceback.extract_tb(error.__traceback__)
     )
 
 
-# What becomes of a valid block
+# Changes to a valid block
 
 JUNK: tuple[Any, ...] = (
     *(None, True, False, 0, -1, 1.5, float("nan"), float("inf"), 10**30, "", " ", "\0", "\ud800", "é", "x" * 100_000),
     *("text", "image", "image_url", "file", "tool_use", "base64", "url", "id", "http://127.0.0.1:9/x", "file:///etc/x"),
-    *("data:", "data:,", "data:image/png;base64,", uri(PNG), uri(b"no picture"), "data:image/png;base64,\ud800"),
+    *("data:", "data:,", "data:image/png;base64,", uri(PNG), uri(b"no image"), "data:image/png;base64,\ud800"),
     *(B64, B64[:-3], B64 + "é", B64[:20] + "\n" + B64[20:], base64.b64encode(b"%PDF-1.7 nothing").decode(), "/9j/"),
     *(b"", b"bytes", PNG, bytearray(b"x"), [], [None], ["a", 1], {}, {"type": None}, {"url": None}, {"a": {"b": []}}),
     *(("tuple",), frozenset({1}), object, Path("/etc/passwd"), io.BytesIO(PNG), complex(1, 2), [[[[[[]]]]]]),
@@ -115,21 +116,21 @@ def _fresh(value: Any) -> Any:
     return io.BytesIO(PNG) if isinstance(value, io.BytesIO) else copy.deepcopy(value)
 
 
-def places(tree: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """The way to each value in a tree of dicts and lists."""
+def locations(tree: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The path of each value in a tree of dicts and lists."""
     if at:
         yield at
     pairs = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
     for key, value in pairs:
-        yield from places(value, (*at, key))
+        yield from locations(value, (*at, key))
 
 
 @st.composite
 def mutated(draw: st.DrawFn, valid: tuple[dict[str, Any], ...]) -> dict[str, Any]:
-    """One of the valid trees with one to three changes, wherever."""
+    """One of the valid trees with one to three changes anywhere."""
     tree = copy.deepcopy(draw(st.sampled_from(valid)))
     for _ in range(draw(st.integers(1, 3))):
-        ways = list(places(tree))
+        ways = list(locations(tree))
         if not ways:
             break
         *way, last = draw(st.sampled_from(ways))
@@ -196,41 +197,55 @@ def conversation(role: str, content: Any) -> list[BaseMessage]:
     blocks=st.lists(mutated(LANGCHAIN), min_size=1, max_size=2),
     policy=st.sampled_from(POLICIES),
 )
-def test_langchain_takes_any_block(role: str, blocks: list[Any], policy: ImagePolicy, service: Sandbox) -> None:
+def test_langchain_any_block_is_answered_or_refused(
+    role: str, blocks: list[Any], policy: ImagePolicy, service: Sandbox
+) -> None:
     try:
         messages = conversation(role, blocks)
     except Exception:
-        reject()  # LangChain's own constructor would have none of it
+        reject()  # LangChain's own constructor refuses it
     event(outcome(lambda: chat_model(service, policy).invoke(messages), service))
 
 
 @pytest.mark.parametrize("block", LANGCHAIN, ids=lambda block: "-".join(str(key) for key in block))
-@pytest.mark.parametrize("change", ["drop", "None", "number", "bytes", "surrogate", "nested", "huge"])
-def test_langchain_each_value_of_each_block(block: dict[str, Any], change: str, service: Sandbox) -> None:
+def test_langchain_each_value_of_each_block_is_answered_or_refused(block: dict[str, Any], service: Sandbox) -> None:
     """The simplest changes, one by one, so that none is left to chance."""
-    for *way, last in places(block):
-        tree = copy.deepcopy(block)
-        holder: Any = tree
-        for key in way:
-            holder = holder[key]
-        _change(holder, last, change)
-        for role in ("user", "tool"):
-            messages = conversation(role, [tree])
-            outcome(lambda messages=messages: chat_model(service).invoke(messages), service)
+    model = chat_model(service)
+    for *way, last in locations(block):
+        for name, value in CHANGES.items():
+            tree = copy.deepcopy(block)
+            holder: Any = tree
+            for key in way:
+                holder = holder[key]
+            if name == "drop":
+                del holder[last]
+            else:
+                holder[last] = value
+            for role in ("user", "tool"):
+                messages = conversation(role, [tree])
+                with noted(f"{'.'.join(map(str, (*way, last)))} changed to {name}, in the {role} message"):
+                    outcome(lambda messages=messages: model.invoke(messages), service)
 
 
-def _change(holder: Any, last: Any, change: str) -> None:
-    if change == "drop":
-        del holder[last]
-        return
-    holder[last] = {
-        "None": None,
-        "number": 7,
-        "bytes": b"\xff\xfe",
-        "surrogate": "\ud800",
-        "nested": {"a": [{"b": None}]},
-        "huge": "A" * 200_000,
-    }[change]
+CHANGES: dict[str, Any] = {
+    "drop": None,
+    "None": None,
+    "number": 7,
+    "bytes": b"\xff\xfe",
+    "surrogate": "\ud800",
+    "nested": {"a": [{"b": None}]},
+    "huge": "A" * 200_000,
+}
+
+
+@contextlib.contextmanager
+def noted(case: str) -> Iterator[None]:
+    """Name the case in a failure."""
+    try:
+        yield
+    except BaseException as error:
+        error.add_note(case)
+        raise
 
 
 # LlamaIndex
@@ -261,7 +276,7 @@ _CLASSES = {
 
 @st.composite
 def mutated_block(draw: st.DrawFn) -> Any:
-    """A block that LlamaIndex's own constructor took."""
+    """A block that LlamaIndex's own constructor accepts."""
     whole = draw(mutated(LLAMA_INDEX))
     made = _CLASSES.get(whole.pop("class", "") if isinstance(whole.get("class"), str) else "", ImageBlock)
     fields = {key: value for key, value in whole.items() if isinstance(key, str) and key.isidentifier()}
@@ -291,7 +306,9 @@ def llama_conversation(role: str, blocks: list[Any]) -> list[ChatMessage]:
     blocks=st.lists(mutated_block(), min_size=1, max_size=2),
     policy=st.sampled_from(POLICIES),
 )
-def test_llama_index_takes_any_block(role: str, blocks: list[Any], policy: ImagePolicy, service: Sandbox) -> None:
+def test_llama_index_any_block_is_answered_or_refused(
+    role: str, blocks: list[Any], policy: ImagePolicy, service: Sandbox
+) -> None:
     try:
         messages = llama_conversation(role, blocks)
     except (ValidationError, TypeError, ValueError):
@@ -300,11 +317,13 @@ def test_llama_index_takes_any_block(role: str, blocks: list[Any], policy: Image
 
 
 @pytest.mark.parametrize("field", ["image", "path", "url", "detail", "image_mimetype"])
-@pytest.mark.parametrize("value", JUNK, ids=lambda value: ascii(value)[:24])
-def test_llama_index_each_field_of_a_picture(field: str, value: Any, service: Sandbox) -> None:
-    """A block is not validated where a field of it is set afterwards."""
-    block = ImageBlock(image=PNG) if field in ("detail", "image_mimetype") else ImageBlock()
-    setattr(block, field, _fresh(value))
-    for role in ("user", "tool"):
-        messages = llama_conversation(role, [TextBlock(text="What is this?"), block])
-        outcome(lambda messages=messages: llm(service).chat(messages), service)
+def test_llama_index_each_field_of_an_image_is_answered_or_refused(field: str, service: Sandbox) -> None:
+    """LlamaIndex does not validate a field that is set after the block was created."""
+    model = llm(service)
+    for value in JUNK:
+        for role in ("user", "tool"):
+            block = ImageBlock(image=PNG) if field in ("detail", "image_mimetype") else ImageBlock()
+            setattr(block, field, _fresh(value))
+            messages = llama_conversation(role, [TextBlock(text="What is this?"), block])
+            with noted(f"{field}={ascii(value)[:60]}, in the {role} message"):
+                outcome(lambda messages=messages: model.chat(messages), service)
