@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 from pydantic import (
     AliasChoices,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PrivateAttr,
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     HttpAsyncClient = httpx.AsyncClient | httpx2.AsyncClient
 else:
     ApiKey = SecretStr | Callable[[], Any]
-    Images, Inputs, Outputs = ImagePolicy, InputChecks, OutputChecks
+    Images, Inputs, Outputs = Annotated[ImagePolicy, BeforeValidator(ImagePolicy.of)], InputChecks, OutputChecks
     LogitBias = dict[str | int, Annotated[float, Field(ge=-100, le=100)]]
     HttpClient = HttpAsyncClient = Any  # checked by `settings.check_http_client`, without an import of httpx
 
@@ -203,13 +204,8 @@ _CHECKS = {
 
 
 def _to_checks(name: str, value: Any) -> Any:
-    """Return checks for a dict of their fields. Raises `ConfigurationError` under the argument's name."""
-    if name not in _CHECKS or not isinstance(value, dict):
-        return value
-    try:
-        return _CHECKS[name](**value)
-    except ConfigurationError as error:
-        raise ConfigurationError(f"{name}: {error}") from None
+    """Return checks for a dict of their fields."""
+    return _CHECKS[name](**value) if name in _CHECKS and isinstance(value, dict) else value
 
 
 # Arguments whose field in the request has another name.

@@ -63,8 +63,23 @@ SETTINGS: dict[str, tuple[Callable[[], Any], str]] = {
     "a misspelt option of a call, under its own name": (lambda: chat().invoke("x", input_check={}), "input_checks?"),
     "a model's option, in a call": (lambda: chat().invoke("x", timeout=3), "when creating the model"),
     "the other side's check": (lambda: chat(output_checks={"pii": "block"}), "there are toxicity, factuality"),
-    "a check that there is not": (lambda: InputChecks(pii="mask"), "'block' or 'replace'"),
-    "one root": (lambda: chat(images={"local_roots": "/tmp"}), "images.local_roots: Input should be a list"),
+    "a check that there is not": (
+        lambda: InputChecks(pii="mask"),
+        "input_checks.pii must be 'block' or 'replace', got 'mask'",
+    ),
+    "a check that there is not, LlamaIndex": (
+        lambda: PredictionGuard(VISION, input_checks={"pii": "mask"}),
+        "input_checks.pii must be 'block' or 'replace', got 'mask'",
+    ),
+    "a number that is too small": (lambda: chat(max_tokens=0), "max_tokens must be at least 1, got 0"),
+    "a number that is too large": (lambda: PredictionGuard(VISION, temperature=3), "must be at most 2, got 3"),
+    "a number as a word": (lambda: chat(temperature="hot"), "temperature must be a number, got 'hot'"),
+    "an unknown image option": (lambda: chat(images={"max_size": 1}), "did you mean 'max_pixels'?"),
+    "an unknown image option, LlamaIndex": (
+        lambda: PredictionGuard(VISION, images={"max_size": 1}),
+        "ImagePolicy has no option 'max_size'; did you mean 'max_pixels'?",
+    ),
+    "one root": (lambda: chat(images={"local_roots": "/tmp"}), "ImagePolicy.local_roots must be a list"),
     "one root, typed": (lambda: ImagePolicy(local_roots="/tmp"), "must be a list"),
     "a bad stop": (lambda: chat().invoke("x", stop=3), "stop: "),
     "the header, not the key": (lambda: chat(api_key="Bearer abc"), "without quotes or 'Bearer'"),
@@ -121,6 +136,20 @@ def test_a_mistake_in_the_settings(mistake: str, account: Sandbox) -> None:
         make()
     assert remedy in str(caught.value)
     assert account.requests == []
+
+
+def test_a_refused_value_is_not_shown_if_it_is_long_or_private(account: Sandbox) -> None:
+    key = "q1VuOjnffJ3NO2oFN8Q9m8vghYc84ld13jaqdF7E"
+    private: list[Callable[[], Any]] = [
+        lambda: chat(max_tokens=key),
+        lambda: PredictionGuard(VISION, temperature=key),
+        lambda: ChatRequest(model=VISION, messages=[{"role": "hunter2", "content": "x"}]),
+    ]
+    for make in private:
+        with pytest.raises(PredictionGuardError) as caught:
+            make()
+        assert key not in str(caught.value)
+        assert "hunter2" not in str(caught.value)
 
 
 @pytest.mark.parametrize("mistake", CONTENT)

@@ -22,13 +22,40 @@ _MODEL = (
 )
 _TYPES = ("str", "int", "float", "bool")
 """Elements of loc that name a union member, not a field."""
-_MESSAGES = {
+_MAX_SHOWN = 30
+"""Longest string that an error shows: an API key in the wrong place is longer."""
+_PRIVATE = ("messages", "prompt", "input", "query", "documents", "default_headers", "base_url")
+"""Fields whose strings are never shown, nor those of any field with `key` in its name."""
+_SENTENCES = {
     "missing": "is missing",
-    "extra_forbidden": "there is no such field here",
-    "unexpected_keyword_argument": "there is no such field here",
-    "sequence_str": "Input should be a list",
+    "greater_than": "must be above {gt:g}",
+    "greater_than_equal": "must be at least {ge:g}",
+    "less_than": "must be below {lt:g}",
+    "less_than_equal": "must be at most {le:g}",
+    "string_type": "must be a string",
+    "int_type": "must be an integer",
+    "int_parsing": "must be an integer",
+    "int_from_float": "must be an integer",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "finite_number": "must be a finite number",
+    "bool_type": "must be True or False",
+    "bool_parsing": "must be True or False",
+    "literal_error": "must be {expected}",
+    "list_type": "must be a list",
+    "sequence_str": "must be a list",
+    "dict_type": "must be a dict",
+    "model_type": "must be a dict or {class_name}",
+    "dataclass_type": "must be a dict or {class_name}",
+    "too_long": "must have at most {max_length} elements",
+    "too_short": "must have at least {min_length} elements",
+    "string_too_short": "must have at least {min_length} characters",
+    "string_too_long": "must have at most {max_length} characters",
+    "union_tag_invalid": "has the unknown type {tag!r}; the known types are {expected_tags}",
 }
-"""Clearer texts for some of pydantic's error types."""
+"""Sentences for pydantic's error types; the braces are of the error's context. Others keep pydantic's text."""
+_NO_VALUE = ("missing", "union_tag_invalid", "too_long", "too_short", "string_too_long")
+_UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
 _MAX_ELEMENTS = 1_000_000
 """Objects, lists and commas in a response. 30 embeddings of 8,192 numbers have 250,000."""
 
@@ -45,9 +72,11 @@ class RequestModel(RequestPart):
 
     argument_names: ClassVar[Mapping[str, str]] = {}
     """Names of fields where users pass them, where they differ from the field's name. Errors show them."""
+    option_name: ClassVar[str] = ""
+    """Option whose fields these are, such as "input_checks". Errors show it before the field's name."""
 
     def __init__(self, **fields: Any) -> None:
-        checked(super().__init__, fields, type(self).model_fields, self.argument_names)
+        checked(super().__init__, fields, type(self).model_fields, self.argument_names, self.option_name)
 
 
 class ResponseModel(BaseModel):
@@ -128,30 +157,35 @@ def checked(
     fields: dict[str, Any],
     known: Iterable[str],
     argument_names: Mapping[str, str] | None = None,
+    option_name: str = "",
 ) -> None:
     """Call `init` with these fields and raise pydantic's error as ours."""
     refused = None
     try:
         init(**fields)
     except ValidationError as error:
-        refused = refusal(error, known, argument_names)
+        refused = refusal(error, known, argument_names, option_name)
     if refused is not None:  # raised here, so that pydantic's error, which shows the input, is not its context
         raise refused
 
 
 def refusal(
-    error: ValidationError, known: Iterable[str] = (), argument_names: Mapping[str, str] | None = None
+    error: ValidationError,
+    known: Iterable[str] = (),
+    argument_names: Mapping[str, str] | None = None,
+    option_name: str = "",
 ) -> ConfigurationError | ContentError:
-    """Return our error for pydantic's: what is wrong with which field, and never the value.
+    """Return our error for pydantic's: which field must be what, and its value where that is short and not private.
 
     `known` are the names of the fields there are.
     """
-    detail, text = _clearest(error, argument_names)
+    detail, text = _clearest(error, argument_names, option_name)
     location = detail["loc"]
     if location == ("model",):
         return ConfigurationError(_MODEL)
-    if len(location) == 1 and detail["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-        return ConfigurationError(unknown(str(location[0]), known))
+    if len(location) == 1 and detail["type"] in _UNKNOWN:
+        text = unknown(str(location[0]), known)
+        return ConfigurationError(f"{option_name}.{text}" if option_name else text)
     if len(location) > 1 and location[0] == "messages":
         numbers = [step for step in location if isinstance(step, int)]
         message = numbers[0] if numbers else None
@@ -178,17 +212,35 @@ def unknown(name: str, known: Iterable[str]) -> str:
     )
 
 
-def _clearest(error: ValidationError, argument_names: Mapping[str, str] | None = None) -> tuple[ErrorDetails, str]:
+def _clearest(
+    error: ValidationError, argument_names: Mapping[str, str] | None = None, option_name: str = ""
+) -> tuple[ErrorDetails, str]:
     # Of the errors of a union, the one that got furthest is about the type that was meant.
-    details = error.errors(include_input=False, include_url=False)
+    details = error.errors(include_url=False)
     detail = max(details, key=lambda each: len(each["loc"]))
     names = [str(step) for step in detail["loc"] if "[" not in str(step) and step not in _TYPES]
     if names:
         names[0] = (argument_names or {}).get(names[0], names[0])
-    where = ".".join(names)
-    message = _MESSAGES.get(detail["type"], detail["msg"])
-    tag = str(detail.get("ctx", {}).get("tag", ""))
+    where = ".".join([option_name, *names] if option_name else names)
+    kind, context = detail["type"], dict(detail.get("ctx", {}))
+    tag = str(context.get("tag", ""))
     if len(tag) > _MAX_NAME:  # an image in the place of a name
-        message = message.replace(tag, f"{tag[:_MAX_NAME]}…")
-    text = f"{where}: {message}" if where else message
+        context["tag"] = f"{tag[:_MAX_NAME]}…"
+    if kind in _UNKNOWN:
+        text = f"{where}: there is no such option"
+    elif kind in _SENTENCES:
+        text = f"{where} {_SENTENCES[kind].format(**context)}".lstrip()
+        text += "" if kind in _NO_VALUE else _got(detail["input"], detail["loc"])
+    else:
+        text = f"{where}: {detail['msg']}" if where else detail["msg"]
     return detail, text if len(text) <= _MAX_MESSAGE else f"{text[:_MAX_MESSAGE]}…"
+
+
+def _got(value: Any, location: tuple[int | str, ...]) -> str:
+    if value is None or isinstance(value, bool | int | float):
+        shown = repr(value)
+        return f", got {shown}" if len(shown) <= _MAX_SHOWN else ""
+    if not isinstance(value, str):
+        return f", got {type(value).__name__}"
+    private = any(str(step) in _PRIVATE or "key" in str(step) for step in location)
+    return "" if private or len(value) > _MAX_SHOWN else f", got {value!r}"

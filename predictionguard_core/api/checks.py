@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import ConfigDict
 
@@ -20,6 +20,7 @@ class InputChecks(RequestModel):
     """
 
     model_config = ConfigDict(frozen=True)
+    option_name: ClassVar[str] = "input_checks"
 
     pii: Literal["block", "replace"] | None = None
     pii_replace_method: Literal["random", "fake", "category", "mask"] | None = None
@@ -35,6 +36,7 @@ class OutputChecks(RequestModel):
     """
 
     model_config = ConfigDict(frozen=True)
+    option_name: ClassVar[str] = "output_checks"
 
     toxicity: bool | None = None
     factuality: bool | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -94,7 +95,11 @@ class ImagePolicy:
             raise ConfigurationError(f"images must be an ImagePolicy or a dict of its fields, got {policy!r:.60}")
         wrong = next((name for name in policy if name not in known), None)
         if wrong is not None:
-            raise ConfigurationError(f"ImagePolicy has no field {str(wrong)[:60]!r}; its fields are {', '.join(known)}")
+            close = difflib.get_close_matches(str(wrong)[:60], known, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else "."
+            raise ConfigurationError(
+                f"ImagePolicy has no option {str(wrong)[:60]!r}{hint} Its options are {', '.join(known)}"
+            )
         return cls(**policy)
 
     def _set(self, name: str, value: Any) -> None:
