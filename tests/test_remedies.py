@@ -73,7 +73,7 @@ SETTINGS: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "a number that is too small": (lambda: chat(max_tokens=0), "max_tokens must be at least 1, got 0"),
     "a number that is too large": (lambda: PredictionGuard(VISION, temperature=3), "must be at most 2, got 3"),
-    "a number as a word": (lambda: chat(temperature="hot"), "temperature must be a number, got 'hot'"),
+    "a number as a word": (lambda: chat(temperature="hot"), "temperature must be a number, got str"),
     "an unknown image option": (lambda: chat(images={"max_size": 1}), "did you mean 'max_pixels'?"),
     "an unknown image option, LlamaIndex": (
         lambda: PredictionGuard(VISION, images={"max_size": 1}),
@@ -81,7 +81,7 @@ SETTINGS: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "one root": (lambda: chat(images={"local_roots": "/tmp"}), "ImagePolicy.local_roots must be a list"),
     "one root, typed": (lambda: ImagePolicy(local_roots="/tmp"), "must be a list"),
-    "a bad stop": (lambda: chat().invoke("x", stop=3), "stop: "),
+    "a bad stop": (lambda: chat().invoke("x", stop=3), "stop must be a string, got 3"),
     "the header, not the key": (lambda: chat(api_key="Bearer abc"), "without quotes or 'Bearer'"),
     "quotes about the key": (lambda: chat(api_key="'abc'"), "without quotes or 'Bearer'"),
     "an endpoint, not the address": (lambda: chat(base_url="http://x/v1/chat/completions/"), "leave it out"),

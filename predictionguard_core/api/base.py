@@ -24,8 +24,6 @@ _TYPES = ("str", "int", "float", "bool")
 """Elements of loc that name a union member, not a field."""
 _MAX_SHOWN = 30
 """Longest string that an error shows: an API key in the wrong place is longer."""
-_PRIVATE = ("messages", "prompt", "input", "query", "documents", "default_headers", "base_url")
-"""Fields whose strings are never shown, nor those of any field with `key` in its name."""
 _SENTENCES = {
     "missing": "is missing",
     "greater_than": "must be above {gt:g}",
@@ -230,17 +228,15 @@ def _clearest(
         text = f"{where}: there is no such option"
     elif kind in _SENTENCES:
         text = f"{where} {_SENTENCES[kind].format(**context)}".lstrip()
-        text += "" if kind in _NO_VALUE else _got(detail["input"], detail["loc"])
+        text += "" if kind in _NO_VALUE else _got(detail["input"], kind, detail["loc"])
     else:
         text = f"{where}: {detail['msg']}" if where else detail["msg"]
     return detail, text if len(text) <= _MAX_MESSAGE else f"{text[:_MAX_MESSAGE]}…"
 
 
-def _got(value: Any, location: tuple[int | str, ...]) -> str:
-    if value is None or isinstance(value, bool | int | float):
-        shown = repr(value)
-        return f", got {shown}" if len(shown) <= _MAX_SHOWN else ""
-    if not isinstance(value, str):
-        return f", got {type(value).__name__}"
-    private = any(str(step) in _PRIVATE or "key" in str(step) for step in location)
-    return "" if private or len(value) > _MAX_SHOWN else f", got {value!r}"
+def _got(value: Any, kind: str, location: tuple[int | str, ...]) -> str:
+    # A string is shown where one of a few words is meant. Anywhere else it may be a secret in the wrong place.
+    if value is None or isinstance(value, bool | int | float) or (isinstance(value, str) and kind == "literal_error"):
+        shown = "" if isinstance(value, str) and location[0] == "messages" else repr(value)
+        return f", got {shown}" if 0 < len(shown) <= _MAX_SHOWN else ""
+    return f", got {type(value).__name__}"

@@ -529,9 +529,9 @@ def test_a_name_is_sent_in_the_characters_that_servers_take() -> None:
 
 def test_errors_name_the_argument_of_the_user() -> None:
     for fields, text in (
-        ({"max_tokens": 0}, "max_tokens: "),
-        ({"input": 3}, "input_checks: "),
-        ({"output_checks": "on"}, "output_checks: "),
+        ({"max_tokens": 0}, "max_tokens must be at least 1, got 0"),
+        ({"input": 3}, "input_checks must be a dict or InputChecks, got 3"),
+        ({"output_checks": "on"}, "output_checks must be a dict or OutputChecks, got str"),
     ):
         with pytest.raises(ConfigurationError) as caught:
             request(**fields)
