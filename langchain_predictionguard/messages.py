@@ -6,6 +6,7 @@ The caller's messages are never changed.
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
@@ -35,7 +36,7 @@ from langchain_predictionguard.tool_calls import (
 )
 from predictionguard_core.api import chat as api
 from predictionguard_core.api.responses import ChatChunk, ChatCompletion, Delta, Usage
-from predictionguard_core.errors import ContentError
+from predictionguard_core.errors import ContentError, UnsupportedContentError
 
 Role = Literal["system", "user", "assistant", "tool"]
 
@@ -47,6 +48,7 @@ _ROLES: dict[str, Role] = {
     "assistant": "assistant",
     "ai": "assistant",
 }
+_IMAGE_REPR = re.compile(r"<image/[\w.+-]+ \d+×\d+ sha256:[0-9a-f]+>")  # repr(Image)
 _ONLY_IMAGES = "The result is an image. It follows in the next message of the user."
 
 
@@ -164,6 +166,11 @@ def _parts(message: BaseMessage, index: int) -> list[api.Part]:
     content = message.content
     if not content and isinstance(refusal := message.additional_kwargs.get("refusal"), str):
         content = refusal  # where langchain-openai puts it
+    if isinstance(message, ToolMessage) and isinstance(content, str):
+        try:
+            content = _tool_result_blocks(content)
+        except ContentError as error:
+            raise error.with_location(index, None) from None
     if isinstance(content, str):
         return [api.TextPart(text=content)] if content else []
     parts: list[api.Part] = []
@@ -177,6 +184,27 @@ def _parts(message: BaseMessage, index: int) -> list[api.Part]:
                 part.location = (index, block_index)
         parts += [part for part in converted if isinstance(part, api.ImagePart) or part.text]
     return parts
+
+
+def _tool_result_blocks(text: str) -> str | list[Any]:
+    """Return the content blocks that LangChain wrote into a tool result as JSON text, or the text itself.
+
+    LangChain keeps a list of blocks that a tool returns, and makes JSON of anything else: of a single block, of a block
+    in a tuple, of strings and blocks in one list. As text, an image costs thousands of tokens and is never seen.
+    """
+    if _IMAGE_REPR.fullmatch(text):
+        raise UnsupportedContentError(
+            f"a tool returned an Image, which LangChain turned into the text {text!r}. Return [image.block()] instead"
+        )
+    if text[:1] in ("{", "[") and '"base64"' in text:
+        try:
+            value = json.loads(text)
+        except ValueError:
+            return text
+        blocks = value if isinstance(value, list) else [value]
+        if any(isinstance(block, dict) and block.get("type") == "image" for block in blocks):
+            return blocks
+    return text
 
 
 # Responses

@@ -52,6 +52,8 @@ _DETAILS: dict[str, Literal["auto", "low", "high"]] = {"auto": "auto", "low": "l
 _TEXT_TYPES = ("application/json", "application/xml", "application/yaml", "application/toml", "application/javascript")
 _TEXT_SUFFIXES = (".md", ".markdown", ".yaml", ".yml", ".toml", ".jsonl", ".log", ".rst", ".ini")
 _DEFAULT_TITLE = "input_document"
+# What LlamaIndex makes of an image block that is a dict, and of an `Image`, when a tool returns one.
+_IMAGE_AS_TEXT = re.compile(r"\{'type': 'image', 'base64': '|<image/[\w.+-]+ \d+×\d+ sha256:[0-9a-f]+>$")
 _IMAGE_FOLLOWS = "The result is an image; it follows in the next user message."
 
 
@@ -192,6 +194,11 @@ def _located(parts: list[Part], location: Location) -> list[Part]:
 
 def _block_parts(block: Any, role: Role, policy: ImagePolicy) -> list[Part]:
     if isinstance(block, TextBlock):
+        if role == "tool" and _IMAGE_AS_TEXT.match(block.text):
+            raise UnsupportedContentError(
+                f"a tool returned an image in a form that LlamaIndex turned into text: {block.text[:40]!r}. "
+                "Return ImageBlock(image=...) or ImageBlock(path=...)"
+            )
         return [TextPart(text=block.text)]
     if isinstance(block, ImageBlock):
         return _image_parts(block)

@@ -42,4 +42,10 @@ def redact_text(text: str, secrets: Collection[str]) -> str:
     """Return the text without the secrets."""
     for secret in secrets:
         text = text.replace(secret, REDACTED)
+    # A long error text was cut at the ellipsis, perhaps in the middle of a secret.
+    kept, ellipsis, rest = text.rpartition("…")
+    for secret in secrets if ellipsis else ():
+        for length in range(len(secret) - 1, _MIN_SECRET_LENGTH - 1, -1):
+            if kept.endswith(secret[:length]):
+                return kept[:-length] + REDACTED + ellipsis + rest
     return text

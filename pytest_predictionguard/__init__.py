@@ -19,7 +19,7 @@ import pytest
 if TYPE_CHECKING:
     from predictionguard_core.sandbox import Sandbox
 
-_KEY = "pytest"  # not the key of use_if_no_key, which would start a sandbox of its own
+_KEY = "key-of-the-pytest-fixture"  # not the key of use_if_no_key, which would start a sandbox of its own
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Decode images with Pillow: turn them upright, shrink them, or convert them to a type that can be sent.
+"""Decode images with Pillow: rotate them upright, shrink them, or convert them to a type that can be sent.
 
 `convert` runs in a child process (see `decoder`). Pillow is imported when the first image needs it, and its
 process-wide settings are not changed.
@@ -64,7 +64,7 @@ def is_available() -> bool:
 
 
 def needs_change(header: Header, *, upright: bool, max_edge: int | None) -> bool:
-    """Whether an image has to be turned, shrunk or converted before it is sent."""
+    """Whether an image has to be rotated, shrunk or converted before it is sent."""
     return (
         header.media_type not in SENDABLE
         or (upright and header.orientation != 1)
@@ -81,7 +81,7 @@ def require(header: Header) -> None:
         if kind not in SENDABLE:
             raise ImageFormatError(f"an image of type {kind} must be converted, which needs Pillow: {_NO_PILLOW}")
         raise ImageFormatError(
-            f"the image must be turned upright or shrunk, which needs Pillow: {_NO_PILLOW}. Or send it as it is, with "
+            f"the image must be rotated upright or shrunk, which needs Pillow: {_NO_PILLOW}. Or send it as it is, with "
             "ImagePolicy(upright=False, max_edge=None)"
         )
 
@@ -96,12 +96,12 @@ def convert(
     max_pages: int,
     strip_metadata: bool = False,
 ) -> list[Converted]:
-    """Return an image turned upright, its long edge at most `max_edge` pixels, as JPEG, PNG or WebP.
+    """Return an image rotated upright, its long edge at most `max_edge` pixels, as JPEG, PNG or WebP.
 
     Only a TIFF or HEIC file with several pages becomes several images. `header` is what `detect.read` says of `data`.
 
     - JPEG, PNG and WebP keep their type (JPEG and lossy WebP at quality 95), colour profile, and EXIF, with the
-      orientation set to 1 if turned; other metadata is dropped. Of animations the first frame is left, and a GIF
+      orientation set to 1 if rotated; other metadata is dropped. Of animations the first frame is left, and a GIF
       becomes a PNG. More than 8 bits a channel become 8.
     - BMP, TIFF, HEIC and AVIF always come out upright and without metadata except the colour profile: as PNG if
       anything is transparent, and, of BMP and TIFF, if there is a palette or few colours (256, or 16 grays), so that
@@ -164,16 +164,16 @@ def encode(image: Image.Image, policy: ImagePolicy) -> bytes:
     _check_size(image.width, image.height, policy.max_pixels)
     try:
         orientation = image.getexif().get(0x0112, 1) if policy.upright else 1
-        picture = _plain(image, "")
-        picture = picture.copy() if picture is image else picture  # `image` stays the user's
-        if goal := _fitted(picture.size, policy.max_edge):
-            picture = _filterable(picture).resize(goal, Image.Resampling.LANCZOS, reducing_gap=3.0)
-        if orientation in _TURNS:
-            picture = picture.transpose(Image.Transpose[_TURNS[orientation]])
-        kind = "PNG" if image.format == "PNG" else _target(picture, "image/bmp")
-        if kind == "JPEG" and picture.mode in ("LA", "RGBA"):  # an alpha band that is opaque all over
-            picture = picture.convert(picture.mode[:-1])
-        return _saved(picture, kind, {"quality": _QUALITY, "subsampling": 0} if kind == "JPEG" else {}, image.info)
+        converted = _plain(image, "")
+        converted = converted.copy() if converted is image else converted  # `image` stays the user's
+        if goal := _fitted(converted.size, policy.max_edge):
+            converted = _filterable(converted).resize(goal, Image.Resampling.LANCZOS, reducing_gap=3.0)
+        if orientation in _ROTATIONS:
+            converted = converted.transpose(Image.Transpose[_ROTATIONS[orientation]])
+        kind = "PNG" if image.format == "PNG" else _target(converted, "image/bmp")
+        if kind == "JPEG" and converted.mode in ("LA", "RGBA"):  # an alpha band that is opaque all over
+            converted = converted.convert(converted.mode[:-1])
+        return _saved(converted, kind, {"quality": _QUALITY, "subsampling": 0} if kind == "JPEG" else {}, image.info)
     except (OSError, ValueError, SyntaxError) as error:
         raise ImageFormatError(f"the PIL image cannot be read ({type(error).__name__})") from None
 
@@ -181,11 +181,11 @@ def encode(image: Image.Image, policy: ImagePolicy) -> bytes:
 def size_after(header: Header, *, upright: bool, max_edge: int | None) -> tuple[int, int]:
     """Return the width and height that `convert` gives this image, as far as its header says; (0, 0) if it doesn't.
 
-    HEIF's turns are not read, so an AVIF image may come out the other way up.
+    HEIF's rotations are not read, so an AVIF image may come out the other way up.
     """
     width, height = _fitted((header.width, header.height), max_edge) or (header.width, header.height)
-    turned = upright or header.media_type not in SENDABLE  # the others' decoders turn them
-    return (height, width) if turned and header.orientation >= 5 else (width, height)
+    is_rotated = upright or header.media_type not in SENDABLE  # the others' decoders rotate them
+    return (height, width) if is_rotated and header.orientation >= 5 else (width, height)
 
 
 def _failure(error: Exception, header: Header) -> ImageError:
@@ -225,24 +225,24 @@ def _page(source: ImageFile.ImageFile, data: bytes, header: Header, limits: _Lim
     # A JPEG decodes at a half, a quarter or an eighth for less work; twice the goal is left for the filter.
     drafted = source.draft(None, (goal[0] * 2, goal[1] * 2)) if goal and kind == "image/jpeg" else None
     source.load()
-    if kind not in SENDABLE:  # their decoders turn them, except this one, which only says how
+    if kind not in SENDABLE:  # their decoders rotate them, except this one, which only says how
         orientation = source.getexif().get(0x0112, 1) if kind == "image/avif" else 1
     _check_size(*source.size, limits.max_pixels)
 
     if kind == "image/png" and data[24] == 16:
         _key_of_eight_bits(source)
-    picture = _plain(source, kind)
-    target = _target(picture, kind)
-    if target == "JPEG" and picture.mode in ("LA", "RGBA"):  # an alpha band that is opaque all over
-        picture = picture.convert(picture.mode[:-1])
+    image = _plain(source, kind)
+    target = _target(image, kind)
+    if target == "JPEG" and image.mode in ("LA", "RGBA"):  # an alpha band that is opaque all over
+        image = image.convert(image.mode[:-1])
     if kind not in SENDABLE:
-        goal = _fitted(picture.size, limits.max_edge)
+        goal = _fitted(image.size, limits.max_edge)
     if goal:
-        picture = _filterable(picture).resize(
+        image = _filterable(image).resize(
             goal, Image.Resampling.LANCZOS, box=drafted[1] if drafted else None, reducing_gap=3.0
         )
-    if orientation in _TURNS:
-        picture = picture.transpose(Image.Transpose[_TURNS[orientation]])
+    if orientation in _ROTATIONS:
+        image = image.transpose(Image.Transpose[_ROTATIONS[orientation]])
 
     options: dict[str, Any] = {}
     exif = metadata.exif(data, header) if kind in SENDABLE and not limits.strip_metadata else None
@@ -256,15 +256,15 @@ def _page(source: ImageFile.ImageFile, data: bytes, header: Header, limits: _Lim
         options |= {"quality": _QUALITY, "subsampling": subsampling}
     elif target == "WEBP":
         options |= {"lossless": True, "exact": True} if _is_lossless(data) else {"quality": _QUALITY}
-    return Converted(_saved(picture, target, options, info), f"image/{target.lower()}", *picture.size)
+    return Converted(_saved(image, target, options, info), f"image/{target.lower()}", *image.size)
 
 
-def _saved(picture: Image.Image, target: str, options: dict[str, Any], info: dict[Any, Any]) -> bytes:
-    options["icc_profile"] = _fitting(info.get("icc_profile"), picture.mode)
-    key = picture.info.get("transparency")
-    picture.info = {} if key is None else {"transparency": key}
+def _saved(image: Image.Image, target: str, options: dict[str, Any], info: dict[Any, Any]) -> bytes:
+    options["icc_profile"] = _fitting(info.get("icc_profile"), image.mode)
+    key = image.info.get("transparency")
+    image.info = {} if key is None else {"transparency": key}
     result = io.BytesIO()
-    picture.save(result, target, **options)
+    image.save(result, target, **options)
     return result.getvalue()
 
 
@@ -285,7 +285,7 @@ def _opened(data: bytes, header: Header) -> ImageFile.ImageFile:
 
 
 # EXIF 2.32, 4.6.4.A, Orientation: what undoes each.
-_TURNS = {
+_ROTATIONS = {
     2: "FLIP_LEFT_RIGHT",
     3: "ROTATE_180",
     4: "FLIP_TOP_BOTTOM",
@@ -305,70 +305,70 @@ def _fitted(size: tuple[int, int], max_edge: int | None) -> tuple[int, int] | No
     return width, height
 
 
-def _plain(picture: Image.Image, kind: str) -> Image.Image:
+def _plain(image: Image.Image, kind: str) -> Image.Image:
     """Return the image in a mode that the targets have: 1, L, LA, P, RGB, RGBA; CMYK from JPEG only."""
-    mode = picture.mode
+    mode = image.mode
     if mode[0] in "IF":
-        return _eight_bits(picture, kind)
+        return _eight_bits(image, kind)
     if mode in ("1", "L", "LA", "P", "RGB", "RGBA") or (mode == "CMYK" and kind == "image/jpeg"):
-        return picture
+        return image
     if mode in ("PA", "La", "RGBa"):
-        return picture.convert("LA" if mode == "La" else "RGBA")
-    return picture.convert("RGB")
+        return image.convert("LA" if mode == "La" else "RGBA")
+    return image.convert("RGB")
 
 
-def _key_of_eight_bits(picture: Image.Image) -> None:
+def _key_of_eight_bits(image: Image.Image) -> None:
     """Convert the transparent colour (PNG 3rd edition, 11.3.1.1) from the 16 bits of a channel in the file to
     the 8 that its pixels have or will have. Pillow does not.
     """
-    key = picture.info.get("transparency")
+    key = image.info.get("transparency")
     if isinstance(key, int):
-        picture.info["transparency"] = round(key / 257)
+        image.info["transparency"] = round(key / 257)
     elif isinstance(key, tuple):
-        picture.info["transparency"] = tuple(value >> 8 for value in key)
+        image.info["transparency"] = tuple(value >> 8 for value in key)
 
 
-def _eight_bits(picture: Image.Image, kind: str) -> Image.Image:
+def _eight_bits(image: Image.Image, kind: str) -> Image.Image:
     """Convert grays of 16 or 32 bits, or floats, to 8 bits: 16 bits by their range, the others from their darkest to
     their brightest. Pillow's own conversion clips at 255, which turns most of such an image white.
     """
     low, high = 0.0, 65535.0
-    if not (picture.mode.startswith("I;16") or (picture.mode == "I" and kind == "image/png")):
-        low, high = cast("tuple[float, float]", picture.getextrema())
+    if not (image.mode.startswith("I;16") or (image.mode == "I" and kind == "image/png")):
+        low, high = cast("tuple[float, float]", image.getextrema())
         if not (math.isfinite(low) and math.isfinite(high)):
             raise ImageFormatError(f"the image ({kind}) has pixels that are not numbers")
     scale = 255 / ((high - low) or 1)
-    key = picture.info.pop("transparency", None)
-    wide = picture if picture.mode == "F" else picture.convert("I").convert("F")
+    key = image.info.pop("transparency", None)
+    wide = image if image.mode == "F" else image.convert("I").convert("F")
     result = wide.point(lambda value: value * scale + (0.5 - low * scale)).convert("L")
     if key is not None:
         result.info["transparency"] = key
     return result
 
 
-def _target(picture: Image.Image, kind: str) -> str:
+def _target(image: Image.Image, kind: str) -> str:
     """Return the type that the image becomes, under Pillow's name. Transparent images never become a JPEG."""
     if kind in SENDABLE:
         return {"image/jpeg": "JPEG", "image/webp": "WEBP"}.get(kind, "PNG")
-    if _is_transparent(picture) or picture.mode in ("1", "P") or max(picture.size) > _MAX_JPEG_EDGE:
+    if _is_transparent(image) or image.mode in ("1", "P") or max(image.size) > _MAX_JPEG_EDGE:
         return "PNG"
-    few = _FEW_GRAYS if picture.mode in ("L", "LA") else _FEW_COLOURS
-    if kind in ("image/bmp", "image/tiff") and picture.getcolors(few) is not None:
+    few = _FEW_GRAYS if image.mode in ("L", "LA") else _FEW_COLOURS
+    if kind in ("image/bmp", "image/tiff") and image.getcolors(few) is not None:
         return "PNG"
     return "JPEG"
 
 
-def _is_transparent(picture: Image.Image) -> bool:
-    if "transparency" in picture.info:
+def _is_transparent(image: Image.Image) -> bool:
+    if "transparency" in image.info:
         return True
-    return picture.mode in ("LA", "RGBA") and cast("tuple[int, int]", picture.getchannel("A").getextrema())[0] < 255
+    return image.mode in ("LA", "RGBA") and cast("tuple[int, int]", image.getchannel("A").getextrema())[0] < 255
 
 
-def _filterable(picture: Image.Image) -> Image.Image:
+def _filterable(image: Image.Image) -> Image.Image:
     """Return the image in a mode whose values can be mixed: no palette, no bilevel, no transparent colour."""
-    if "transparency" in picture.info:
-        return picture.convert("RGBA")
-    return picture.convert({"1": "L", "P": "RGB"}[picture.mode]) if picture.mode in ("1", "P") else picture
+    if "transparency" in image.info:
+        return image.convert("RGBA")
+    return image.convert({"1": "L", "P": "RGB"}[image.mode]) if image.mode in ("1", "P") else image
 
 
 def _subsampling(source: ImageFile.ImageFile, orientation: int) -> int:

@@ -45,7 +45,7 @@ class Image:
 
     @classmethod
     def open(cls, source: Any, policy: ImagePolicy | None = None) -> Image:
-        """Read an image, and turn, shrink or convert it as `policy` says.
+        """Read an image, and rotate, shrink or convert it as `policy` says.
 
         Args:
             source: A path (`str` or `Path`; `~` and `file://` too), bytes, an open binary file, a `PIL.Image.Image`, a
@@ -106,14 +106,14 @@ class Image:
         if path.suffix.lower() in _SUFFIXES.get(self.media_type, ()) or not path.suffix:
             path.write_bytes(self.data)
             return
-        picture = self.to_pil()
+        pil_image = self.to_pil()
         try:
-            picture.save(path)
+            pil_image.save(path)
         except (OSError, ValueError) as error:
             # JPEG has no transparency and no palette.
             if "mode" not in str(error):
                 raise
-            picture.convert("RGB").save(path)
+            pil_image.convert("RGB").save(path)
 
     @property
     def length(self) -> int:

@@ -9,7 +9,7 @@ import threading
 
 from predictionguard_core.sandbox.sandbox import Sandbox
 
-KEY = "sandbox"
+KEY = "key-of-the-sandbox"  # no word that a text may hold: the clients remove the API key from error texts
 """The API key of the sandbox that `use_if_no_key` starts."""
 SERVICE_URL = "https://api.predictionguard.com"
 WRONG_KEY = (

@@ -26,6 +26,7 @@ from predictionguard_core import (
     InvalidRequestError,
     RateLimitError,
 )
+from predictionguard_core.sandbox import Sandbox
 
 ASKED = ChatRequest(model="m", messages="hi")
 ANSWER = {"choices": [{"index": 0, "message": {"role": "assistant", "content": "hello"}}]}
@@ -285,3 +286,12 @@ class TestBatches:
             self.embed(server, kind, max_concurrency=2)
         time.sleep(0.3)
         assert len(server.bodies) <= 5
+
+
+def test_key_that_is_cut_at_the_end_of_a_long_error_text_is_redacted(sandbox: Sandbox) -> None:
+    key = "secret-key-9876543210"
+    sandbox.fail(400, "x " * 992 + key)
+    with pytest.raises(InvalidRequestError) as caught:
+        Client(key, sandbox.url).models()
+    assert "x <redacted>…" in str(caught.value)
+    assert key[:6] not in str(caught.value)

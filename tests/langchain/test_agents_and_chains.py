@@ -18,7 +18,7 @@ from langchain_core.runnables import ConfigurableField
 from langchain_core.tools import tool
 from pydantic import BaseModel
 
-from langchain_predictionguard import ChatPredictionGuard, ContentError, ImagePolicy
+from langchain_predictionguard import ChatPredictionGuard, ContentError, Image, ImagePolicy
 from predictionguard_core.sandbox import Sandbox
 from tests.langchain.conftest import VISION
 from tests.langchain.scripted import Scripted, calling, calling_in_pieces, saying
@@ -53,6 +53,32 @@ def test_agent_gets_the_image_that_its_tool_returned(chat: ChatPredictionGuard, 
     assert "451 x 300" in state["messages"][-1].text
     assert [type(message) is ToolMessage for message in state["messages"]].count(True) == 1
     assert len(box.requests) == 2
+
+
+@pytest.mark.parametrize("as_list", [True, False])
+def test_image_block_that_langchain_turned_into_json_text_is_sent_as_an_image(
+    chat: ChatPredictionGuard, box: Sandbox, as_list: bool
+) -> None:
+    @tool
+    def take_photo(place: str) -> Any:
+        """Take a photo of a place."""
+        block = {"type": "image", "base64": CAT, "mime_type": "image/jpeg"}
+        return ["here", block] if as_list else block
+
+    agent = create_agent(chat, tools=[take_photo])
+    state = agent.invoke({"messages": [{"role": "user", "content": "Take a photo of Vienna and describe it."}]})
+    assert "451 x 300" in state["messages"][-1].text
+
+
+def test_image_object_that_a_tool_returned_is_refused(chat: ChatPredictionGuard) -> None:
+    @tool
+    def take_photo(place: str) -> Any:
+        """Take a photo of a place."""
+        return Image.open(PHOTOS / "cat.jpg")
+
+    agent = create_agent(chat, tools=[take_photo])
+    with pytest.raises(ContentError, match=r"Return \[image.block\(\)\] instead"):
+        agent.invoke({"messages": [{"role": "user", "content": "Take a photo of Vienna and describe it."}]})
 
 
 async def test_agent_streams_events_async(chat: ChatPredictionGuard) -> None:

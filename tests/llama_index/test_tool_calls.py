@@ -585,3 +585,18 @@ def test_structured_answers_without_tools(make: Make) -> None:
     if "stream_call" not in vars(LLMTextCompletionProgram):
         pytest.skip("this release of llama-index-core does not stream structured answers without tools")
     assert list(llm.stream_structured_predict(Photo, PROMPT, title="Cat"))[-1] == EXPECTED
+
+
+@pytest.mark.parametrize(
+    "text", ["{'type': 'image', 'base64': '/9j/4AAQ'}", "<image/jpeg 640×558 sha256:0123456789ab>"]
+)
+def test_image_that_llama_index_turned_into_text_is_refused(llm: PredictionGuard, text: str) -> None:
+    call = ToolCallBlock(tool_call_id="1", tool_name="take_photo", tool_kwargs={})
+    messages = [
+        ChatMessage(role="user", content="Take a photo"),
+        ChatMessage(role="assistant", blocks=[call]),
+        ChatMessage(role="tool", content=text, additional_kwargs={"tool_call_id": "1"}),
+    ]
+    with pytest.raises(adapter.UnsupportedContentError, match="Return ImageBlock") as caught:
+        llm.chat(messages)
+    assert caught.value.message_index == 2

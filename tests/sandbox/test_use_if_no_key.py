@@ -85,7 +85,7 @@ def test_a_url_set_later_is_kept():
 
 
 def test_a_url_inherited_from_another_process_with_a_sandbox_is_not_restored():
-    os.environ.update(PREDICTIONGUARD_API_KEY="sandbox", PREDICTIONGUARD_URL="http://127.0.0.1:9")
+    os.environ.update(PREDICTIONGUARD_API_KEY="key-of-the-sandbox", PREDICTIONGUARD_URL="http://127.0.0.1:9")
     assert use_if_no_key() is not None
     assert "hello" in chat()
     os.environ["PREDICTIONGUARD_API_KEY"] = "mine"
