@@ -117,16 +117,20 @@ class ChunkReader:
         self._request_id = request_id
         self._final_chunk = ChatChunk(choices=[ChunkChoice()], is_last=True)
         self._has_begun = self._has_text = False
+        self._silent_bytes = 0
         self._calls = ToolCallFragments()
 
     def feed(self, data: bytes) -> Iterator[ChatChunk]:
         """Yield the chunks that `data` completes.
 
         Raises the matching error for an error inside the stream, and `InvalidResponseError` for an event that is no
-        chunk.
+        chunk, or for more than 64 MiB of comments and empty chunks.
         """
         self.has_content = False
         yield from self._read(self._events.feed(data))
+        self._silent_bytes = 0 if self.has_content else self._silent_bytes + len(data)
+        if self._silent_bytes > _MAX_EVENT_BYTES:
+            raise InvalidResponseError(f"the stream sent more than {_MAX_EVENT_BYTES:,} bytes without content")
 
     def finish(self) -> Iterator[ChatChunk]:
         """Yield the chunks that the end of the bytes completes.

@@ -115,6 +115,15 @@ def as_list(value: Any) -> Any:
 
 
 _MAX_SUGGESTED = 4
+# Names of the same options in other integrations, which people type first when they migrate.
+_OTHER_NAMES = {
+    "max_completion_tokens": "max_tokens",
+    "api_base": "base_url",
+    "openai_api_base": "base_url",
+    "openai_api_key": "api_key",
+    "model_name": "model",
+    "request_timeout": "timeout",
+}
 _CONNECTION_ARGUMENTS = (
     "api_key",
     "base_url",
@@ -202,9 +211,14 @@ def unknown(name: str, known: Iterable[str]) -> str:
     shown = name[:_MAX_NAME]
     if name in _CONNECTION_ARGUMENTS and "base_url" not in names:
         return f"{shown!r} can only be set when creating the model, not in a call"
+    other = _OTHER_NAMES.get(name)
+    if other in names:
+        return f"{shown}: there is no such option here; use {other}"
     close = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.7)
     if close:
         return f"{shown}: there is no such option; did you mean {close[0]}?"
+    if "extra_body" in names:
+        return f"{shown}: there is no such option; pass other fields of a request in extra_body={{...}}"
     return f"{shown}: there is no such option" + (
         f"; there are {', '.join(names)}" if len(names) <= _MAX_SUGGESTED else ""
     )
