@@ -45,6 +45,8 @@ def test_command_exists(line: str) -> None:
                 assert (ROOT / path.partition("::")[0]).exists(), path
         case ["python", script, *_] if script.startswith("notebooks/"):
             assert (ROOT / script).exists()
+        case ["python3", "-m", "venv", ".venv", "&&", ".", ".venv/bin/activate"]:
+            pass
         case ["export", assignment]:
             assert re.match(r"[A-Z_]+=", assignment)
         case [program, *_]:
