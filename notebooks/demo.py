@@ -96,7 +96,8 @@ def advice(error: PredictionGuardError) -> str:
         case ImageFormatError():
             return f"the file is not an image that can be sent, or is damaged ({error})"
         case ImageTooLargeError():
-            return "the image is over 20 MiB, 50 million pixels or 16 pages. Give a smaller one"
+            # Without the advice for programs, such as "(ImagePolicy.max_pages)".
+            return f"{error.message.partition(' (ImagePolicy')[0]}. Give a smaller file"
         case AuthenticationError():
             return "the service refused the key. Check PREDICTIONGUARD_API_KEY, or unset it to use the sandbox"
     return str(error)
