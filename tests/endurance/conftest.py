@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from predictionguard_core import Client
+from predictionguard_core.http import shared_clients
 
 _SETTLED = 30.0
 """Seconds after which an open connection counts as leaked. Generous, for slow machines."""
@@ -95,12 +96,15 @@ def _server() -> Iterator[Echo]:
 @pytest.fixture
 def echo(_server: Echo) -> Iterator[Echo]:
     """The echo server. Checks after the test that no connection to it is left open."""
-    yield _server
-    with Client("the-last-user"):
-        pass
-    if _server.sockets():
-        gc.collect()
+    with pytest.MonkeyPatch.context() as patch:
+        # A registry of its own: clients that other tests left to the garbage collector keep the shared one open.
+        patch.setattr(shared_clients, "_registry", shared_clients._Registry())
+        yield _server
         with Client("the-last-user"):
             pass
-    _server.settles()
-    _server.seen()
+        if _server.sockets():
+            gc.collect()
+            with Client("the-last-user"):
+                pass
+        _server.settles()
+        _server.seen()

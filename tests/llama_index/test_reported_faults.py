@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import logging
 import warnings
@@ -147,7 +148,7 @@ async def test_a_single_image_needs_no_list(form: str, make_multi: Any, cat: byt
         "node": ImageNode(image=base64.b64encode(cat).decode()),
         "document": ImageDocument(image_path=photos / "cat.jpg"),
         "block": ImageBlock(image=cat),
-        "PIL": PILImage.open(photos / "cat.jpg"),
+        "PIL": PILImage.open(io.BytesIO(cat)),
         "bytes": cat,
         "path": photos / "cat.jpg",
     }[form]

@@ -46,6 +46,10 @@ def all_log_records() -> Iterator[list[str]]:
     levels = {name: logging.getLogger(name).level for name in ("", "httpx", "httpcore", "predictionguard_core")}
     for name in levels:
         logging.getLogger(name).setLevel(logging.DEBUG)
+    # Another test may have run a program that configured logging, which disables the loggers that exist by then.
+    for name in list(root.manager.loggerDict):
+        if name.startswith(("httpx", "httpcore", "predictionguard_core")):
+            logging.getLogger(name).disabled = False
     root.addHandler(collector)
     try:
         yield texts
