@@ -7,7 +7,7 @@ try:
     from llama_index.core.base.llms.types import ToolCallBlock  # noqa: F401 - the newest name that is needed
 except ImportError as error:
     raise ImportError(
-        "llama-index-core is not installed, or older than 0.14.5: "
+        "llama-index-core is not installed, or older than 0.14.24: "
         'pip install "predictionguard-integrations[llama-index]"'
     ) from error
 

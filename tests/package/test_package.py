@@ -115,7 +115,7 @@ def told(do, *words):
         said = str(error)
     assert all(word in said for word in words), said
 
-assert "4 x 2 pixels" in ask(UPRIGHT)
+assert "PNG" in ask(UPRIGHT)
 """
 """What needs no extra, and what the code of each extra uses."""
 
@@ -142,7 +142,7 @@ from llama_index.postprocessor.predictionguard_rerank import PredictionGuardRera
 WITHOUT = {
     "langchain": "told(lambda: __import__('langchain_predictionguard'), 'is not installed', {remedy!r})",
     "llama-index": "told(lambda: __import__('llama_index_predictionguard'), 'is not installed', {remedy!r})",
-    "agents": "told(lambda: __import__('langchain_predictionguard.middleware'), {remedy!r})",
+    "agents": "told(lambda: __import__('langchain_predictionguard.middleware'), 'pip install')",
     "images": "told(lambda: Image.open(ON_ITS_SIDE), {remedy!r})",
     "pdf": "told(lambda: ask(PDF), {remedy!r})",
     "sandbox": "told(lambda: ask(UPRIGHT), {remedy!r})",
