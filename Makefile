@@ -33,7 +33,7 @@ demo: $(VENV)/demo.done ## 1 min    ask a vision model about a photo through bot
 test: lint ## 5 min    lint, types and the tests of everything, notebooks included
 	"$(BIN)/python" $(PYTEST)
 
-test-slow: test-marked-slow test-lowest test-pythons ## 15 min   the rest: faults, endurance, Ray, packaging, lowest versions, every Python found
+test-slow: test-marked-slow test-lowest ## 15 min   the rest: faults, endurance, Ray, packaging, lowest versions
 
 check: $(VENV)/test.done ## 1 min    format, lint, types and the tests of the packages that changed
 	"$(BIN)/ruff" format .
