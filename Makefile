@@ -27,7 +27,7 @@ help: ## list the targets
 	@echo "Durations are for two cores and include setting up on the first run."
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /	/' | expand -t 16
 
-demo: $(VENV)/demo.done ## 1 min    ask a vision model about a photo through both frameworks; IMAGE=my.jpg QUESTION="..."
+demo: $(VENV)/demo.done ## 2 min    ask a vision model about a photo through both frameworks; IMAGE=my.jpg QUESTION="..."
 	@"$(BIN)/python" notebooks/demo.py "$$IMAGE" "$$QUESTION"
 
 test: lint ## 5 min    lint, types and the tests of everything, notebooks included
