@@ -102,6 +102,7 @@ def test_a_word_that_is_also_a_key_stays() -> None:
 
 
 GOOD = answer(200, {"choices": [{"message": {"content": "hello"}}]}, connection="")
+LAST = answer(200, {"choices": [{"message": {"content": "hello"}}]})  # says that its connection is closed
 
 
 def request(url: str, pool: float = 20) -> httpx.Request:
@@ -142,7 +143,7 @@ class TestPool:
 
     def test_a_wait_for_a_free_connection_is_not_part_of_the_timeout(self) -> None:
         limits, served = httpx.Limits(max_connections=1), threading.Event()
-        with FaultServer([served.wait, GOOD]) as server:
+        with FaultServer([served.wait, LAST]) as server:
             own = transport.Transport(limits, Proxies())
             with contextlib.closing(own), ThreadPoolExecutor(2) as threads:
                 first = threads.submit(get, own, server.url)
@@ -164,7 +165,7 @@ class TestPool:
             await own.aclose()
 
         served = threading.Event()
-        with FaultServer([served.wait, GOOD]) as server:
+        with FaultServer([served.wait, LAST]) as server:
             asyncio.run(ask(server.url))
 
     def test_a_wait_for_a_free_connection_has_its_own_bound(self) -> None:
