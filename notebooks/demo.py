@@ -30,6 +30,7 @@ from predictionguard_core import (
     ImageFormatError,
     ImageTooLargeError,
     PredictionGuardError,
+    UnsupportedContentError,
 )
 from predictionguard_core.sandbox import use_if_no_key
 
@@ -62,16 +63,21 @@ def read(image: str) -> tuple[dict[str, Any], Any, str]:
     if image.lower().startswith(("http://", "https://")):
         return {"type": "image", "url": image}, ImageBlock(url=image), image
     path = Path(image).expanduser()
-    if not path.is_file():
+    if path.is_dir():
+        raise ConfigurationError(f"{image} is a folder. Give one image file or PDF file")
+    if not path.exists():
         raise ConfigurationError(f"there is no file {image}. Give an image file, a PDF file or an http(s) URL")
-    if path.read_bytes()[:1024].find(b"%PDF-") >= 0:
+    try:
         data = path.read_bytes()
+    except OSError as error:
+        raise ConfigurationError(f"{image} cannot be read: {error.strerror}") from None
+    if b"%PDF-" in data[:1024]:
         block = {"type": "file", "base64": base64.b64encode(data).decode(), "mime_type": "application/pdf"}
         document = DocumentBlock(data=data, document_mimetype="application/pdf", title=path.name)
         return block, document, f"{image}: PDF, each page is converted to a JPEG image of 150 dots per inch"
     opened = Image.open(path)
     description = f"{image}: {opened.media_type}, {opened.size[0]} x {opened.size[1]} pixels"
-    if opened.data != path.read_bytes():
+    if opened.data != data:
         description += ", converted from the file"
     return {"type": "image", "url": opened.data_uri}, ImageBlock(path=path), description
 
@@ -93,8 +99,8 @@ def advice(error: PredictionGuardError) -> str:
             )
         case ImageFetchError():
             return f"the image could not be downloaded. Download it yourself, and give its file name ({error})"
-        case ImageFormatError():
-            return f"the file is not an image that can be sent, or is damaged ({error})"
+        case ImageFormatError() | UnsupportedContentError():
+            return f"the file is not an image or PDF that can be sent: {error.message}"
         case ImageTooLargeError():
             # Without the advice for programs, such as "(ImagePolicy.max_pages)".
             return f"{error.message.partition(' (ImagePolicy')[0]}. Give a smaller file"

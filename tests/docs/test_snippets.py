@@ -5,6 +5,7 @@ share one namespace. They run in an empty folder that holds a link to `notebooks
 before a block say more about it:
 
 - `<!-- requires: chromadb -->`: runs in `make test-slow`, if that package is installed.
+- `<!-- file -->`: is saved under the name in its first line (`# app.py`), for later blocks to run or import.
 - `<!-- test file -->`: is saved as a file and run by pytest.
 - `<!-- output varies -->`: runs, but its output is not compared.
 - `<!-- not run -->`: is only compiled, because it needs a service or runs for ever.
@@ -45,6 +46,7 @@ def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A working folder like that of a clone, and a sandbox that the environment leads to."""
     (tmp_path / "notebooks").symlink_to(ROOT / "notebooks")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
     with Sandbox() as box:
         monkeypatch.setenv("PREDICTIONGUARD_API_KEY", "key")
         monkeypatch.setenv("PREDICTIONGUARD_URL", box.url)
@@ -59,6 +61,9 @@ def run(page: Path, eval_example: EvalExample, *, with_optional: bool) -> None:
         says = label(example)
         if says == "not run":
             compile(example.source, str(page), "exec")
+        elif says == "file":
+            compile(example.source, str(page), "exec")
+            Path(example.source.splitlines()[0].removeprefix("# ")).write_text(example.source, encoding="utf-8")
         elif says == "test file":
             run_test_file(example)
         elif says.startswith("requires:"):

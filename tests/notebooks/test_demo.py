@@ -70,7 +70,8 @@ def test_takes_a_url(url: str, demo: Any, monkeypatch: pytest.MonkeyPatch, capsy
     [
         ("http://127.0.0.1/cat.jpg", "public http\\(s\\) hosts only"),
         ("no_such_file.jpg", "there is no file no_such_file.jpg"),
-        (__file__, "not an image that can be sent"),
+        (str(PHOTO.parent), "photos is a folder. Give one image file or PDF file"),
+        (__file__, "not an image or PDF that can be sent: the bytes are of no known image type"),
     ],
 )
 def test_errors_fit_a_command_line(image: str, message: str, demo: Any) -> None:
