@@ -66,9 +66,21 @@ _MODULES = {
     "PredictionGuardRerank": "llama_index_predictionguard.rerank",
 }
 
+_LANGCHAIN_NAMES = {
+    "ChatPredictionGuard": "PredictionGuard",
+    "PredictionGuardBlobParser": "PredictionGuardReader",
+    "PredictionGuardCheck": "PredictionGuardChecker",
+    "PredictionGuardEmbeddings": "PredictionGuardEmbedding",
+    "PredictionGuardLoader": "PredictionGuardReader",
+}
+
 
 def __getattr__(name: str) -> Any:
     """Import a public name at its first use (PEP 562), so that importing the package stays cheap."""
+    if name in _LANGCHAIN_NAMES:  # from an AttributeError Python would make an ImportError without its text
+        raise ImportError(
+            f"{name} is in langchain_predictionguard; the LlamaIndex integration has {_LANGCHAIN_NAMES[name]}"
+        )
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = globals()[name] = getattr(importlib.import_module(_MODULES[name]), name)

@@ -4,17 +4,36 @@ from __future__ import annotations
 
 import functools
 import importlib
+import inspect
+import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse
 from llama_index.core.constants import DEFAULT_CONTEXT_WINDOW, DEFAULT_NUM_OUTPUTS
 from llama_index.core.schema import BaseComponent
-from pydantic import BeforeValidator, ConfigDict, Field, PrivateAttr, SecretStr, field_serializer, model_validator
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+    field_serializer,
+    model_validator,
+)
 
-from llama_index_predictionguard.messages import ato_api, ato_chunks, to_api, to_chunks, to_response
+from llama_index_predictionguard.messages import (
+    ato_api,
+    ato_chunks,
+    check_messages,
+    check_prompt,
+    to_api,
+    to_chunks,
+    to_response,
+)
 from predictionguard_core import models, settings
-from predictionguard_core.api.base import checked, unknown
+from predictionguard_core.api.base import checked, unknown, with_text_keys
 from predictionguard_core.api.chat import ChatRequest, Message
 from predictionguard_core.api.checks import InputChecks, OutputChecks
 from predictionguard_core.errors import ConfigurationError
@@ -34,11 +53,28 @@ if TYPE_CHECKING:
     InputChecksArgument = InputChecks | dict[str, Any]
     OutputChecksArgument = OutputChecks | dict[str, Any]
     ImagePolicyArgument = ImagePolicy | dict[str, Any] | None
+    LogitBias = dict[str, float] | dict[int, float]
+    AdditionalKwargs = dict[str, Any]
 else:
     # Settings check the key and the clients, so that httpx need not be imported to build a class.
     ApiKey = HttpClient = AsyncHttpClient = Any
     InputChecksArgument, OutputChecksArgument = InputChecks, OutputChecks
-    ImagePolicyArgument = ImagePolicy
+    ImagePolicyArgument = Annotated[ImagePolicy, BeforeValidator(ImagePolicy.of)]
+    LogitBias = Annotated[dict[str, float], BeforeValidator(with_text_keys)]
+    AdditionalKwargs = Annotated[dict[str, Any], BeforeValidator(lambda value: value or {})]
+
+# What signatures show for these names.
+_SHOWN_TYPES = {
+    "ApiKey": "str | SecretStr | Callable",
+    "HttpClient": "httpx.Client | httpx2.Client",
+    "AsyncHttpClient": "httpx.AsyncClient | httpx2.AsyncClient",
+    "InputChecksArgument": "InputChecks | dict",
+    "OutputChecksArgument": "OutputChecks | dict",
+    "ImagePolicyArgument": "ImagePolicy | dict | None",
+    "LogitBias": "dict",
+    "AdditionalKwargs": "dict | None",
+    "PIIReplaceMethod": "str",
+}
 
 # A pickled component has no key: where it is unpickled, PREDICTIONGUARD_API_KEY is read. Open clients can't be pickled.
 _NOT_PICKLED = ("api_key", "http_client", "async_http_client")
@@ -89,6 +125,11 @@ class ServiceComponent(BaseComponent):
         settings.check_headers(self.default_headers, "default_headers")
         importlib.import_module("predictionguard_core.client")  # here, not at the first call, on an event loop
 
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        cls.__signature__ = _signature(cls)
+
     def _client(self) -> Client:
         return self._both_clients()[0]
 
@@ -119,7 +160,7 @@ class ServiceComponent(BaseComponent):
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """Copy the component, with other values for some fields."""
         copied = super().model_copy(deep=deep)
-        for name, value in (update or {}).items():  # through __setattr__, which hides a key that is given as a string
+        for name, value in (update or {}).items():  # through __setattr__, which hides a key passed as a string
             setattr(copied, name, value)
         return copied
 
@@ -147,14 +188,39 @@ class ServiceComponent(BaseComponent):
             self.api_key = None
 
 
+_SELF = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+_MODEL = inspect.Parameter("model", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=str)
+_OPTIONS = inspect.Parameter("options", inspect.Parameter.VAR_KEYWORD, annotation=Any)
+
+
+def _signature(cls: type[ServiceComponent]) -> inspect.Signature:
+    """Return what `help()` and notebooks show: our own arguments. Pydantic's has LlamaIndex's too, and longer types."""
+    classes = [
+        each for each in cls.__mro__ if issubclass(each, ServiceComponent) or each.__module__.startswith(__package__)
+    ]
+    parameters = [_MODEL] if "model" in cls.model_fields else []
+    for name, annotation in {
+        name: text for each in reversed(classes) for name, text in inspect.get_annotations(each).items()
+    }.items():
+        if name in cls.model_fields and name != "model":
+            text = re.sub(r"\w+", lambda found: _SHOWN_TYPES.get(found[0], found[0]), str(annotation))
+            default = cls.model_fields[name].default
+            default = default if isinstance(default, str | int | float | bool) else None
+            parameters.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=text))
+    return inspect.Signature([*parameters, _OPTIONS])
+
+
 class Component(ServiceComponent):
     """A component that calls a model of the service."""
 
     model: str = Field(min_length=1, kw_only=False)  # kw_only: type checkers allow it as the positional argument
 
-    def __init__(self, model: str = "", **fields: Any) -> None:
+    def __init__(self, model: str = "", **options: Any) -> None:
         """Create the component. The class's docstring lists the arguments."""
-        super().__init__(model=model, **fields)
+        super().__init__(model=model, **options)
+
+    # Without the default, which is for `model_name`.
+    __init__.__signature__ = inspect.Signature([_SELF, _MODEL, _OPTIONS])  # type: ignore[attr-defined]
 
     def list_models(self, capability: Capability | None = None) -> list[Model]:
         """List the models of the account, or those with a capability such as "chat-with-image"."""
@@ -168,7 +234,7 @@ class Component(ServiceComponent):
 class ImageComponent(Component):
     """A component that accepts images; `images` says which, and what is done to them."""
 
-    images: Annotated[ImagePolicyArgument, BeforeValidator(ImagePolicy.of)] = ImagePolicy()
+    images: ImagePolicyArgument = ImagePolicy()
 
     @property
     def _policy(self) -> ImagePolicy:
@@ -180,6 +246,71 @@ class ImageComponent(Component):
     @field_serializer("images")
     def _images_to_dict(self, images: ImagePolicy) -> dict[str, Any]:
         return images.as_dict()
+
+
+class HiddenHeaders(dict[str, str]):
+    """The headers of one call, with asterisks for their values: events and spans show every argument of a call."""
+
+    def __init__(self, headers: dict[str, str]) -> None:
+        super().__init__(dict.fromkeys(headers, "**********"))
+        self.sent = headers
+
+
+# Each of them has LlamaIndex's callbacks or spans, and an async version whose name begins with "a".
+_CALLS = (
+    "chat",
+    "stream_chat",
+    "complete",
+    "stream_complete",
+    "predict_and_call",
+    "structured_predict",
+    "stream_structured_predict",
+)
+
+
+def _guarded(method: Any, *, is_async: bool) -> Any:
+    """Wrap a call, with its callbacks and span: hide headers from them, and explain a wrong first argument.
+
+    LlamaIndex's callbacks raise pydantic's errors about their own events for what is not a list of messages.
+    """
+
+    @functools.wraps(method)
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        _hide_headers(kwargs)
+        try:
+            return method.__get__(self)(*args, **kwargs)
+        except (ValidationError, AttributeError):
+            _check_input(method.__name__, args, kwargs)
+            raise
+
+    @functools.wraps(method)
+    async def acall(self: Any, *args: Any, **kwargs: Any) -> Any:
+        _hide_headers(kwargs)
+        try:
+            return await method.__get__(self)(*args, **kwargs)
+        except (ValidationError, AttributeError):
+            _check_input(method.__name__, args, kwargs)
+            raise
+
+    guarded: Any = acall if is_async else call
+    guarded.is_guarded = True
+    return guarded
+
+
+def _hide_headers(kwargs: dict[str, Any]) -> None:
+    headers = kwargs.get("extra_headers")
+    if headers is not None and not isinstance(headers, HiddenHeaders):
+        kwargs["extra_headers"] = HiddenHeaders(settings.check_headers(headers, "extra_headers"))
+    if "llm_kwargs" in kwargs:
+        kwargs["llm_kwargs"] = dict(kwargs["llm_kwargs"] or {})
+        _hide_headers(kwargs["llm_kwargs"])
+
+
+def _check_input(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    if name.endswith("chat"):
+        check_messages(args[0] if args else kwargs.get("messages"))
+    elif name.endswith("complete"):
+        check_prompt(args[0] if args else kwargs.get("prompt"))
 
 
 class ChatComponent(ImageComponent):
@@ -194,25 +325,37 @@ class ChatComponent(ImageComponent):
     top_k: int | None = None
     frequency_penalty: float | None = None
     presence_penalty: float | None = None
-    logit_bias: dict[str, float] | None = None
+    logit_bias: LogitBias | None = None
     reasoning_effort: str | None = None
     stop: str | list[str] | None = None
     input_checks: InputChecksArgument | None = None
     output_checks: OutputChecksArgument | None = None
     vision_streaming: bool = False
-    additional_kwargs: Annotated[dict[str, Any], BeforeValidator(lambda given: given or {})] = Field(
-        default_factory=dict
-    )
+    # Not in the repr, as it may hold extra_headers.
+    additional_kwargs: AdditionalKwargs = Field(default_factory=dict, repr=False)
     context_window: int | None = Field(default=None, ge=1)
     is_function_calling_model: bool = True
     profile_from_service: bool = False
 
+    _IMAGES_REMEDY: ClassVar[str] = "pass images as ImageBlock(...) in the blocks of a ChatMessage, and call chat"
     _profile: models.ModelFacts | None = PrivateAttr(default=None)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)  # adds LlamaIndex's spans
+        for name in _CALLS:
+            for each, is_async in ((name, False), (f"a{name}", True)):
+                method = inspect.getattr_static(cls, each, None)
+                if method is not None and not hasattr(method, "is_guarded"):
+                    setattr(cls, each, _guarded(method, is_async=is_async))
 
     @model_validator(mode="after")
     def _check_options(self) -> Self:
         self._request([], {})  # ChatRequest defines the range of each option
         return self
+
+    @field_serializer("additional_kwargs")
+    def _without_headers(self, additional_kwargs: dict[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in additional_kwargs.items() if name != "extra_headers"}
 
     # The call
 
@@ -247,6 +390,7 @@ class ChatComponent(ImageComponent):
         additional, call = _to_api_names(self.additional_kwargs), _to_api_names(kwargs)
         headers = additional.pop("extra_headers", None)
         headers = call.pop("extra_headers", headers)
+        headers = headers.sent if isinstance(headers, HiddenHeaders) else headers
         # LlamaIndex users put any key in additional_kwargs: what ChatRequest does not know goes into extra_body. The
         # arguments of a call are not moved, so a typo there is an error.
         undocumented = additional.keys() - ChatRequest.model_fields.keys() - {"n"}
@@ -258,7 +402,13 @@ class ChatComponent(ImageComponent):
         if options.pop("n", None) not in (None, 1):
             raise ConfigurationError("n must be 1: LlamaIndex's responses hold one answer. Call once for each answer")
         options = {name: value for name, value in options.items() if value is not None}
-        return ChatRequest(**{**options, "messages": messages}), headers
+        try:
+            return ChatRequest(**{**options, "messages": messages}), headers
+        except ConfigurationError:
+            wrong = next((name for name in kwargs if name.startswith("image")), None)
+            if wrong is None:
+                raise
+        raise ConfigurationError(f"{wrong}: there is no such option; {self._IMAGES_REMEDY}")
 
     # What the framework asks
 

@@ -7,13 +7,16 @@ from typing import Any
 
 from llama_index.core.evaluation import BaseEvaluator, EvaluationResult
 from llama_index.core.prompts.mixin import PromptDictType
+from pydantic import Field
 
 from llama_index_predictionguard.base import ServiceComponent
 from predictionguard_core.errors import ConfigurationError
 
 
 class _Connection(ServiceComponent):
-    """The evaluator's connection: LlamaIndex's evaluators are no components themselves."""
+    """The evaluator's options and connection: LlamaIndex's evaluators are no components themselves."""
+
+    threshold: float = Field(default=0.5, ge=0, le=1)
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -42,10 +45,7 @@ class PredictionGuardFactualityEvaluator(BaseEvaluator):
     """
 
     def __init__(self, *, threshold: float = 0.5, **connection: Any) -> None:
-        if not 0 <= threshold <= 1:
-            raise ConfigurationError(f"threshold must be between 0 and 1, got {threshold}")
-        self._threshold = threshold
-        self._connection = _Connection(**connection)
+        self._connection = _Connection(threshold=threshold, **connection)
 
     def _get_prompts(self) -> PromptDictType:
         return {}
@@ -61,7 +61,7 @@ class PredictionGuardFactualityEvaluator(BaseEvaluator):
         **kwargs: Any,
     ) -> EvaluationResult:
         """Return how well the contexts support the response, as `score`, and whether that is enough, as `passing`."""
-        reference, text = _given(response, contexts)
+        reference, text = _check_arguments(response, contexts)
         score = self._connection._client().check_factuality(reference, text).score
         return self._result(query, text, contexts, score)
 
@@ -73,26 +73,35 @@ class PredictionGuardFactualityEvaluator(BaseEvaluator):
         **kwargs: Any,
     ) -> EvaluationResult:
         """Async version of `evaluate`."""
-        reference, text = _given(response, contexts)
+        reference, text = _check_arguments(response, contexts)
         score = (await self._connection._async_client().check_factuality(reference, text)).score
         return self._result(query, text, contexts, score)
 
     def _result(
         self, query: str | None, response: str, contexts: Sequence[str] | None, score: float
     ) -> EvaluationResult:
-        is_passing = score >= self._threshold
+        threshold = self._connection.threshold
+        is_passing = score >= threshold
         return EvaluationResult(
             query=query,
             response=response,
             contexts=contexts,
             score=score,
             passing=is_passing,
-            feedback=f"factuality {score:.2f}, {'at least' if is_passing else 'below'} {self._threshold}",
+            feedback=f"factuality {score:.2f}, {'at least' if is_passing else 'below'} {threshold}",
         )
 
 
-def _given(response: str | None, contexts: Sequence[str] | None) -> tuple[str, str]:
-    reference = "\n\n".join(contexts or [])
+def _check_arguments(response: str | None, contexts: Sequence[str] | None) -> tuple[str, str]:
+    """Return the contexts as one text, and the response."""
+    if not isinstance(response, str | None):
+        raise ConfigurationError(
+            f"response must be a string, got {type(response).__name__}: pass str(response), or call evaluate_response"
+        )
+    contexts = contexts or []
+    if isinstance(contexts, str) or not all(isinstance(each, str) for each in contexts):
+        raise ConfigurationError("contexts must be a list of strings")
+    reference = "\n\n".join(contexts)
     if not (response and response.strip() and reference.strip()):
         raise ConfigurationError("evaluate needs a response and contexts that are not empty; pass both")
     return reference, response

@@ -21,6 +21,8 @@ ImageLike = ImageBlock | ImageNode | Node | NodeWithScore
 
 _HEAD = 64
 _LONGEST_SCHEME = 16
+_LONGEST_SUFFIX = 6
+_MAX_SHOWN = 40
 
 _reading = threading.Lock()
 
@@ -67,7 +69,7 @@ def block_source(block: ImageBlock | DocumentBlock) -> Any:
 
 
 def image_source(image: Any) -> Any:
-    """Return the source of anything that an embedding model is given: a node, a block, a file, bytes or a string.
+    """Return the source of an image to embed: a node, a block, a file, bytes or a string.
 
     A string that is no data URI, URL or base64 is the path of a file, as in LlamaIndex itself.
     Raises `ImageFormatError` for None or an empty block, and `UnsupportedContentError` for a node without an image.
@@ -161,10 +163,12 @@ def _field_source(image: str | bytes | None, path: str | Path | None, url: Any) 
 
 
 def _from_base64(text: str | bytes) -> Any:
-    """Return the source for base64 text.
+    """Return the source for base64 text. Raises `ImageFormatError` for a path or a URL in its place.
 
-    LlamaIndex encodes `ImageBlock(image=str)` once more if the string is a data URI or has line breaks.
+    LlamaIndex encodes `ImageBlock(image=str)` once more if the string is not base64, or has line breaks.
     """
+    if isinstance(text, str) and "." in text[-_LONGEST_SUFFIX:]:
+        raise ImageFormatError(_not_base64(text))
     try:
         head = binascii.a2b_base64(text[:_HEAD])
     except (binascii.Error, ValueError):
@@ -173,7 +177,16 @@ def _from_base64(text: str | bytes) -> Any:
     if is_uri or sniff_base64(head.decode("latin-1")):
         inner = binascii.a2b_base64(text).decode("latin-1")
         return inner if is_uri else Base64(inner)
+    if head.isascii() and head.decode().isprintable() and not head.startswith(b"<"):  # "<": SVG has an error of its own
+        raise ImageFormatError(_not_base64(head.decode()))
     return Base64(text)
+
+
+def _not_base64(text: str) -> str:
+    return (
+        f"image must be bytes or base64, got {text[:_MAX_SHOWN]!r}. For a file pass path=..., for a URL url=... (in an "
+        "ImageNode or ImageDocument: image_path=..., image_url=...)"
+    )
 
 
 def _name(value: object) -> str:

@@ -91,7 +91,7 @@ class PredictionGuard(ChatComponent, StructuredOutputLLM):
         http_client, async_http_client: Your own httpx or httpx2 clients. They are used as they are and never closed.
 
     Every field of LlamaIndex's `LLM` (`system_prompt`, `callback_manager`, `rate_limiter`, …) is accepted too. Options
-    that are None are not sent. Each option may also be given to a single call. Creating a model touches no network.
+    that are None are not sent. Each option may also be passed to a single call. Creating a model touches no network.
 
     Instantiate:
         .. code-block:: python

@@ -97,6 +97,30 @@ async def ato_api(messages: Sequence[ChatMessage], policy: ImagePolicy) -> list[
     return to_api(messages, policy)
 
 
+def check_messages(messages: Any) -> None:
+    """Raise `ContentError` unless `messages` is a list of `ChatMessage`."""
+    if isinstance(messages, str | bytes | BaseModel) or not isinstance(messages, Iterable):
+        raise ContentError(
+            f"messages must be a list of ChatMessage, got {type(messages).__name__}: pass "
+            '[ChatMessage(role="user", content=...)], or call complete with a prompt'
+        ) from None
+    for index, message in enumerate(messages):
+        if not isinstance(message, ChatMessage):
+            raise ContentError(
+                f"messages must be a list of ChatMessage, got {type(message).__name__} in it: pass "
+                "ChatMessage(role=..., content=...)",
+                message_index=index,
+            ) from None
+
+
+def check_prompt(prompt: Any) -> None:
+    """Raise `ContentError` unless `prompt` is a string."""
+    if not isinstance(prompt, str):
+        raise ContentError(
+            f"prompt must be a string, got {type(prompt).__name__}: to send messages, call chat"
+        ) from None
+
+
 def prompt_to_api(prompt: str, documents: Sequence[ImageLike] | ImageLike | None = None) -> list[Message]:
     """Translate a prompt and the images that follow it. An error's location is the index in `documents`."""
     parts: list[Part] = [TextPart(text=prompt)]
@@ -110,7 +134,7 @@ def prompt_to_api(prompt: str, documents: Sequence[ImageLike] | ImageLike | None
 
 
 def _several(documents: Any) -> Sequence[Any]:
-    """Return the images as a list, also where one is given by itself."""
+    """Return the images as a list, also where it is a single one."""
     if documents is None:
         return ()
     # Strings, bytes, open files and pydantic objects are iterable, too.
@@ -263,15 +287,16 @@ def to_response(completion: ChatCompletion, request: ChatRequest) -> ChatRespons
     """Translate a whole answer.
 
     `raw` is the service's answer as a dict. `additional_kwargs` has `finish_reason` (None if the service sent none)
-    and, if it counted, `prompt_tokens`, `completion_tokens` and `total_tokens`. Arguments of a tool call that are not
-    a JSON object stay a string in its `ToolCallBlock`.
+    and, if it counted, `prompt_tokens`, `completion_tokens` and `total_tokens`; also `cut_tool_call`, if `max_tokens`
+    ended the answer within a tool call. Arguments of a tool call that are not a JSON object stay a string in its
+    `ToolCallBlock`.
     """
     answer = StreamedAnswer(request)
     answer.add(completion.message, is_whole=True)
     return ChatResponse(
         message=answer.message(is_whole=True),
         raw=completion.model_dump(exclude_none=True),
-        additional_kwargs=_facts(completion, completion.finish_reason),
+        additional_kwargs=answer.facts(completion, completion.finish_reason),
     )
 
 
@@ -298,6 +323,7 @@ class StreamedAnswer:
         self._content = ""
         self._reasoning = ""
         self._calls: dict[int | None, tool_calls.CollectedCall] = {}
+        self._tools = request.tools or []
         # Models that were asked for one call at most may make several all the same.
         self._allows_one_call = request.parallel_tool_calls is False
 
@@ -319,7 +345,7 @@ class StreamedAnswer:
         delta = choice.delta if choice else Delta()
         before = len(self._content)
         self.add(delta)
-        facts = _facts(chunk, choice.finish_reason if choice else None) if chunk.is_last else {}
+        facts = self.facts(chunk, choice.finish_reason if choice else None) if chunk.is_last else {}
         if delta.reasoning:
             facts["thinking_delta"] = delta.reasoning  # the key that LlamaIndex's agents read
         # model_construct: validating each chunk's copy of the message costs more than receiving it.
@@ -345,11 +371,14 @@ class StreamedAnswer:
             more["tool_calls"] = [call.to_dict() for call in self._calls.values()]
         return ChatMessage.model_construct(role=MessageRole.ASSISTANT, blocks=blocks, additional_kwargs=more)
 
-
-def _facts(reply: ChatCompletion | ChatChunk, finish_reason: str | None) -> dict[str, Any]:
-    facts: dict[str, Any] = {"finish_reason": finish_reason}
-    if reply.usage is not None:
-        facts["prompt_tokens"] = reply.usage.prompt_tokens
-        facts["completion_tokens"] = reply.usage.completion_tokens
-        facts["total_tokens"] = reply.usage.total_tokens
-    return facts
+    def facts(self, reply: ChatCompletion | ChatChunk, finish_reason: str | None) -> dict[str, Any]:
+        """Return the `additional_kwargs` of a whole answer."""
+        facts: dict[str, Any] = {"finish_reason": finish_reason}
+        if finish_reason == "length":
+            name = tool_calls.cut_call(self.message(is_whole=True), self._tools)
+            facts |= {} if name is None else {tool_calls.CUT_CALL: name}
+        if reply.usage is not None:
+            facts["prompt_tokens"] = reply.usage.prompt_tokens
+            facts["completion_tokens"] = reply.usage.completion_tokens
+            facts["total_tokens"] = reply.usage.total_tokens
+        return facts

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from llama_index.core.base.llms.generic_utils import (
     astream_chat_response_to_completion_response,
@@ -68,6 +68,8 @@ class PredictionGuardMultiModal(ChatComponent, MultiModalLLM):
 
             response = await llm.acomplete("What is in this image?", [ImageDocument(image_path="cat.jpg")])
     """
+
+    _IMAGES_REMEDY: ClassVar[str] = "did you mean image_documents?"
 
     # MultiModalLLM lacks this field, which LlamaIndex's callback decorators read.
     rate_limiter: Any | None = Field(default=None, exclude=True, repr=False)

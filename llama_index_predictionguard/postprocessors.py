@@ -38,8 +38,9 @@ class PredictionGuardPIIPostprocessor(_CheckPostprocessor):
         http_client, async_http_client: Your own httpx clients.
 
     The text and the metadata that the model sees are checked, all nodes in one request. Changed nodes are copies; the
-    index keeps the originals. Each node that comes out says under `predictionguard_checks` in its metadata whether it
-    was changed, and what no check looked at: images.
+    index keeps the originals. A metadata value that is no string, such as a list, becomes text if it changes. Each node
+    that comes out says under `predictionguard_checks` in its metadata whether it was changed, and what no check looked
+    at: images.
 
     Example:
         >>> pii = PredictionGuardPIIPostprocessor(replace_method="category")
@@ -135,7 +136,7 @@ class _Texts:
                     self.to_check.append(text)
 
     def without(self, dropped: list[bool]) -> list[NodeWithScore]:
-        """Return the nodes none of whose texts is dropped."""
+        """Return the nodes except those with a dropped text."""
         numbers = {number for (number, _), is_dropped in zip(self._places, dropped, strict=True) if is_dropped}
         return [_marked(each, False) for number, each in enumerate(self._nodes) if number not in numbers]
 
@@ -149,8 +150,9 @@ class _Texts:
 
 
 def _metadata(node: BaseNode) -> dict[str | None, str]:
+    """Return the metadata values that the model sees, as LlamaIndex writes them into the prompt."""
     hidden = set(node.excluded_llm_metadata_keys)
-    return {key: value for key, value in node.metadata.items() if isinstance(value, str) and key not in hidden}
+    return {key: str(value) for key, value in node.metadata.items() if value is not None and key not in hidden}
 
 
 def _marked(each: NodeWithScore, is_changed: bool, changes: dict[str | None, str] | None = None) -> NodeWithScore:

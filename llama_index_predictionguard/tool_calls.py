@@ -12,7 +12,7 @@ from llama_index.core.llms.llm import ToolSelection
 from pydantic import BaseModel
 from pydantic_core import from_json
 
-from predictionguard_core.api.chat import FunctionCall, ToolCall
+from predictionguard_core.api.chat import FunctionCall, Tool, ToolCall
 from predictionguard_core.api.responses import ToolCallDelta
 from predictionguard_core.api.strict_schema import strict_schema
 from predictionguard_core.errors import ConfigurationError, ContentError, InvalidResponseError
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 MAX_SHOWN = 200
 """Characters of an answer that an error shows."""
+
+CUT_CALL = "cut_tool_call"
+"""Key in `ChatResponse.additional_kwargs`: the name of the call within which `max_tokens` ended the answer."""
 
 # Two unexpected arguments, so that a tool with one parameter does not get the text as its value.
 _UNREADABLE = "arguments_are_not_a_json_object"
@@ -154,20 +157,31 @@ def is_whole(response: ChatResponse) -> bool:
     return response.delta is None or "finish_reason" in response.additional_kwargs
 
 
-def check_not_cut(response: ChatResponse) -> None:
-    """Raise `InvalidResponseError` if `max_tokens` ended the answer within a tool call.
+def cut_call(message: ChatMessage, tools: Sequence[Tool]) -> str | None:
+    """Return the name of the call within which `max_tokens` ended an answer, "" if unknown, None if it ended elsewhere.
 
-    vLLM streams the arguments "{}" for such a call, and without streaming returns the call's markup as the content.
+    vLLM closes the brackets of such a call in a stream, so its arguments may be an object that lacks required ones, and
+    leaves it as markup in the text otherwise.
     """
-    if response.additional_kwargs.get("finish_reason") != "length":
-        return
-    calls = calls_of(response.message)
-    if (calls and not read_arguments(calls[-1].arguments)) or (
-        not calls and "<tool_call>" in (response.message.content or "")
-    ):
-        name = repr(calls[-1].name) if calls else "a tool"
+    calls = calls_of(message)
+    if not calls:
+        return "" if tools and "<tool_call>" in (message.content or "") else None
+    name, arguments = calls[-1].name, read_arguments(calls[-1].arguments)
+    required = [key for tool in tools if tool.function.name == name for key in _required(tool)]
+    return name if not arguments or any(key not in arguments for key in required) else None
+
+
+def _required(tool: Tool) -> list[str]:
+    return (tool.function.parameters or {}).get("required") or []
+
+
+def check_not_cut(response: ChatResponse) -> None:
+    """Raise `InvalidResponseError` if `max_tokens` ended the answer within a tool call."""
+    name = response.additional_kwargs.get(CUT_CALL)
+    if name is not None:
+        call = f"its call of {name!r}" if name else "a tool call"
         raise InvalidResponseError(
-            f"max_tokens ended the answer within its call of {name}, so the call is incomplete. Raise max_tokens"
+            f"max_tokens ended the answer within {call}, so the call is incomplete. Raise max_tokens"
         )
 
 

@@ -53,7 +53,8 @@ def _is_below(real: Path, policy: ImagePolicy) -> bool:
 
 def _check_regular(info: os.stat_result, path: Path) -> None:
     if not stat.S_ISREG(info.st_mode):
-        raise ImageBlockedError(f"{_name(path)} is not a regular file")
+        remedy = " but a folder: pass the path of an image" if stat.S_ISDIR(info.st_mode) else ""
+        raise ImageBlockedError(f"{_name(path)} is not a regular file{remedy}")
 
 
 def _check_size(count: int, path: Path, policy: ImagePolicy) -> None:

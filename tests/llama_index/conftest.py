@@ -1,4 +1,4 @@
-"""A stand-in API on a real socket, and models that talk to it."""
+"""The sandbox on a real socket, and models that talk to it."""
 
 from __future__ import annotations
 

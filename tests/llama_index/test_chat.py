@@ -358,6 +358,41 @@ def test_calls_refuse_invalid_options(llm: PredictionGuard, box: Sandbox) -> Non
     assert box.requests == []
 
 
+@pytest.mark.parametrize("kind", ["make", "make_multi"])
+@pytest.mark.parametrize("call", ["chat", "stream_chat", "complete", "stream_complete"])
+async def test_a_wrong_first_argument_is_an_error_with_the_remedy(kind: str, call: str, request: Any) -> None:
+    llm = request.getfixturevalue(kind)()
+    if call.endswith("chat"):
+        name, wrong = "messages", ["hi", HELLO[0], [{"role": "user", "content": "hi"}], ["hi"], None, 5]
+        remedy = r"pass \[?ChatMessage\("
+    else:
+        name, wrong, remedy = "prompt", [HELLO, None, 5], "call chat"
+    for value in wrong:
+        for args, kwargs in ([value], {}), ([], {name: value}):
+            with pytest.raises(adapter.ContentError, match=f"{name} must be .*, got .*{remedy}"):
+                getattr(llm, call)(*args, **kwargs)
+            with pytest.raises(adapter.ContentError, match=f"{name} must be .*, got .*{remedy}"):
+                await getattr(llm, f"a{call}")(*args, **kwargs)
+
+
+def test_misspelt_image_options_are_named(llm: PredictionGuard, make_multi: Any, cat: bytes) -> None:
+    image = ImageBlock(image=cat)
+    for wrong in ("image_document", "images", "image"):
+        with pytest.raises(adapter.ConfigurationError, match=f"{wrong}: .*ImageBlock"):
+            llm.complete("What is this?", **{wrong: [image]})
+        with pytest.raises(adapter.ConfigurationError, match=f"{wrong}: .*did you mean image_documents"):
+            make_multi().complete("What is this?", **{wrong: [image]})
+
+
+def test_token_ids_of_logit_bias_may_be_numbers(make: Make, box: Sandbox) -> None:
+    make(logit_bias={1: 20}).chat(HELLO)
+    make().chat(HELLO, logit_bias={1: 20})
+    assert [body["logit_bias"] for body in box.requests] == [{"1": 20}] * 2
+    for wrong in (lambda: make(logit_bias={1: 200}), lambda: make().chat(HELLO, logit_bias={1: 200})):
+        with pytest.raises(adapter.ConfigurationError, match=r"logit_bias\.1 must be at most 100, got 200"):
+            wrong()
+
+
 def test_a_missing_key_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(adapter.ConfigurationError, match="PREDICTIONGUARD_API_KEY"):
         PredictionGuard("m")

@@ -90,6 +90,12 @@ def test_metadata_that_the_model_sees_is_checked(connection: dict[str, Any]) -> 
     assert (node.node.metadata["author"], node.node.metadata["source"]) == ("*", "sam@example.com")
     (guarded,) = PredictionGuardInjectionPostprocessor(**connection).postprocess_nodes(nodes("fine", "fine")[:1])
     assert text_of(guarded) == "fine"
+    originals = nodes("harmless", mails=["frodo@example.com"], owner={"mail": "sam@example.com"}, page=3, none=None)
+    (node,) = pii.postprocess_nodes(originals)
+    assert node.node.metadata["mails"] == "['*']"
+    assert node.node.metadata["page"] == 3
+    assert "example.com" not in node.node.get_content(metadata_mode=MetadataMode.LLM)
+    assert originals[0].node.metadata["mails"] == ["frodo@example.com"]
     hostile = nodes("harmless", title=INJECTION)
     assert PredictionGuardInjectionPostprocessor(**connection).postprocess_nodes(hostile) == []
 
@@ -165,25 +171,29 @@ async def test_the_evaluator_scores_an_answer_against_its_contexts(connection: d
 
     async def evaluate(response: str) -> Any:
         if mode == "sync":
-            return evaluator.evaluate(query="Which colour?", response=response, contexts=contexts)
-        return await evaluator.aevaluate(query="Which colour?", response=response, contexts=contexts)
+            return evaluator.evaluate(query="Which color?", response=response, contexts=contexts)
+        return await evaluator.aevaluate(query="Which color?", response=response, contexts=contexts)
 
     good, bad = await evaluate("The sky is blue."), await evaluate("The sky is red.")
     assert (good.passing, bad.passing) == (True, False)
     assert good.score > bad.score
-    assert (bad.query, bad.response, bad.contexts) == ("Which colour?", "The sky is red.", contexts)
+    assert (bad.query, bad.response, bad.contexts) == ("Which color?", "The sky is red.", contexts)
     assert "below 0.5" in bad.feedback
 
 
 def test_the_evaluator_takes_responses_and_names_what_is_missing(connection: dict[str, Any]) -> None:
     evaluator = PredictionGuardFactualityEvaluator(threshold=0.4, **connection)
     response = Response("The sky is blue.", source_nodes=nodes("The sky is blue."))
-    assert evaluator.evaluate_response(query="Which colour?", response=response).passing
+    assert evaluator.evaluate_response(query="Which color?", response=response).passing
     for arguments in ({}, {"response": "a"}, {"response": "a", "contexts": []}, {"response": " ", "contexts": ["a"]}):
         with pytest.raises(ConfigurationError, match="response and contexts"):
             evaluator.evaluate(**arguments)
-    with pytest.raises(ConfigurationError, match="threshold"):
-        PredictionGuardFactualityEvaluator(threshold=2, **connection)
+    for wrong in ({"response": response, "contexts": ["a"]}, {"response": "a", "contexts": "a"}):
+        with pytest.raises(ConfigurationError, match=r"must be a (string|list of strings)"):
+            evaluator.evaluate(**wrong)
+    for options in ({"threshold": 2}, {"threshold": "high"}, {"treshold": 0.5}):
+        with pytest.raises(ConfigurationError, match="threshold"):
+            PredictionGuardFactualityEvaluator(**options, **connection)
     assert evaluator.get_prompts() == {}
 
 
@@ -236,6 +246,9 @@ def test_wrong_options_are_named(connection: dict[str, Any]) -> None:
     for kind, options, message in (
         (PredictionGuardPIIPostprocessor, {"action": "hide"}, "action"),
         (PredictionGuardPIIPostprocessor, {"replace_method": "hide"}, "replace_method"),
+        (PredictionGuardPIIPostprocessor, {"replace_metod": "mask"}, "did you mean replace_method"),
+        (PredictionGuardInjectionPostprocessor, {"treshold": 0.5}, "did you mean threshold"),
+        (PredictionGuardChecker, {"toxcity": "block"}, "did you mean toxicity"),
         (PredictionGuardInjectionPostprocessor, {"threshold": 2}, "threshold"),
         (PredictionGuardInjectionPostprocessor, {"model": "x"}, "model"),
         (PredictionGuardChecker, {"injection": True}, "injection"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import pickle
 import subprocess
 import sys
@@ -201,3 +202,37 @@ def test_the_public_names_are_there() -> None:
     assert [name for name in adapter.__all__ if not hasattr(adapter, name)] == []
     with pytest.raises(AttributeError):
         adapter.no_such_name  # noqa: B018
+
+
+def test_a_name_of_the_langchain_integration_is_explained() -> None:
+    for name, ours in (("ChatPredictionGuard", "PredictionGuard"), ("PredictionGuardLoader", "PredictionGuardReader")):
+        with pytest.raises(ImportError, match=f"{name} is in langchain_predictionguard; .* has {ours}$"):
+            getattr(adapter, name)
+    assert run("from llama_index_predictionguard import *") == ""
+
+
+def test_misspelt_options_are_explained() -> None:
+    for kind, wrong, meant in (
+        (PredictionGuard, "temprature", "temperature"),
+        (PredictionGuardMultiModal, "max_token", "max_tokens"),
+        (PredictionGuardEmbedding, "embed_batchsize", "embed_batch_size"),
+        (PredictionGuardRerank, "topn", "top_n"),
+        (adapter.PredictionGuardReader, "chunksize", "chunk_size"),
+    ):
+        arguments = {} if kind is adapter.PredictionGuardReader else {"model": "m"}
+        with pytest.raises(adapter.ConfigurationError, match=f"{wrong}: .*did you mean {meant}"):
+            kind(api_key="k", **arguments, **{wrong: 1})
+
+
+def test_signatures_are_readable() -> None:
+    for name in adapter.__all__:
+        kind = getattr(adapter, name)
+        if name.startswith("PredictionGuard") and name != "PredictionGuardError":
+            signature = inspect.signature(kind)
+            assert len(str(signature)) < 1500, name
+            for unwanted in ("lambda", "ImagePolicy(", "Annotated", "''", "object at", "<function"):
+                assert unwanted not in str(signature), name
+            if "model" in signature.parameters:
+                assert str(signature.parameters["model"]) == "model: str", name
+            if "http_client" in signature.parameters:
+                assert "httpx.Client | httpx2.Client" in str(signature), name

@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import base64
 import copy
+import json
 from collections.abc import Callable
 from typing import Any
 
+import httpx
 import pytest
 from llama_index.core.callbacks import CallbackManager, CBEventType, EventPayload, LlamaDebugHandler
 from llama_index.core.llms import ChatMessage, ImageBlock, TextBlock
+from llama_index.core.prompts import PromptTemplate
 from llama_index.core.schema import ImageNode, NodeWithScore
+from llama_index.core.tools import FunctionTool
+from pydantic import BaseModel
 
 import llama_index_predictionguard as adapter
 from llama_index_predictionguard import PredictionGuard, PredictionGuardEmbedding, PredictionGuardRerank
 from predictionguard_core.sandbox import Sandbox
 from tests.llama_index.conftest import KEY, VISION
+
+
+class Animal(BaseModel):
+    species: str
+
 
 HEADER = "gateway-token-not-to-be-seen"
 QUESTION = "What is this?"
@@ -29,7 +39,7 @@ def observed(observer: Any) -> Callable[[], str]:
     def observed() -> str:
         payloads = [event.payload for pair in debug.get_event_pairs() for event in pair]
         arguments = [{**call.arguments, "self": repr(call.arguments.get("self"))} for _, call in observer.calls]
-        shown = [event.model_dump_json() for event in observer.events]
+        shown = [event.model_dump_json(exclude={"output_cls"}) for event in observer.events]
         return "\n".join([*shown, repr(observer.events), repr(payloads), repr(arguments)])
 
     observed.manager = CallbackManager([debug])  # type: ignore[attr-defined]
@@ -67,6 +77,52 @@ async def test_chat_events_contain_the_original_messages(
     assert base64.b64encode(cat).decode()[:100] in text
     assert KEY not in text
     assert HEADER not in text
+
+
+@pytest.mark.parametrize("kind", ["PredictionGuard", "PredictionGuardMultiModal"])
+async def test_headers_of_one_call_are_sent_and_not_shown(kind: str, observed: Any, observer: Any, cat: bytes) -> None:
+    sent: list[Any] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        sent.append(request.headers.get("x-gateway"))
+        call = {"id": "1", "type": "function", "function": {"name": "Animal", "arguments": '{"species": "cat"}'}}
+        message = {"content": "Hi.", "tool_calls": [call] if "tools" in json.loads(request.content) else None}
+        return httpx.Response(200, json={"choices": [{"message": message, "finish_reason": "stop"}]})
+
+    transport = httpx.MockTransport(answer)
+    llm = getattr(adapter, kind)(
+        VISION,
+        api_key=KEY,
+        http_client=httpx.Client(transport=transport),
+        async_http_client=httpx.AsyncClient(transport=transport),
+        callback_manager=observed.manager,
+        additional_kwargs={"extra_headers": {"X-Gateway": f"{HEADER} of the model"}},
+    )
+    llm.chat([ChatMessage(content="hi")])
+    assert sent == [f"{HEADER} of the model"]
+    headers = {"X-Gateway": HEADER}
+    for call, argument in (
+        ("chat", [ChatMessage(content="hi")]),
+        ("stream_chat", [ChatMessage(content="hi")]),
+        ("complete", "hi"),
+        ("stream_complete", "hi"),
+    ):
+        await exhaust(getattr(llm, call)(argument, extra_headers=headers))
+        await exhaust(await getattr(llm, f"a{call}")(argument, extra_headers=headers))
+    if kind == "PredictionGuard":
+        prompt, options = PromptTemplate("?"), {"extra_headers": headers}
+        tool = FunctionTool.from_defaults(lambda species: species, name="Animal", description="Name an animal.")
+        llm.predict_and_call([tool], "?", extra_headers=headers)
+        llm.structured_predict(Animal, prompt, llm_kwargs=options)
+        await llm.astructured_predict(Animal, prompt, llm_kwargs=options)
+        await exhaust(llm.stream_structured_predict(Animal, prompt, llm_kwargs=options))
+        assert options == {"extra_headers": headers}
+    assert headers == {"X-Gateway": HEADER}
+    assert sent[1:] == [HEADER] * (12 if kind == "PredictionGuard" else 8)
+    shown = [repr(llm), str(llm), repr(llm.to_dict()), llm.to_json(), repr(llm.to_payload()), observed()]
+    assert HEADER not in "".join(shown)
+    with pytest.raises(adapter.ConfigurationError, match="extra_headers must be a dict"):
+        llm.chat([ChatMessage(content="hi")], extra_headers=HEADER)
 
 
 @pytest.mark.parametrize("call", ["complete", "stream_complete", "acomplete", "astream_complete"])
@@ -114,12 +170,6 @@ def test_rerank_events_contain_the_nodes(observed: Any, box: Sandbox, cat: bytes
 
 
 def test_structured_output_has_its_events(llm: PredictionGuard, box: Sandbox, observer: Any) -> None:
-    from llama_index.core.prompts import PromptTemplate
-    from pydantic import BaseModel
-
-    class Animal(BaseModel):
-        species: str
-
     box.answer(tool_calls=[("Animal", {"species": "cat"})])
     animal = llm.structured_predict(Animal, PromptTemplate("Which {what}?"), what="animal")
     assert observer.named("LLMStructuredPredictStartEvent")[0].template_args == {"what": "animal"}

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from llama_index.core.base.llms.types import CachePoint, CitableBlock, CitationBlock, ThinkingBlock, ToolCallBlock
 from llama_index.core.llms import AudioBlock, ChatMessage, DocumentBlock, ImageBlock, TextBlock
-from llama_index.core.schema import ImageDocument
+from llama_index.core.schema import ImageDocument, ImageNode
 from pydantic import ValidationError
 
 import llama_index_predictionguard as adapter
@@ -137,7 +137,7 @@ def test_detail(detail: str | None, sent: str | None, llm: PredictionGuard, box:
     assert ("detail" in image) is (sent is not None)
 
 
-def test_a_phone_photo_is_turned_upright(llm: PredictionGuard, photos: Path) -> None:
+def test_a_phone_photo_is_rotated_upright(llm: PredictionGuard, photos: Path) -> None:
     response = llm.chat(question(ImageBlock(path=photos / "phone_portrait.jpg")))
     assert "480 x 640" in (response.message.content or "")
     assert "portrait" in (response.message.content or "")
@@ -285,3 +285,28 @@ def test_an_invalid_image_in_a_tool_result_is_refused_with_its_location(llm: Pre
     with pytest.raises(adapter.ImageFormatError) as caught:
         llm.chat(history)
     assert (caught.value.message_index, caught.value.block_index) == (2, 1)
+
+
+def test_a_path_or_text_in_place_of_an_image_is_explained(
+    llm: PredictionGuard, make_multi: Any, box: Sandbox, tmp_path: Path
+) -> None:
+    for text in (
+        "cat.jpg",
+        "photos/my cat.jpeg",
+        "C:\\photos\\cat.png",
+        "https://example.com/cat.jpg",
+        "a cat",
+        "x" * 99,
+    ):
+        with pytest.raises(adapter.ImageFormatError, match=r"image must be bytes or base64, got .*path="):
+            llm.chat(question(ImageBlock(image=text)))
+        with pytest.raises(adapter.ImageFormatError, match=r"image must be bytes or base64, got .*image_path="):
+            make_multi().complete("?", [ImageDocument(image=text)])
+    for name in ("cat.jpg", "image/cat.jpg"):
+        with pytest.raises(adapter.ImageFormatError, match=f"got '{name}'.*image_path="):
+            make_multi().complete("?", [ImageNode(image=name)])
+    for path in (tmp_path, tmp_path / "missing.jpg"):
+        with pytest.raises(adapter.ImageError, match=r"but a folder|No such file") as caught:
+            make_multi().complete("?", [ImageNode(image_path=str(path))])
+        assert path.name in str(caught.value)
+    assert box.requests == []

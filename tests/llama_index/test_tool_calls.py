@@ -189,7 +189,7 @@ def test_unreadable_arguments_make_the_tool_return_an_error(arguments: str, make
         assert "arguments_are_not_a_json_object" in answer.response
 
 
-@pytest.mark.parametrize("arguments", ['{"a": 2,', "{}", ""])
+@pytest.mark.parametrize("arguments", ['{"a": 2,', '{"a": 2}', "{}", ""])
 @pytest.mark.parametrize("form", ["plain", "stream"])
 def test_a_call_truncated_by_max_tokens_is_refused(form: str, arguments: str, make: Make) -> None:
     calls = {"tool_calls": [call(arguments, id="x", index=0)]}
@@ -200,6 +200,33 @@ def test_a_call_truncated_by_max_tokens_is_refused(form: str, arguments: str, ma
     for error_on_no_tool_call in (True, False):
         with pytest.raises(adapter.InvalidResponseError, match=r"max_tokens ended the answer within its call of 'add'"):
             make().get_tool_calls_from_response(last, error_on_no_tool_call=error_on_no_tool_call)
+
+
+async def test_a_truncated_call_never_reaches_the_tool(make: Make, box: Sandbox) -> None:
+    called: list[int] = []
+
+    def multiply(a: int, b: int = 1) -> int:
+        """Multiply two numbers."""
+        called.append(a)
+        return a * b
+
+    class Both(BaseModel):
+        a: int
+        b: int
+
+    llm, tool = make(), FunctionTool.from_defaults(multiply, fn_schema=Both)
+    cut: dict[str, Any] = {"tool_calls": [("multiply", {"a": 2})], "finish_reason": "length"}
+    box.answer(**cut)
+    with pytest.raises(adapter.InvalidResponseError, match="max_tokens ended the answer within its call of 'multiply'"):
+        llm.predict_and_call([tool], "2 times 3?")
+    box.answer(**cut)
+    with pytest.raises(adapter.InvalidResponseError, match="max_tokens"):
+        await llm.apredict_and_call([tool], "2 times 3?")
+    for is_streamed in (True, False):
+        box.answer(**cut)
+        with pytest.raises(Exception, match="max_tokens ended the answer within its call of 'multiply'"):
+            await FunctionAgent(tools=[tool], llm=llm, streaming=is_streamed).run(user_msg="2 times 3?")
+    assert called == []
 
 
 def test_raw_markup_of_a_truncated_call_is_refused(make: Make) -> None:
@@ -454,7 +481,7 @@ async def test_function_agent(streamed: bool, llm: PredictionGuard) -> None:
     assert "sunny in Paris" in str(await agent.run(user_msg=PARIS))
 
 
-async def test_function_agent_with_a_tool_that_returns_a_image(
+async def test_function_agent_with_a_tool_that_returns_an_image(
     llm: PredictionGuard, box: Sandbox, photos: Path
 ) -> None:
     def fetch_photo(name: str) -> list[Any]:
@@ -466,12 +493,12 @@ async def test_function_agent_with_a_tool_that_returns_a_image(
     assert [message["role"] for message in box.requests[-1]["messages"]] == ["user", "assistant", "tool", "user"]
 
 
-async def test_function_agent_with_a_image_in_the_question(llm: PredictionGuard, photos: Path) -> None:
+async def test_function_agent_with_an_image_in_the_question(llm: PredictionGuard, photos: Path) -> None:
     message = ChatMessage(role="user", blocks=[TextBlock(text="Who is it?"), ImageBlock(path=photos / "cat.jpg")])
     assert "451 x 300" in str(await FunctionAgent(tools=TOOLS, llm=llm).run(user_msg=message))
 
 
-async def test_react_agent_with_a_image_in_the_question(llm: PredictionGuard, photos: Path) -> None:
+async def test_react_agent_with_an_image_in_the_question(llm: PredictionGuard, photos: Path) -> None:
     message = ChatMessage(role="user", blocks=[TextBlock(text="Who is it?"), ImageBlock(path=photos / "cat.jpg")])
     assert "451 x 300" in str(await ReActAgent(tools=TOOLS, llm=llm).run(user_msg=message))
 
@@ -564,7 +591,7 @@ async def test_structured_predict_streamed(make: Make, box: Sandbox) -> None:
         assert body["messages"][0] == {"role": "system", "content": "Be exact."}
 
 
-async def test_structured_llm_with_a_image(llm: PredictionGuard, photos: Path) -> None:
+async def test_structured_llm_with_an_image(llm: PredictionGuard, photos: Path) -> None:
     structured = llm.as_structured_llm(Photo)
     blocks = [TextBlock(text="What are title, width and height?"), ImageBlock(path=photos / "cat.jpg")]
     messages = [ChatMessage(role="user", blocks=blocks)]
