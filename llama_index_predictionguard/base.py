@@ -188,26 +188,32 @@ class ServiceComponent(BaseComponent):
             self.api_key = None
 
 
+_PACKAGE = "llama_index_predictionguard"
 _SELF = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _MODEL = inspect.Parameter("model", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=str)
 _OPTIONS = inspect.Parameter("options", inspect.Parameter.VAR_KEYWORD, annotation=Any)
 
 
 def _signature(cls: type[ServiceComponent]) -> inspect.Signature:
-    """Return what `help()` and notebooks show: our own arguments. Pydantic's has LlamaIndex's too, and longer types."""
+    """Return what `help()` and notebooks show. In pydantic's own, types and defaults fill several pages."""
     classes = [
-        each for each in cls.__mro__ if issubclass(each, ServiceComponent) or each.__module__.startswith(__package__)
+        each for each in cls.__mro__ if issubclass(each, ServiceComponent) or each.__module__.startswith(_PACKAGE)
     ]
+    annotations: dict[str, Any] = {}
+    for each in reversed(classes):
+        annotations |= inspect.get_annotations(each)
+    own = [name for name in annotations if name in cls.model_fields and name != "model"]
     parameters = [_MODEL] if "model" in cls.model_fields else []
-    for name, annotation in {
-        name: text for each in reversed(classes) for name, text in inspect.get_annotations(each).items()
-    }.items():
-        if name in cls.model_fields and name != "model":
-            text = re.sub(r"\w+", lambda found: _SHOWN_TYPES.get(found[0], found[0]), str(annotation))
-            default = cls.model_fields[name].default
-            default = default if isinstance(default, str | int | float | bool) else None
-            parameters.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=text))
-    return inspect.Signature([*parameters, _OPTIONS])
+    for name in own + [name for name in cls.model_fields if name not in annotations]:
+        default = cls.model_fields[name].default
+        default = default if isinstance(default, str | int | float | bool) else None
+        annotation = inspect.Parameter.empty
+        if name in annotations:
+            annotation = re.sub(r"\w+", lambda found: _SHOWN_TYPES.get(found[0], found[0]), str(annotations[name]))
+        parameters.append(
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+        )
+    return inspect.Signature(parameters)
 
 
 class Component(ServiceComponent):

@@ -329,7 +329,7 @@ class StreamedAnswer:
 
     def add(self, delta: Delta, *, is_whole: bool = False) -> None:
         """Add what a chunk or a whole message says. Calls of a whole message need no index."""
-        self._content += delta.content or delta.refusal or ""
+        self._content += (delta.content or "") + (delta.refusal or "")
         self._reasoning += delta.reasoning or ""
         for position, fragment in enumerate(delta.tool_calls or ()):
             index = position if is_whole or fragment.index is None else fragment.index

@@ -48,7 +48,8 @@ def methods(name: str, kind: type) -> Iterator[tuple[str, Any]]:
         for member_name, member in list(vars(each).items()):
             function = member.fget if isinstance(member, property) else getattr(member, "__func__", member)
             is_public = not member_name.startswith(("_", "model_"))  # pydantic's hooks begin with model_
-            if is_public and inspect.isfunction(function):
+            is_ours = inspect.isfunction(function) and function.__module__.partition(".")[0] in OURS
+            if is_public and is_ours:
                 yield f"{name}.{member_name}", function
 
 
