@@ -207,7 +207,7 @@ def _signature(cls: type[ServiceComponent]) -> inspect.Signature:
     for name in own + [name for name in cls.model_fields if name not in annotations]:
         default = cls.model_fields[name].default
         default = default if isinstance(default, str | int | float | bool) else None
-        annotation = inspect.Parameter.empty
+        annotation: Any = inspect.Parameter.empty
         if name in annotations:
             annotation = re.sub(r"\w+", lambda found: _SHOWN_TYPES.get(found[0], found[0]), str(annotations[name]))
         parameters.append(
