@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
+from langchain_core.runnables import Runnable, RunnableBinding
 from pydantic import (
     AliasChoices,
     BaseModel,
@@ -219,6 +220,37 @@ _FIELD_NAMES = {
 }
 
 
+def hide_headers(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a call with the values of `extra_headers` as `SecretStr`, so that no repr shows them."""
+    headers = options.get("extra_headers")
+    if not isinstance(headers, Mapping):
+        return dict(options)
+    hidden = {name: SecretStr(value) if isinstance(value, str) else value for name, value in headers.items()}
+    return {**options, "extra_headers": hidden}
+
+
+def extra_headers(options: Mapping[str, Any]) -> Any:
+    """Return the headers of a call as they are sent."""
+    headers = options.get("extra_headers")
+    if not isinstance(headers, Mapping):
+        return headers
+    return {
+        name: value.get_secret_value() if isinstance(value, SecretStr) else value for name, value in headers.items()
+    }
+
+
+class Binding(RunnableBinding[Any, Any]):
+    """`RunnableBinding` whose repr and dump hide the values of `extra_headers`, also of those bound later."""
+
+    def __init__(self, *, kwargs: Mapping[str, Any] | None = None, **fields: Any) -> None:
+        super().__init__(kwargs=hide_headers(kwargs or {}), **fields)
+
+    @classmethod
+    def lc_id(cls) -> list[str]:
+        """Return the id of `RunnableBinding`: `load` knows it."""
+        return RunnableBinding.lc_id()
+
+
 class GenerativeModel(ServiceModel):
     """A model that writes. Options that are None are not sent.
 
@@ -280,6 +312,12 @@ class GenerativeModel(ServiceModel):
     def _stop(self, stop: list[str] | None) -> list[str] | None:
         """Return the stop sequences of a call: its own, else the model's."""
         return stop or ([self.stop] if isinstance(self.stop, str) else self.stop)
+
+    if not TYPE_CHECKING:  # type checkers take the signature of LangChain's
+
+        def bind(self, **kwargs: Any) -> Runnable[Any, Any]:
+            """Return this model with options for its calls; see `Runnable.bind`."""
+            return Binding(bound=self, kwargs=kwargs)
 
     @property
     def _identifying_params(self) -> dict[str, Any]:

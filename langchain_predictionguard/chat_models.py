@@ -16,7 +16,7 @@ from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import model_validator
 
-from langchain_predictionguard.base import CONFIG, GenerativeModel
+from langchain_predictionguard.base import CONFIG, GenerativeModel, extra_headers
 from langchain_predictionguard.errors import langchain_errors
 from predictionguard_core.errors import ConfigurationError, ContentError
 from predictionguard_core.models import known_model
@@ -207,7 +207,7 @@ class ChatPredictionGuard(GenerativeModel, BaseChatModel):
 
         with langchain_errors():
             request, offered = self._request(messages, stop, kwargs)
-            return to_result(self._sync.chat(request, extra_headers=kwargs.get("extra_headers")), offered)
+            return to_result(self._sync.chat(request, extra_headers=extra_headers(kwargs)), offered)
 
     async def _agenerate(
         self,
@@ -220,7 +220,7 @@ class ChatPredictionGuard(GenerativeModel, BaseChatModel):
 
         with langchain_errors():
             request, offered = self._request(messages, stop, kwargs)
-            return to_result(await self._async.chat(request, extra_headers=kwargs.get("extra_headers")), offered)
+            return to_result(await self._async.chat(request, extra_headers=extra_headers(kwargs)), offered)
 
     def _stream(
         self,
@@ -234,7 +234,7 @@ class ChatPredictionGuard(GenerativeModel, BaseChatModel):
         with langchain_errors():
             request, offered = self._request(messages, stop, kwargs)
             converter = ChunkConverter(offered)
-            with self._sync.stream(request, extra_headers=kwargs.get("extra_headers")) as chunks:
+            with self._sync.stream(request, extra_headers=extra_headers(kwargs)) as chunks:
                 for chunk in chunks:
                     yield from converter.to_chunks(chunk)
 
@@ -250,7 +250,7 @@ class ChatPredictionGuard(GenerativeModel, BaseChatModel):
         with langchain_errors():
             request, offered = self._request(messages, stop, kwargs)
             converter = ChunkConverter(offered)
-            async with self._async.stream(request, extra_headers=kwargs.get("extra_headers")) as chunks:
+            async with self._async.stream(request, extra_headers=extra_headers(kwargs)) as chunks:
                 async for chunk in chunks:
                     for converted in converter.to_chunks(chunk):
                         yield converted
@@ -317,7 +317,7 @@ class ChatPredictionGuard(GenerativeModel, BaseChatModel):
         """
         from langchain_predictionguard import tool_calls
 
-        offered = [convert_to_openai_tool(tool, strict=strict) for tool in tools]
+        offered = [tool_calls.to_tool(tool, strict=strict) for tool in tools]
         with langchain_errors():
             for tool in offered:
                 if "function" not in tool:
@@ -356,6 +356,7 @@ class ChatPredictionGuard(GenerativeModel, BaseChatModel):
             ValidationError: (pydantic's) for an answer that does not fit the class.
         """
         from langchain_predictionguard import structured_output
+        from langchain_predictionguard.tool_calls import to_tool
 
         with langchain_errors():
             structured_output.check_arguments(method, schema)
@@ -366,7 +367,7 @@ class ChatPredictionGuard(GenerativeModel, BaseChatModel):
             tool_choice=name,
             ls_structured_output_format={
                 "kwargs": {"method": "function_calling", "strict": strict},
-                "schema": convert_to_openai_tool(schema),
+                "schema": to_tool(schema),
             },
             **kwargs,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -28,12 +29,16 @@ class ConnectionOptions(TypedDict, total=False):
     http_async_client: httpx.AsyncClient | None
 
 
-def new_clients(options: ConnectionOptions) -> tuple[Client, AsyncClient]:
-    """Return a sync and an async client. Neither opens a connection before its first call."""
+def new_clients(options: ConnectionOptions, owner: type) -> tuple[Client, AsyncClient]:
+    """Return a sync and an async client. Neither opens a connection before its first call.
+
+    `owner` is the class that passes these options on; errors suggest its options too.
+    """
     with langchain_errors():
         for name in options:
             if name not in ConnectionOptions.__annotations__:
-                raise ConfigurationError(unknown(name, ConnectionOptions.__annotations__))
+                own = list(inspect.signature(owner.__init__).parameters)[1:-1]  # type: ignore[misc] # no self
+                raise ConfigurationError(unknown(name, [*own, *ConnectionOptions.__annotations__]))
         given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
         own, own_async = given.pop("http_client", None), given.pop("http_async_client", None)
         return Client(**given, http_client=own), AsyncClient(**given, http_client=own_async)

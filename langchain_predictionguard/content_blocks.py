@@ -6,14 +6,17 @@ An image becomes an image part that names its source; reading, downloading and c
 from __future__ import annotations
 
 import binascii
+import json
 import operator
+import re
 import urllib.parse
+from collections.abc import Callable
 from typing import Any
 
 from langchain_core.messages import BaseMessage
 
 from predictionguard_core.api.chat import ImagePart, ImageURL, Part, TextPart
-from predictionguard_core.errors import UnsupportedContentError
+from predictionguard_core.errors import ContentError, UnsupportedContentError
 from predictionguard_core.images.sources import Base64, sniff_base64
 
 Block = dict[str, Any]
@@ -23,6 +26,7 @@ _IMAGES = frozenset({"image_url", "image", "input_image"})
 _SOURCES = ("url", "image", "base64", "data", "file_data")
 _BASE64 = ("base64", "data", "file_data")
 _NO_TEXT = ("image/", "audio/", "video/")
+_IMAGE_REPR = re.compile(r"<image/[\w.+-]+ \d+×\d+ sha256:[0-9a-f]+>")  # repr(Image)
 
 # In an assistant's message these repeat what is sent elsewhere (`tool_calls`), or are the model's thoughts, which the
 # API takes in no form.
@@ -66,7 +70,7 @@ def _to_part(block: Any, *, from_assistant: bool) -> Part | None:
         return TextPart(text=text)
     if kind in _IMAGES or (kind is None and "image_url" in block):
         return _image(block)
-    if kind in ("file", "document"):
+    if kind in ("file", "document", "text-plain"):
         text = _text_of_file(block)
         # What is no text is an image under another name, or a PDF: the core looks at the bytes.
         return _image(block) if text is None else TextPart(text=text)
@@ -79,6 +83,64 @@ def _to_part(block: Any, *, from_assistant: bool) -> Part | None:
         if kind
         else "a content block needs a type, such as 'text' or 'image'"
     )
+
+
+def map_text(block: Any, change: Callable[[str], str], *, from_assistant: bool) -> Any:
+    """Return a block with `change` applied to the text that it sends to the model."""
+    text = _text(block, from_assistant=from_assistant)
+    if text is None or (changed := change(text)) == text:
+        return block
+    if isinstance(block, str):
+        return changed
+    for key in ("text", "refusal"):
+        if block.get(key) == text:
+            return {**block, key: changed}
+    if _extra(block, "text") == text:
+        return {**block, "extras": {**block["extras"], "text": changed}}
+    return {"type": "text", "text": changed}  # a file of text
+
+
+def is_text_only(block: Any, *, from_assistant: bool) -> bool:
+    """Whether the model gets nothing from a block but the text that `map_text` changes."""
+    if _text(block, from_assistant=from_assistant) is None:
+        return False
+    return not any(isinstance(part, ImagePart) for part in _sent_parts(block, from_assistant=from_assistant))
+
+
+def _text(block: Any, *, from_assistant: bool) -> str | None:
+    parts = _sent_parts(block, from_assistant=from_assistant)
+    text = next((part.text for part in parts if isinstance(part, TextPart)), None)
+    if text is None and isinstance(block, dict) and isinstance(block.get("text"), str):
+        return str(block["text"])  # a block that other models may take
+    return text
+
+
+def _sent_parts(block: Any, *, from_assistant: bool) -> list[Part]:
+    try:
+        return to_parts(block, from_assistant=from_assistant)
+    except ContentError:
+        return []
+
+
+def tool_result_blocks(text: str) -> str | list[Any]:
+    """Return the content blocks that LangChain wrote into a tool result as JSON text, or the text itself.
+
+    LangChain keeps a list of blocks that a tool returns, and makes JSON of anything else: of a single block, of a block
+    in a tuple, of strings and blocks in one list. As text, an image costs thousands of tokens and is never seen.
+    """
+    if _IMAGE_REPR.fullmatch(text):
+        raise UnsupportedContentError(
+            f"a tool returned an Image, which LangChain turned into the text {text!r}. Return [image.block()] instead"
+        )
+    if text[:1] in ("{", "[") and '"base64"' in text:
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError):
+            return text
+        blocks = value if isinstance(value, list) else [value]
+        if any(isinstance(block, dict) and block.get("type") == "image" for block in blocks):
+            return blocks
+    return text
 
 
 def image_source(block: Block) -> Any:
@@ -139,9 +201,10 @@ def _source(block: Block) -> Any:
         return value
     if inner.get("file_id") or (inner.get("id") and inner.get("source_type") == "id"):
         raise UnsupportedContentError("the API stores no files: send the image itself, not a file id")
+    keys = ", ".join(repr(str(key)[:40]) for key in inner if key != "type")
     raise UnsupportedContentError(
-        "the image block has no source: give it 'url' (a data URI, an http(s) URL, a pathlib.Path, bytes, an open "
-        "file, a PIL image) or 'base64'"
+        f"the {block.get('type') or 'image'} block has no source{f', only {keys}' if keys else ''}: give it 'url' (a "
+        "data URI, an http(s) URL, a pathlib.Path, bytes, an open file, a PIL image) or 'base64'"
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Unpack
 
+from langchain_core.decisions import Answer, BaseDecisionModel, ClassifierResponse, Noul, NoulAnswer, Question
 from langchain_core.messages import BaseMessage, SystemMessage
 from pydantic import PrivateAttr
 
@@ -13,18 +14,6 @@ from langchain_predictionguard.clients import ConnectionOptions, new_clients
 from langchain_predictionguard.errors import langchain_errors
 from predictionguard_core.api.safety import CheckedText, TextChecks
 from predictionguard_core.errors import ConfigurationError, UnsupportedContentError
-
-try:
-    from langchain_core.decisions import (
-        Answer,
-        BaseDecisionModel,
-        ClassifierResponse,
-        Noul,
-        NoulAnswer,
-        Question,
-    )
-except ImportError as error:
-    raise ImportError("decision models need langchain-core 1.8 or newer: pip install -U langchain-core") from error
 
 INJECTION = Noul(instructions="Is this text a prompt injection?")
 """The question that the injection check answers."""
@@ -61,7 +50,7 @@ class PredictionGuardDecisionModel(BaseDecisionModel):
 
     def __init__(self, **connection: Unpack[ConnectionOptions]) -> None:
         super().__init__(model="prediction-guard-checks")
-        self._clients = new_clients(connection)
+        self._clients = new_clients(connection, PredictionGuardDecisionModel)
 
     @property
     def _provider(self) -> str:
@@ -104,7 +93,7 @@ def _texts(state: Any) -> Iterator[str]:
     if isinstance(state, str):
         yield state
     elif isinstance(state, BaseMessage):
-        if media := [kind for kind in unchecked_types(state) if kind != "tool_calls"]:
+        if media := [kind for kind in unchecked_types(state) if kind != "reasoning"]:
             raise UnsupportedContentError(f"the checks read text only, and the state holds {media[0]!r}. Leave it out")
         yield from message_texts(state) if not isinstance(state, SystemMessage) else ()
     elif isinstance(state, Mapping):

@@ -69,7 +69,7 @@ class PredictionGuardBlobParser(BaseBlobParser):
         }
         with langchain_errors():
             ExtractRequest(**self._options)
-        self._client, self._async_client = new_clients(connection)
+        self._client, self._async_client = new_clients(connection, PredictionGuardBlobParser)
 
     def lazy_parse(self, blob: Blob) -> Iterator[Document]:
         """Extract the text of a document and yield it.

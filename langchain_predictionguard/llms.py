@@ -12,7 +12,7 @@ from langchain_core.messages import BaseMessage
 from langchain_core.outputs import Generation, GenerationChunk, LLMResult
 from langchain_core.prompt_values import PromptValue
 
-from langchain_predictionguard.base import CONFIG, GenerativeModel
+from langchain_predictionguard.base import CONFIG, GenerativeModel, extra_headers, hide_headers
 from langchain_predictionguard.errors import langchain_errors
 from predictionguard_core.api.completions import CompletionRequest
 from predictionguard_core.api.responses import ChatChunk, ChatCompletion, Usage
@@ -89,7 +89,7 @@ class PredictionGuard(GenerativeModel, BaseLLM):
     ) -> LLMResult:
         with langchain_errors():
             requests = [self._request(prompt, stop, kwargs) for prompt in prompts]
-            headers = kwargs.get("extra_headers")
+            headers = extra_headers(kwargs)
             return _to_result(requests, [self._sync.complete(request, extra_headers=headers) for request in requests])
 
     async def _agenerate(
@@ -101,7 +101,7 @@ class PredictionGuard(GenerativeModel, BaseLLM):
     ) -> LLMResult:
         with langchain_errors():
             requests = [self._request(prompt, stop, kwargs) for prompt in prompts]
-            headers = kwargs.get("extra_headers")
+            headers = extra_headers(kwargs)
             return _to_result(
                 requests, await _gather(self._async.complete(request, extra_headers=headers) for request in requests)
             )
@@ -114,7 +114,7 @@ class PredictionGuard(GenerativeModel, BaseLLM):
         **kwargs: Any,
     ) -> Iterator[GenerationChunk]:
         request = self._request(prompt, stop, kwargs)
-        cutter, headers = StopCutter(request.stop), kwargs.get("extra_headers")
+        cutter, headers = StopCutter(request.stop), extra_headers(kwargs)
         with langchain_errors(), self._sync.complete_stream(request, extra_headers=headers) as chunks:
             for chunk in chunks:
                 converted = _to_chunk(chunk, cutter)
@@ -130,7 +130,7 @@ class PredictionGuard(GenerativeModel, BaseLLM):
         **kwargs: Any,
     ) -> AsyncIterator[GenerationChunk]:
         request = self._request(prompt, stop, kwargs)
-        cutter, headers = StopCutter(request.stop), kwargs.get("extra_headers")
+        cutter, headers = StopCutter(request.stop), extra_headers(kwargs)
         with langchain_errors():
             async with self._async.complete_stream(request, extra_headers=headers) as chunks:
                 async for chunk in chunks:
@@ -146,6 +146,14 @@ class PredictionGuard(GenerativeModel, BaseLLM):
     @classmethod
     def _request_fields(cls) -> set[str]:
         return set(CompletionRequest.model_fields)
+
+    def stream(self, *args: Any, **kwargs: Any) -> Iterator[str]:
+        """Stream the answer; see `BaseLLM.stream`, which shows the options of the call to tracers."""
+        return super().stream(*args, **hide_headers(kwargs))
+
+    def astream(self, *args: Any, **kwargs: Any) -> AsyncIterator[str]:
+        """Async version of `stream`."""
+        return super().astream(*args, **hide_headers(kwargs))
 
     def _convert_input(self, model_input: LanguageModelInput) -> PromptValue:
         prompt = super()._convert_input(model_input)

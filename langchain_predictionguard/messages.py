@@ -6,7 +6,6 @@ The caller's messages are never changed.
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
@@ -26,7 +25,7 @@ from langchain_core.messages.tool import ToolCallChunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 
 from langchain_predictionguard.base import PROVIDER
-from langchain_predictionguard.content_blocks import to_parts
+from langchain_predictionguard.content_blocks import to_parts, tool_result_blocks
 from langchain_predictionguard.tool_calls import (
     OfferedTools,
     StreamedCalls,
@@ -36,7 +35,7 @@ from langchain_predictionguard.tool_calls import (
 )
 from predictionguard_core.api import chat as api
 from predictionguard_core.api.responses import ChatChunk, ChatCompletion, Delta, Usage
-from predictionguard_core.errors import ContentError, UnsupportedContentError
+from predictionguard_core.errors import ContentError
 
 Role = Literal["system", "user", "assistant", "tool"]
 
@@ -48,7 +47,6 @@ _ROLES: dict[str, Role] = {
     "assistant": "assistant",
     "ai": "assistant",
 }
-_IMAGE_REPR = re.compile(r"<image/[\w.+-]+ \d+×\d+ sha256:[0-9a-f]+>")  # repr(Image)
 _ONLY_IMAGES = "The result is an image. It follows in the next message of the user."
 
 
@@ -168,7 +166,7 @@ def _parts(message: BaseMessage, index: int) -> list[api.Part]:
         content = refusal  # where langchain-openai puts it
     if isinstance(message, ToolMessage) and isinstance(content, str):
         try:
-            content = _tool_result_blocks(content)
+            content = tool_result_blocks(content)
         except ContentError as error:
             raise error.with_location(index, None) from None
     if isinstance(content, str):
@@ -184,27 +182,6 @@ def _parts(message: BaseMessage, index: int) -> list[api.Part]:
                 part.location = (index, block_index)
         parts += [part for part in converted if isinstance(part, api.ImagePart) or part.text]
     return parts
-
-
-def _tool_result_blocks(text: str) -> str | list[Any]:
-    """Return the content blocks that LangChain wrote into a tool result as JSON text, or the text itself.
-
-    LangChain keeps a list of blocks that a tool returns, and makes JSON of anything else: of a single block, of a block
-    in a tuple, of strings and blocks in one list. As text, an image costs thousands of tokens and is never seen.
-    """
-    if _IMAGE_REPR.fullmatch(text):
-        raise UnsupportedContentError(
-            f"a tool returned an Image, which LangChain turned into the text {text!r}. Return [image.block()] instead"
-        )
-    if text[:1] in ("{", "[") and '"base64"' in text:
-        try:
-            value = json.loads(text)
-        except ValueError:
-            return text
-        blocks = value if isinstance(value, list) else [value]
-        if any(isinstance(block, dict) and block.get("type") == "image" for block in blocks):
-            return blocks
-    return text
 
 
 # Responses

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Annotated, Any, Literal, NotRequired, TypedDict, Unpack
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, ChatMessage, HumanMessage, ToolMessage
+from pydantic import TypeAdapter, ValidationError
 
-from langchain_predictionguard.checks import check_actions, message_texts, unchecked_types, with_texts
+from langchain_predictionguard.checks import (
+    check_actions,
+    collect_in,
+    map_strings,
+    map_texts,
+    message_texts,
+    unchecked_types,
+)
 from langchain_predictionguard.clients import ConnectionOptions, new_clients
 from langchain_predictionguard.errors import langchain_errors
-from predictionguard_core.api.safety import CheckedText, FactualityCheck, PIIReplaceMethod, TextChecks
-from predictionguard_core.errors import CheckFailedError, ConfigurationError, FactualityError
+from predictionguard_core.api.safety import CheckedText, CheckName, FactualityCheck, PIIReplaceMethod, TextChecks
+from predictionguard_core.errors import CheckFailedError, ConfigurationError, FactualityError, PIIDetectedError
 
 try:
     from langchain.agents.middleware import AgentMiddleware, AgentState, ModelRequest, ModelResponse, hook_config
@@ -35,8 +43,8 @@ _REMOVED = "[removed by a safety check: {check}]"
 class CheckRecord(TypedDict):
     """One checked message, in the agent's state under `predictionguard_checks`.
 
-    `stage` is "input", "tool" or "output". `unchecked` names the types of content that no check looked at, such as
-    "image_url" or "tool_calls".
+    `stage` is "input", "tool" or "output". `unchecked` names what no check looked at, such as "image_url" or
+    "reasoning".
     """
 
     stage: str
@@ -67,6 +75,7 @@ class PredictionGuardMiddleware(AgentMiddleware[CheckedState, Any, Any]):
         check_input: Whether the user's messages are checked.
         check_tool_results: Whether the results of tools are checked.
         check_output: Whether the model's answers are checked.
+        check_tool_calls: Whether the arguments of tool calls, and a structured response, are checked with the answer.
         history: "new" checks the messages since the last answer of the model; "all" checks the whole history before
             each call of the model, also its earlier answers. System messages are never checked.
         pii_replace_method: What replaces personal data: "random" characters, "fake" values, the "category", or a
@@ -79,8 +88,9 @@ class PredictionGuardMiddleware(AgentMiddleware[CheckedState, Any, Any]):
         connection: `api_key`, `base_url`, `timeout`, `max_retries`, `default_headers`, `http_client` and
             `http_async_client`, as in `ChatPredictionGuard`.
 
-    The run's result has one `CheckRecord` for each checked message under `predictionguard_checks`. No check looks at
-    images, at the arguments of tool calls or at a structured response.
+    The run's result has one `CheckRecord` for each checked message under `predictionguard_checks`. Every text that
+    reaches the model or a tool is checked, also text files, a user's name and the strings in the arguments of tool
+    calls. No check looks at images, at a model's reasoning, or at system messages.
 
     While answers are checked, `stream_mode="messages"` delivers each answer in one piece after its check. Callbacks,
     tracers and `astream_events` see the model's own output.
@@ -108,6 +118,7 @@ class PredictionGuardMiddleware(AgentMiddleware[CheckedState, Any, Any]):
         check_input: bool = True,
         check_tool_results: bool = True,
         check_output: bool = True,
+        check_tool_calls: bool = True,
         history: Literal["new", "all"] = "new",
         pii_replace_method: PIIReplaceMethod | None = None,
         entity_list: list[str] | None = None,
@@ -139,9 +150,10 @@ class PredictionGuardMiddleware(AgentMiddleware[CheckedState, Any, Any]):
         stages = {"input": check_input, "tool": check_tool_results, "output": check_output and history == "all"}
         self._stages = {stage for stage, is_on in stages.items() if is_on and (pii or injection)}
         self._checks_output = check_output and bool(pii or toxicity or factuality)
+        self._checks_tool_calls = check_tool_calls
         self._history = history
         self._end_message = end_message
-        self._client, self._async_client = new_clients(connection)
+        self._client, self._async_client = new_clients(connection, PredictionGuardMiddleware)
 
     # Input and tool results
 
@@ -152,7 +164,7 @@ class PredictionGuardMiddleware(AgentMiddleware[CheckedState, Any, Any]):
         if not messages:
             return None
         with langchain_errors():
-            results = self._client.check_texts(_all_texts(messages), self._input_checks)
+            results = self._client.check_texts(self._texts(messages), self._input_checks)
             return self._after_input(messages, results)
 
     @hook_config(can_jump_to=["end"])
@@ -162,7 +174,7 @@ class PredictionGuardMiddleware(AgentMiddleware[CheckedState, Any, Any]):
         if not messages:
             return None
         with langchain_errors():
-            results = await self._async_client.check_texts(_all_texts(messages), self._input_checks)
+            results = await self._async_client.check_texts(self._texts(messages), self._input_checks)
             return self._after_input(messages, results)
 
     def _to_check(self, messages: Sequence[AnyMessage]) -> list[AnyMessage]:
@@ -172,24 +184,29 @@ class PredictionGuardMiddleware(AgentMiddleware[CheckedState, Any, Any]):
             start = answers[-1] + 1 if answers else 0
         return [message for message in messages[start:] if _stage(message) in self._stages]
 
+    def _texts(self, messages: Sequence[BaseMessage], structured_response: Any = None) -> list[str]:
+        """Return the different texts of messages, and those of a structured response."""
+        texts = [text for message in messages for text in message_texts(message, tool_calls=self._checks_tool_calls)]
+        if self._checks_tool_calls:
+            _map_structured(structured_response, collect_in(texts))
+        return list(dict.fromkeys(texts))
+
     def _after_input(self, messages: list[AnyMessage], results: list[CheckedText]) -> dict[str, Any]:
+        changes = _Changes(results)
         changed: list[BaseMessage] = []
         records: list[CheckRecord] = []
-        left = iter(results)
         is_ended = False
         for message in messages:
-            texts = [next(left) for _ in message_texts(message)]
-            failed = _failed(texts)
-            records.append(_record(_stage(message), message, texts, failed))
+            found = changes.of(self._texts([message]))
+            failed = _failed(found)
+            records.append(self._record(_stage(message), [message], found, failed))
             for name, text in failed.items():
                 if self._actions[name] == "block":
-                    raise text.error(name, _place(message))  # type: ignore[arg-type]
-            if failed:
-                # It stays in the history, where a later turn would show it to the model.
-                is_ended = True
-                changed.append(message.model_copy(update={"content": _REMOVED.format(check=", ".join(failed))}))
-            elif any(text.is_replaced for text in texts):
-                changed.append(with_texts(message, [text.text for text in texts]))
+                    raise text.error(name, _place(message))
+            is_ended = is_ended or bool(failed)
+            if failed or any(text.is_replaced for text in found):
+                # What failed stays in the history, where a later turn would show it to the model.
+                changed.append(map_texts(message, changes.apply, tool_calls=self._checks_tool_calls))
         update: dict[str, Any] = {"predictionguard_checks": records}
         if is_ended:
             changed.append(AIMessage(self._end_message))
@@ -205,15 +222,11 @@ class PredictionGuardMiddleware(AgentMiddleware[CheckedState, Any, Any]):
         if not self._checks_output:
             return handler(request)
         response = handler(_without_streaming(request))
-        answers = [message for message in response.result if isinstance(message, AIMessage)]
+        reference, answer = self._reference(request.messages), _answer(response)
         with langchain_errors():
-            results = self._client.check_texts(_all_texts(answers), self._output_checks)
-            reference = self._reference(request.messages)
-            facts = {
-                index: self._client.check_factuality(reference, answer.text)
-                for index, answer in enumerate(answers)
-                if reference and answer.text.strip()
-            }
+            texts = self._texts(response.result, response.structured_response)
+            results = self._client.check_texts(texts, self._output_checks)
+            facts = self._client.check_factuality(reference, answer.text) if reference and answer.text.strip() else None
             return self._after_output(response, results, facts)
 
     async def awrap_model_call(
@@ -223,15 +236,13 @@ class PredictionGuardMiddleware(AgentMiddleware[CheckedState, Any, Any]):
         if not self._checks_output:
             return await handler(request)
         response = await handler(_without_streaming(request))
-        answers = [message for message in response.result if isinstance(message, AIMessage)]
+        reference, answer = self._reference(request.messages), _answer(response)
         with langchain_errors():
-            results = await self._async_client.check_texts(_all_texts(answers), self._output_checks)
-            reference = self._reference(request.messages)
-            facts = {
-                index: await self._async_client.check_factuality(reference, answer.text)
-                for index, answer in enumerate(answers)
-                if reference and answer.text.strip()
-            }
+            texts = self._texts(response.result, response.structured_response)
+            results = await self._async_client.check_texts(texts, self._output_checks)
+            facts = None
+            if reference and answer.text.strip():
+                facts = await self._async_client.check_factuality(reference, answer.text)
             return self._after_output(response, results, facts)
 
     def _reference(self, messages: Sequence[AnyMessage]) -> str:
@@ -243,41 +254,84 @@ class PredictionGuardMiddleware(AgentMiddleware[CheckedState, Any, Any]):
         return "\n\n".join(text for text in results if text.strip())
 
     def _after_output(
-        self, response: ModelResponse[Any], results: list[CheckedText], facts: dict[int, FactualityCheck]
+        self, response: ModelResponse[Any], results: list[CheckedText], facts: FactualityCheck | None
     ) -> ExtendedModelResponse[Any]:
-        left, index, is_ended = iter(results), -1, False
-        messages: list[BaseMessage] = []
-        records: list[CheckRecord] = []
-        for message in response.result:
-            if not isinstance(message, AIMessage):
-                messages.append(message)
-                continue
-            index += 1
-            texts = [next(left) for _ in message_texts(message)]
-            errors: dict[str, CheckFailedError] = {
-                name: text.error(name, "the model's answer")  # type: ignore[arg-type]
-                for name, text in _failed(texts).items()
-            }
-            if index in facts and facts[index].score < self._factuality_threshold:
-                score = f"failed factuality check in the model's answer: score {facts[index].score:.2f}"
-                errors["factuality"] = FactualityError(score, status_code=200)
-            records.append(_record("output", message, texts, errors))
-            for name, error in errors.items():
-                if self._actions[name] == "block":
-                    raise error
-            if errors:
-                is_ended = True
-                messages.append(AIMessage(self._end_message, id=message.id))
-            elif any(text.is_replaced for text in texts):
-                messages.append(with_texts(message, [text.text for text in texts]))
-            else:
-                messages.append(message)
-        update: dict[str, Any] = {"predictionguard_checks": records}
-        if is_ended:
-            messages = [message for message in messages if isinstance(message, AIMessage)]
+        changes, answer = _Changes(results), _answer(response)
+        names = ", ".join(repr(call["name"]) for call in answer.tool_calls)
+        place = f"the model's answer, a call of {names}" if names else "the model's answer"
+        errors: dict[str, CheckFailedError] = {
+            name: text.error(name, place) for name, text in _failed(results).items()
+        }
+        if facts is not None and facts.score < self._factuality_threshold:
+            score = f"failed factuality check in the model's answer: score {facts.score:.2f}"
+            errors["factuality"] = FactualityError(score, status_code=200)
+        for name, error in errors.items():
+            if self._actions[name] == "block":
+                raise error
+        update: dict[str, Any] = {
+            "predictionguard_checks": [self._record("output", response.result, results, errors)]
+        }
+        messages, structured_response = response.result, response.structured_response
+        if errors:
+            messages, structured_response = [AIMessage(self._end_message, id=answer.id)], None
             update["jump_to"] = "end"
-        checked = ModelResponse(messages, None if is_ended else response.structured_response)
-        return ExtendedModelResponse(checked, Command(update=update))
+        elif any(result.is_replaced for result in results):
+            messages = [map_texts(each, changes.apply, tool_calls=self._checks_tool_calls) for each in messages]
+            if self._checks_tool_calls:
+                structured_response = _map_structured(structured_response, changes.apply)
+        return ExtendedModelResponse(ModelResponse(messages, structured_response), Command(update=update))
+
+    def _record(
+        self, stage: str, messages: Sequence[BaseMessage], texts: Sequence[CheckedText], failed: Iterable[str]
+    ) -> CheckRecord:
+        types = [kind for each in messages for kind in unchecked_types(each, tool_calls=self._checks_tool_calls)]
+        return CheckRecord(
+            stage=stage,
+            message_id=messages[0].id,
+            replaced=any(text.is_replaced for text in texts),
+            failed=list(failed),
+            unchecked=list(dict.fromkeys(types)),
+        )
+
+
+class _Changes:
+    """What the checks make of each text."""
+
+    def __init__(self, results: Sequence[CheckedText]) -> None:
+        self._results = {result.original: result for result in results}
+
+    def of(self, texts: Sequence[str]) -> list[CheckedText]:
+        """Return the results of these texts."""
+        return [self._results[text] for text in texts]
+
+    def apply(self, text: str) -> str:
+        """Return what a text becomes: personal data is replaced, a text that failed a check is removed."""
+        result = self._results[text]
+        return _REMOVED.format(check=", ".join(result.failed)) if result.failed else result.text
+
+
+def _map_structured(value: Any, change: Callable[[str], str]) -> Any:
+    """Return a structured response with `change` applied to its strings."""
+    if value is None:
+        return None
+    adapter = TypeAdapter(type(value))
+    before = adapter.dump_python(value, mode="json", by_alias=True)
+    after = map_strings(before, change)
+    if after == before:
+        return value
+    try:
+        return adapter.validate_python(after)
+    except ValidationError as error:
+        field = ".".join(str(step) for step in error.errors()[0]["loc"])
+        raise PIIDetectedError(
+            f"pii detected in the structured response, and the replacement does not fit the field {field!r} of "
+            f'{type(value).__name__}. Allow any string there, or use pii="end"',
+            status_code=200,
+        ) from None
+
+
+def _answer(response: ModelResponse[Any]) -> AIMessage:
+    return next(message for message in response.result if isinstance(message, AIMessage))
 
 
 def _stage(message: BaseMessage) -> str:
@@ -288,27 +342,13 @@ def _stage(message: BaseMessage) -> str:
     return next((stage for kind, stage in kinds.items() if isinstance(message, kind)), "")
 
 
-def _all_texts(messages: Sequence[BaseMessage]) -> list[str]:
-    return [text for message in messages for text in message_texts(message)]
-
-
-def _failed(texts: list[CheckedText]) -> dict[str, CheckedText]:
+def _failed(texts: Sequence[CheckedText]) -> dict[CheckName, CheckedText]:
     """Map each failed check to the first text that failed it."""
-    failed: dict[str, CheckedText] = {}
+    failed: dict[CheckName, CheckedText] = {}
     for text in texts:
         for name in text.failed:
             failed.setdefault(name, text)
     return failed
-
-
-def _record(stage: str, message: BaseMessage, texts: list[CheckedText], failed: Any) -> CheckRecord:
-    return CheckRecord(
-        stage=stage,
-        message_id=message.id,
-        replaced=any(text.is_replaced for text in texts),
-        failed=list(failed),
-        unchecked=list(dict.fromkeys(unchecked_types(message))),
-    )
 
 
 def _place(message: BaseMessage) -> str:

@@ -13,6 +13,7 @@ from pydantic import Field
 from langchain_predictionguard.base import CONFIG, ServiceModel
 from langchain_predictionguard.errors import langchain_errors
 from predictionguard_core.api.rerank import Ranked, RerankRequest
+from predictionguard_core.errors import ContentError
 
 
 class PredictionGuardRerank(ServiceModel, BaseDocumentCompressor):
@@ -75,8 +76,10 @@ class PredictionGuardRerank(ServiceModel, BaseDocumentCompressor):
 
         A document that is a dict is judged as its YAML.
         """
-        texts = [_text(document) for document in documents]
         with langchain_errors():
+            if isinstance(documents, str):
+                raise ContentError("documents must be a list, got a string: the query comes first")
+            texts = [_text(document) for document in documents]
             request = RerankRequest(model=model or self.model, query=query, documents=texts, return_documents=False)
             ranked = self._sync.rerank(request, extra_headers=extra_headers)
         return [{"index": each.index, "relevance_score": each.relevance_score} for each in ranked]
@@ -109,6 +112,15 @@ class PredictionGuardRerank(ServiceModel, BaseDocumentCompressor):
             return self._kept(documents, await self._async.rerank(request, extra_headers=extra_headers))
 
     def _request(self, documents: Sequence[Document], query: str) -> RerankRequest:
+        if isinstance(documents, str):
+            raise ContentError("documents must be a list of Documents, got a string: the documents come first")
+        for index, document in enumerate(documents):
+            if not isinstance(document, Document):
+                raise ContentError(
+                    f"documents[{index}] must be a Document, got {type(document).__name__}: use Document(text), or "
+                    "rerank(query, texts)",
+                    block_index=index,
+                )
         texts = [document.page_content for document in documents]
         return RerankRequest(model=self.model, query=query, documents=texts, return_documents=False)
 

@@ -16,10 +16,9 @@ from langchain_core.output_parsers.openai_tools import (
 )
 from langchain_core.outputs import ChatGeneration, Generation
 from langchain_core.runnables import Runnable, RunnableMap, RunnablePassthrough
-from langchain_core.utils.function_calling import convert_to_openai_tool
 from langchain_core.utils.pydantic import is_basemodel_subclass
 
-from langchain_predictionguard.tool_calls import CUT_OFF, TRUNCATION_MARKER
+from langchain_predictionguard.tool_calls import CUT_OFF, TRUNCATION_MARKER, to_tool
 from predictionguard_core.api.strict_schema import strict_schema
 from predictionguard_core.errors import ConfigurationError
 
@@ -38,7 +37,7 @@ def check_arguments(method: str, schema: Any) -> None:
 
 def schema_tool(schema: Any, *, strict: bool | None) -> dict[str, Any]:
     """Return the tool for a schema. With `strict` the service enforces it, if the schema can be made strict."""
-    tool = convert_to_openai_tool(schema)
+    tool = to_tool(schema)
     function = tool["function"]
     if not strict:
         return tool if strict is None else {**tool, "function": {**function, "strict": False}}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import graphlib
+import inspect
 import json
 import re
 import uuid
@@ -11,10 +13,14 @@ from typing import Any, Self
 
 from langchain_core.messages import AIMessage, BaseMessage, FunctionMessage, InvalidToolCall, ToolCall, ToolMessage
 from langchain_core.messages.tool import ToolCallChunk, invalid_tool_call, tool_call, tool_call_chunk
+from langchain_core.tools import BaseTool, create_schema_from_function
+from langchain_core.utils.function_calling import convert_to_openai_tool
 from langchain_core.utils.json import parse_partial_json
+from pydantic import BaseModel, TypeAdapter
 
 from predictionguard_core.api import chat as api
 from predictionguard_core.api.responses import ToolCallDelta
+from predictionguard_core.api.strict_schema import object_schema, strict_schema
 from predictionguard_core.errors import ConfigurationError, ContentError
 
 TRUNCATION_MARKER = '<truncated>[}"[}'
@@ -34,6 +40,44 @@ _TOOL_CALL_BLOCK_TYPES = {"tool_use", "tool_call", "function_call", "invalid_too
 # Requests
 
 
+def to_tool(tool: Any, *, strict: bool | None = None) -> dict[str, Any]:
+    """Return a tool, a class or a function in the API's form.
+
+    LangChain replaces references by what they refer to, and leaves an empty schema where that would never end. So a
+    recursive schema is sent with its references.
+    """
+    if inspect.isroutine(tool):
+        tool = create_schema_from_function(
+            tool.__name__, tool, parse_docstring=True, error_on_invalid_docstring=False, include_injected=False
+        )
+    try:
+        converted = convert_to_openai_tool(tool, strict=strict)
+    except RecursionError:  # a recursive TypedDict
+        converted = convert_to_openai_tool(object_schema(TypeAdapter(tool).json_schema()), strict=strict)
+    schema = tool.tool_call_schema if isinstance(tool, BaseTool) else tool
+    if isinstance(schema, type) and issubclass(schema, BaseModel):
+        schema = schema.model_json_schema()
+    if not isinstance(schema, dict) or not _is_recursive(schema):
+        return converted
+    parameters = {name: each for name, each in object_schema(schema).items() if name not in ("title", "description")}
+    if strict:
+        parameters = strict_schema(parameters) or parameters
+    return {**converted, "function": {**converted["function"], "parameters": parameters}}
+
+
+def _is_recursive(schema: dict[str, Any]) -> bool:
+    definitions = {**schema.get("$defs", {}), **schema.get("definitions", {}), "": schema.get("properties", {})}
+    references = {
+        name: re.findall(r'"\$ref": "#/?(?:\$defs/|definitions/)?([^"/]*)', json.dumps(definition))
+        for name, definition in definitions.items()
+    }
+    try:
+        graphlib.TopologicalSorter(references).prepare()
+    except graphlib.CycleError:
+        return True
+    return False
+
+
 def tool_choice(choice: str | dict[str, Any] | bool | None, names: list[str]) -> str | dict[str, Any] | None:
     """Return the API's form of LangChain's `tool_choice`. Raises `ConfigurationError` for an unknown tool."""
     if isinstance(choice, dict) or choice is None or choice is False:
@@ -45,6 +89,11 @@ def tool_choice(choice: str | dict[str, Any] | bool | None, names: list[str]) ->
     if choice not in names:
         raise ConfigurationError(f"tool_choice: there is no tool {choice!r}; there are: {', '.join(names) or 'none'}")
     return {"type": "function", "function": {"name": choice}}
+
+
+def is_tool_call(block: Any) -> bool:
+    """Whether a content block is a tool call, in the form of any provider."""
+    return isinstance(block, dict) and block.get("type") in _TOOL_CALL_BLOCK_TYPES
 
 
 class ToolCallIds:
@@ -107,7 +156,7 @@ def _calls(message: AIMessage, index: int) -> list[api.ToolCall]:
     calls += [_call(call["id"], call["name"], call["args"], index) for call in message.invalid_tool_calls]
     # Messages of other providers, or made by hand, may have calls among their content only.
     content = message.content if isinstance(message.content, list) else []
-    blocks = [block for block in content if isinstance(block, dict) and block.get("type") in _TOOL_CALL_BLOCK_TYPES]
+    blocks: list[dict[str, Any]] = [block for block in content if is_tool_call(block)]  # type: ignore[misc]
     known = {call.id for call in calls}
     has_calls = bool(calls)
     for block in blocks:

@@ -46,15 +46,19 @@ def strict_schema(schema: dict[str, Any]) -> dict[str, Any] | None:
     It can't express objects with free keys, such as `dict[str, int]`, and values of any type. Properties that have a
     default become required: the model states each of them.
     """
-    definition = schema.get("$defs", {}).get(str(schema.get("$ref", "")).removeprefix("#/$defs/"))
-    if isinstance(definition, dict):  # pydantic's schema of a recursive model; strict mode takes no reference here
-        schema = {**schema, **definition}
-        del schema["$ref"]
     try:
-        strict = _strict(schema)
+        strict = _strict(object_schema(schema))
     except _NotStrictError:
         return None
     return strict if strict.get("type") == "object" else None
+
+
+def object_schema(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return a schema that is no reference itself, as pydantic's of a recursive model is. Tools need an object here."""
+    definition = schema.get("$defs", {}).get(str(schema.get("$ref", "")).removeprefix("#/$defs/"))
+    if not isinstance(definition, dict):
+        return schema
+    return {**{name: value for name, value in schema.items() if name != "$ref"}, **definition}
 
 
 def _strict(schema: Any) -> dict[str, Any]:

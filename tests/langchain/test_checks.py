@@ -57,8 +57,6 @@ def test_texts_in_content_blocks_are_replaced_and_images_are_reported_as_uncheck
     assert report.unchecked == ("image_url",)
     assert [text.is_replaced for text in report.texts] == [True, True]
     assert not report.has_failed
-    call = {"name": "search", "args": {}, "id": "1", "type": "tool_call"}
-    assert check.check(AIMessage("", tool_calls=[call])).unchecked == ("tool_calls",)
 
 
 def test_a_failed_check_raises_an_error_of_both_trees(box: Sandbox) -> None:

@@ -14,6 +14,7 @@ from langchain_core import exceptions
 from langchain_core.exceptions import OutputParserException
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
+from langchain_core.tools import StructuredTool
 from pydantic import BaseModel, ValidationError
 from typing_extensions import TypedDict
 
@@ -220,6 +221,69 @@ def test_a_schema_that_strict_mode_cannot_express_goes_out_as_it_is() -> None:
         function = sent_function(box)
     assert "strict" not in function
     assert function["parameters"]["properties"]["counts"]["additionalProperties"] == {"type": "integer"}
+
+
+class Folder(BaseModel):
+    """A folder."""
+
+    name: str
+    folders: list[Folder] = []
+
+
+class Disk(BaseModel):
+    """A disk."""
+
+    root: Folder
+
+
+class FolderDict(TypedDict):
+    """A folder."""
+
+    name: str
+    folders: list[FolderDict]
+
+
+def test_a_recursive_schema_is_sent_with_its_references_and_enforced() -> None:
+    folder = '{"name": "a", "folders": [{"name": "b", "folders": []}]}'
+    wanted = Folder(name="a", folders=[Folder(name="b")])
+    for schema, answer, parsed in (
+        (Folder, folder, wanted),
+        (Disk, f'{{"root": {folder}}}', Disk(root=wanted)),
+        (FolderDict, folder, wanted.model_dump()),
+    ):
+        with Scripted(calling("1", answer, name=schema.__name__)) as box:
+            chat = ChatPredictionGuard("m", api_key="key", base_url=box.url)
+            assert chat.with_structured_output(schema).invoke("Hello") == parsed
+            function = sent_function(box)
+            chat.with_structured_output(schema, strict=False).invoke("Hello")
+            free = sent_function(box)
+        assert (function["name"], function["strict"]) == (schema.__name__, True)
+        assert function["parameters"]["type"] == free["parameters"]["type"] == "object"
+        (definition,) = function["parameters"]["$defs"].values()
+        assert definition["required"] == ["name", "folders"]
+        assert definition["additionalProperties"] is False
+        for parameters in (function["parameters"], free["parameters"]):
+            (definition,) = parameters["$defs"].values()
+            assert definition["properties"]["folders"]["items"] == {"$ref": f"#/$defs/{definition['title']}"}
+
+
+def test_a_recursive_argument_of_a_tool_is_sent_with_its_references(chat: ChatPredictionGuard, box: Sandbox) -> None:
+    def store(folder: Folder) -> str:
+        """Store a folder."""
+        return folder.name
+
+    # Tools of MCP servers have a schema instead of a class.
+    remote = StructuredTool(
+        name="store", description="Store a folder.", args_schema=Disk.model_json_schema(), func=store
+    )
+    for tool in (store, StructuredTool.from_function(store), remote):
+        for strict in (None, True):
+            chat.bind_tools([tool], strict=strict).invoke("Hello")
+            function = sent_function(box)
+            assert (function["name"], function["description"]) == ("store", "Store a folder.")
+            definition = function["parameters"]["$defs"]["Folder"]
+            assert definition["properties"]["folders"]["items"] == {"$ref": "#/$defs/Folder"}
+            assert definition.get("additionalProperties") is (False if strict else None)
 
 
 def test_bind_tools_passes_strict_on(chat: ChatPredictionGuard, box: Sandbox) -> None:
