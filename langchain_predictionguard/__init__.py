@@ -19,11 +19,11 @@ warn_if_installed(__file__)
 if TYPE_CHECKING:
     from langchain_predictionguard.chat_models import ChatPredictionGuard
     from langchain_predictionguard.checks import PredictionGuardCheck
-    from langchain_predictionguard.decisions import PredictionGuardDecisionModel
+    from langchain_predictionguard.decisions import PredictionGuardDecisionModel as PredictionGuardDecisionModel
     from langchain_predictionguard.document_loaders import PredictionGuardBlobParser, PredictionGuardLoader
     from langchain_predictionguard.embeddings import PredictionGuardEmbeddings
     from langchain_predictionguard.llms import PredictionGuard
-    from langchain_predictionguard.middleware import PredictionGuardMiddleware
+    from langchain_predictionguard.middleware import PredictionGuardMiddleware as PredictionGuardMiddleware
     from langchain_predictionguard.rerank import PredictionGuardRerank
     from predictionguard_core.api.checks import InputChecks, OutputChecks
     from predictionguard_core.images.image import Image
@@ -38,7 +38,6 @@ __all__ = [
     "PredictionGuard",
     "PredictionGuardBlobParser",
     "PredictionGuardCheck",
-    "PredictionGuardDecisionModel",
     "PredictionGuardEmbeddings",
     "PredictionGuardLoader",
     "PredictionGuardRerank",
@@ -56,12 +55,12 @@ _MODULES = {
     "PredictionGuard": "langchain_predictionguard.llms",
     "PredictionGuardBlobParser": "langchain_predictionguard.document_loaders",
     "PredictionGuardCheck": "langchain_predictionguard.checks",
-    "PredictionGuardDecisionModel": "langchain_predictionguard.decisions",
     "PredictionGuardEmbeddings": "langchain_predictionguard.embeddings",
     "PredictionGuardLoader": "langchain_predictionguard.document_loaders",
-    # Not in __all__: it needs the package langchain, and `import *` would fail without it.
-    "PredictionGuardMiddleware": "langchain_predictionguard.middleware",
     "PredictionGuardRerank": "langchain_predictionguard.rerank",
+    # Found here too, but not in __all__: the middleware needs the package langchain, which `import *` may not require.
+    "PredictionGuardDecisionModel": "langchain_predictionguard.decisions",
+    "PredictionGuardMiddleware": "langchain_predictionguard.middleware",
 }
 _IN_LLAMA_INDEX = (
     "PredictionGuardChecker",
@@ -78,13 +77,11 @@ def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         if "PredictionGuard" not in name:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        import difflib
-
-        hint = f"did you mean {difflib.get_close_matches(name, _MODULES, n=1, cutoff=0)[0]}?"
+        remedy = f"there are {', '.join(each for each in _MODULES if 'PredictionGuard' in each)}"
         if name in _IN_LLAMA_INDEX:
-            hint = f"it is LlamaIndex's: from llama_index_predictionguard import {name}"
+            remedy = f"it is LlamaIndex's: from llama_index_predictionguard import {name}"
         # `from ... import` would replace the message of an AttributeError.
-        raise ImportError(f"{__name__} has no {name}; {hint}")
+        raise ImportError(f"{__name__} has no {name}; {remedy}")
     found = globals()[name] = getattr(importlib.import_module(_MODULES[name]), name)
     return found
 

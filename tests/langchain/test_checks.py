@@ -6,10 +6,11 @@ from typing import Any
 
 import httpx
 import pytest
-from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompt_values import ChatPromptValue, StringPromptValue
 from langchain_core.prompts import ChatPromptTemplate, PromptTemplate
+from langchain_core.tools import tool
 
 from langchain_predictionguard import (
     ChatPredictionGuard,
@@ -57,6 +58,25 @@ def test_texts_in_content_blocks_are_replaced_and_images_are_reported_as_uncheck
     assert report.unchecked == ("image_url",)
     assert [text.is_replaced for text in report.texts] == [True, True]
     assert not report.has_failed
+
+
+async def test_arguments_of_tool_calls_are_replaced_plain_and_streamed(box: Sandbox, chat: ChatPredictionGuard) -> None:
+    @tool
+    def send(to: list[str], text: str) -> str:
+        """Send a letter."""
+        return text
+
+    chain = chat.bind_tools([send]) | new_check(box)
+    box.answer("Sent.", tool_calls=[("send", {"to": ["sam@example.com"], "text": MAIL})], times=None)
+    answers = [chain.invoke("?"), await chain.ainvoke("?"), *chain.stream("?")]
+    answers += [each async for each in chain.astream("?")]
+    assert len(answers) == 4
+    for answer in answers:
+        assert [call["args"] for call in answer.tool_calls] == [{"to": ["*"], "text": "Write to *"}]
+        assert "@example.com" not in repr(answer)
+    assert (answers[2] + AIMessageChunk("")).tool_calls[0]["args"] == {"to": ["*"], "text": "Write to *"}
+    reply = AIMessage("", additional_kwargs={"reasoning_content": MAIL}, tool_calls=answers[0].tool_calls)
+    assert new_check(box).check(reply).unchecked == ("reasoning",)
 
 
 def test_a_failed_check_raises_an_error_of_both_trees(box: Sandbox) -> None:
@@ -118,6 +138,7 @@ def test_wrong_options_are_named(box: Sandbox) -> None:
         ({"injection": True}, 'injection must be "block" or None, got True'),
         ({"injection_threshold": 3}, "injection_threshold"),
         ({"model": "x"}, "model"),
+        ({"toxcity": "block"}, "did you mean toxicity"),
     ):
         with pytest.raises(ConfigurationError, match=message):
             new_check(box, **options)

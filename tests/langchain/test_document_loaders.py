@@ -92,7 +92,12 @@ def test_each_chunk_is_a_document(box: Sandbox, connection: dict[str, Any], repo
 
 
 def test_wrong_options_are_named_when_the_loader_is_made(connection: dict[str, Any]) -> None:
-    for options, message in (({"chunk_size": 0}, "chunk_size"), ({"output_format": "html"}, "output_format")):
+    for options, message in (
+        ({"chunk_size": 0}, "chunk_size"),
+        ({"output_format": "html"}, "output_format"),
+        ({"ouput_format": "text"}, "did you mean output_format"),
+        ({"timeuot": 3}, "did you mean timeout"),
+    ):
         with pytest.raises(ConfigurationError, match=message):
             PredictionGuardLoader("report.pdf", **options, **connection)
     with pytest.raises(ContentError, match="got int"):
