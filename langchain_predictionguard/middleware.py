@@ -259,18 +259,14 @@ class PredictionGuardMiddleware(AgentMiddleware[CheckedState, Any, Any]):
         changes, answer = _Changes(results), _answer(response)
         names = ", ".join(repr(call["name"]) for call in answer.tool_calls)
         place = f"the model's answer, a call of {names}" if names else "the model's answer"
-        errors: dict[str, CheckFailedError] = {
-            name: text.error(name, place) for name, text in _failed(results).items()
-        }
+        errors: dict[str, CheckFailedError] = {name: text.error(name, place) for name, text in _failed(results).items()}
         if facts is not None and facts.score < self._factuality_threshold:
             score = f"failed factuality check in the model's answer: score {facts.score:.2f}"
             errors["factuality"] = FactualityError(score, status_code=200)
         for name, error in errors.items():
             if self._actions[name] == "block":
                 raise error
-        update: dict[str, Any] = {
-            "predictionguard_checks": [self._record("output", response.result, results, errors)]
-        }
+        update: dict[str, Any] = {"predictionguard_checks": [self._record("output", response.result, results, errors)]}
         messages, structured_response = response.result, response.structured_response
         if errors:
             messages, structured_response = [AIMessage(self._end_message, id=answer.id)], None
