@@ -128,7 +128,7 @@ class ServiceComponent(BaseComponent):
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
         super().__pydantic_init_subclass__(**kwargs)
-        cls.__signature__ = _signature(cls)
+        cls.__signature__ = _Signature()  # type: ignore[assignment]
 
     def _client(self) -> Client:
         return self._both_clients()[0]
@@ -194,8 +194,16 @@ _MODEL = inspect.Parameter("model", inspect.Parameter.POSITIONAL_OR_KEYWORD, ann
 _OPTIONS = inspect.Parameter("options", inspect.Parameter.VAR_KEYWORD, annotation=Any)
 
 
+class _Signature:
+    """What `help()` and notebooks show of a class. In pydantic's own, types and defaults fill several pages."""
+
+    def __get__(self, instance: Any, cls: type[ServiceComponent]) -> inspect.Signature:
+        if instance is not None:
+            raise AttributeError("__signature__")  # an instance that can be called has the signature of `__call__`
+        return _signature(cls)
+
+
 def _signature(cls: type[ServiceComponent]) -> inspect.Signature:
-    """Return what `help()` and notebooks show. In pydantic's own, types and defaults fill several pages."""
     classes = [
         each for each in cls.__mro__ if issubclass(each, ServiceComponent) or each.__module__.startswith(_PACKAGE)
     ]
