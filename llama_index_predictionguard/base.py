@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse
 from llama_index.core.constants import DEFAULT_CONTEXT_WINDOW, DEFAULT_NUM_OUTPUTS
-from llama_index.core.schema import BaseComponent
+from llama_index.core.schema import BaseComponent, NodeWithScore
 from pydantic import (
     BeforeValidator,
     ConfigDict,
@@ -36,7 +36,7 @@ from predictionguard_core import models, settings
 from predictionguard_core.api.base import checked, unknown, with_text_keys
 from predictionguard_core.api.chat import ChatRequest, Message
 from predictionguard_core.api.checks import InputChecks, OutputChecks
-from predictionguard_core.errors import ConfigurationError
+from predictionguard_core.errors import ConfigurationError, ContentError
 from predictionguard_core.images.policy import ImagePolicy
 
 if TYPE_CHECKING:
@@ -268,6 +268,15 @@ class HiddenHeaders(dict[str, str]):
     def __init__(self, headers: dict[str, str]) -> None:
         super().__init__(dict.fromkeys(headers, "**********"))
         self.sent = headers
+
+
+def check_nodes(nodes: Any) -> None:
+    """Raise `ContentError` unless `nodes` is a list of `NodeWithScore`."""
+    wrong = next((each for each in nodes if not isinstance(each, NodeWithScore)), None) if nodes else None
+    if wrong is not None:
+        raise ContentError(
+            f"nodes must be a list of NodeWithScore, got {type(wrong).__name__} in it: pass NodeWithScore(node=...)"
+        )
 
 
 # Each of them has LlamaIndex's callbacks or spans, and an async version whose name begins with "a".

@@ -29,7 +29,7 @@ from llama_index_predictionguard import tool_calls
 from llama_index_predictionguard.image_sources import ImageLike, block_source, document_parts, is_data_uri
 from predictionguard_core.api.chat import ChatRequest, ImagePart, ImageURL, Location, Message, Part, TextPart
 from predictionguard_core.api.responses import ChatChunk, ChatCompletion, Delta
-from predictionguard_core.errors import ContentError, UnsupportedContentError
+from predictionguard_core.errors import ContentError, ImageFormatError, UnsupportedContentError
 from predictionguard_core.images import detect, files
 from predictionguard_core.images.policy import ImagePolicy
 
@@ -246,7 +246,7 @@ def _image_parts(block: ImageBlock) -> list[Part]:
 
 
 def _document_text(block: DocumentBlock, policy: ImagePolicy) -> str | None:
-    """Return the text of a document such as CSV, JSON or Markdown; None for a PDF or an image."""
+    """Return the text of a document such as CSV, JSON or Markdown; None for a PDF or an image, or an unread file."""
     data: Any = None
     if block.data:
         data = block.resolve_document().read()
@@ -254,12 +254,17 @@ def _document_text(block: DocumentBlock, policy: ImagePolicy) -> str | None:
         data = files.read(Path(block.path), policy)
     elif block.url and is_data_uri(str(block.url)):
         data = _text_of_data_uri(str(block.url).strip())
-    if not isinstance(data, bytes) or detect.sniff(data[:64]) or b"\0" in data:
+    if not isinstance(data, bytes) or detect.sniff(data[:64]):
         return None
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        return None
+        text = "\0"
+    if "\0" in text:
+        raise ImageFormatError(
+            "a document must be a PDF, an image or text in UTF-8. Extract the text of other files with "
+            "PredictionGuardReader"
+        )
     return f"{block.title}:\n{text}" if block.title and block.title != _DEFAULT_TITLE else text
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any, Literal
 
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import BaseNode, ImageNode, MetadataMode, Node, NodeWithScore, QueryBundle
 from pydantic import Field
 
-from llama_index_predictionguard.base import ServiceComponent
+from llama_index_predictionguard.base import ServiceComponent, check_nodes
 from predictionguard_core.api.safety import PIICheck, PIIReplaceMethod
+from predictionguard_core.errors import ConfigurationError
 
 CHECKS_KEY = "predictionguard_checks"
 """The metadata key that says what was checked; neither the model nor an embedding model sees it."""
@@ -55,6 +55,11 @@ class PredictionGuardPIIPostprocessor(_CheckPostprocessor):
     def class_name(cls) -> str:
         """Return the name that LlamaIndex serialises this class under."""
         return "PredictionGuardPIIPostprocessor"
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        if self.replace_method is not None and self.action != "replace":
+            raise ConfigurationError(f'replace_method needs action="replace", got action={self.action!r}')
 
     def _postprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
@@ -124,6 +129,7 @@ class _Texts:
     """The texts of nodes that the model would see. Blank ones are left out: the service refuses them."""
 
     def __init__(self, nodes: list[NodeWithScore]) -> None:
+        check_nodes(nodes)
         self._nodes = nodes
         # The metadata key, or None for the node's own text.
         self._places: list[tuple[int, str | None]] = []
@@ -156,7 +162,12 @@ def _metadata(node: BaseNode) -> dict[str | None, str]:
 
 
 def _marked(each: NodeWithScore, is_changed: bool, changes: dict[str | None, str] | None = None) -> NodeWithScore:
-    node = copy.deepcopy(each.node)
+    # No deep copy: an `IndexNode` may hold a whole query engine.
+    hidden_keys = {
+        name: list(dict.fromkeys([*getattr(each.node, name), CHECKS_KEY]))
+        for name in ("excluded_llm_metadata_keys", "excluded_embed_metadata_keys")
+    }
+    node = each.node.model_copy(update={"metadata": dict(each.node.metadata), **hidden_keys})
     for key, text in (changes or {}).items():
         if key is None:
             node.set_content(text)
@@ -167,9 +178,6 @@ def _marked(each: NodeWithScore, is_changed: bool, changes: dict[str | None, str
         "changed": is_changed or before.get("changed", False),
         "unchecked": ["image"] if _has_image(node) else [],
     }
-    for keys in (node.excluded_llm_metadata_keys, node.excluded_embed_metadata_keys):
-        if CHECKS_KEY not in keys:
-            keys.append(CHECKS_KEY)
     return NodeWithScore(node=node, score=each.score)
 
 

@@ -14,7 +14,7 @@ from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
 from llama_index_instrumentation import get_dispatcher
 from pydantic import Field
 
-from llama_index_predictionguard.base import Component
+from llama_index_predictionguard.base import Component, check_nodes
 from predictionguard_core.api.rerank import Ranked, RerankRequest
 from predictionguard_core.errors import ConfigurationError
 
@@ -137,6 +137,7 @@ def _query(query: QueryBundle | None) -> str:
 
 def _texts(nodes: list[NodeWithScore]) -> dict[int, str]:
     """Return the text of each node that has any, by its index."""
+    check_nodes(nodes)
     texts = {index: node.node.get_content(metadata_mode=MetadataMode.EMBED) for index, node in enumerate(nodes)}
     texts = {index: text for index, text in texts.items() if text.strip()}
     if len(texts) < len(nodes):

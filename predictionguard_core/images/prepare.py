@@ -181,7 +181,8 @@ def _transform(payload: Payload, header: Header, policy: ImagePolicy, seconds: f
 def _only(images: list[Image], location: Location) -> Image:
     if len(images) != 1:
         raise UnsupportedContentError(
-            f'expected one image, got a document with {len(images)} pages. Send it as a "file" content block instead'
+            f"expected one image, got a document with {len(images)} pages. Pass an image of each page, or send the "
+            "document to a chat model"
         ).with_location(*location)
     return images[0]
 

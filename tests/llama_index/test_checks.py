@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import threading
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -10,7 +12,18 @@ import pytest
 from llama_index.core import VectorStoreIndex
 from llama_index.core.base.llms.types import ChatMessage, ImageBlock, MessageRole, TextBlock
 from llama_index.core.base.response.schema import Response
-from llama_index.core.schema import ImageNode, MetadataMode, NodeWithScore, TextNode
+from llama_index.core.schema import (
+    BaseNode,
+    Document,
+    ImageDocument,
+    ImageNode,
+    IndexNode,
+    MediaResource,
+    MetadataMode,
+    Node,
+    NodeWithScore,
+    TextNode,
+)
 from llama_index.core.workflow import StartEvent, StopEvent, Workflow, step
 
 from llama_index_predictionguard import (
@@ -20,6 +33,7 @@ from llama_index_predictionguard import (
     PredictionGuardFactualityEvaluator,
     PredictionGuardInjectionPostprocessor,
     PredictionGuardPIIPostprocessor,
+    PredictionGuardRerank,
 )
 from predictionguard_core.errors import (
     ConfigurationError,
@@ -249,6 +263,7 @@ def test_wrong_options_are_named(connection: dict[str, Any]) -> None:
         (PredictionGuardPIIPostprocessor, {"replace_metod": "mask"}, "did you mean replace_method"),
         (PredictionGuardInjectionPostprocessor, {"treshold": 0.5}, "did you mean threshold"),
         (PredictionGuardChecker, {"toxcity": "block"}, "did you mean toxicity"),
+        (PredictionGuardPIIPostprocessor, {"action": "drop", "replace_method": "mask"}, "replace_method needs action"),
         (PredictionGuardInjectionPostprocessor, {"threshold": 2}, "threshold"),
         (PredictionGuardInjectionPostprocessor, {"model": "x"}, "model"),
         (PredictionGuardChecker, {"injection": True}, "injection"),
@@ -269,3 +284,34 @@ def test_default_headers_are_sent(connection: dict[str, Any]) -> None:
         (node,) = PredictionGuardPIIPostprocessor(**connection).postprocess_nodes(nodes(MAIL))
     assert text_of(node) == "fine"
     assert [request.headers["x-team"] for request in seen] == ["pumps"]
+
+
+def test_nodes_of_every_kind_are_checked(connection: dict[str, Any], photos: Path) -> None:
+    pii = PredictionGuardPIIPostprocessor(replace_method="mask", **connection)
+    image, engine = MediaResource(path=photos / "cat.jpg"), threading.Lock()  # what can't be copied
+    kinds: list[tuple[BaseNode, list[str]]] = [
+        (Document(text=MAIL), []),
+        (Node(text_resource=MediaResource(text=MAIL), image_resource=image), ["image"]),
+        (ImageDocument(text=MAIL, image_path=str(photos / "cat.jpg")), ["image"]),
+        (IndexNode(text=MAIL, index_id="1", obj=engine), []),
+    ]
+    for node, unchecked in kinds:
+        before = (node.get_content(), dict(node.metadata), list(node.excluded_llm_metadata_keys))
+        (found,) = pii.postprocess_nodes([NodeWithScore(node=node)])
+        assert type(found.node) is type(node)
+        assert text_of(found) == "Write to *."
+        assert found.node.metadata["predictionguard_checks"] == {"changed": True, "unchecked": unchecked}
+        assert (node.get_content(), node.metadata, node.excluded_llm_metadata_keys) == before
+    without_text = [NodeWithScore(node=Node(image_resource=image)), *nodes("")]
+    found = pii.postprocess_nodes(without_text)
+    assert [each.node.metadata["predictionguard_checks"]["unchecked"] for each in found] == [["image"], []]
+
+
+async def test_what_is_no_node_is_an_error(connection: dict[str, Any]) -> None:
+    rerank = PredictionGuardRerank("bge-reranker-v2-m3", **connection)
+    for processor in (PredictionGuardPIIPostprocessor(**connection), rerank):
+        for wrong in ([TextNode(text=MAIL)], [MAIL]):
+            with pytest.raises(ContentError, match="must be a list of NodeWithScore, got"):
+                processor.postprocess_nodes(wrong, query_str="?")
+            with pytest.raises(ContentError, match="must be a list of NodeWithScore, got"):
+                await processor.apostprocess_nodes(wrong, query_str="?")

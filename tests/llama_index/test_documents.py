@@ -96,7 +96,7 @@ def test_a_text_file_is_read_only_below_the_local_roots(make: Callable[..., Pred
 def test_a_document_of_another_kind_is_refused_with_its_location(
     data: bytes, pages: PredictionGuard, box: Sandbox
 ) -> None:
-    with pytest.raises(ImageFormatError) as caught:
+    with pytest.raises(ImageFormatError, match="must be a PDF, an image or text in UTF-8") as caught:
         pages.chat(asked(DocumentBlock(data=data)))
     assert (caught.value.message_index, caught.value.block_index) == (0, 1)
     assert box.requests == []
