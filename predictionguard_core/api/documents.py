@@ -20,6 +20,7 @@ from pydantic import ConfigDict, Field, model_validator
 from predictionguard_core.api.base import RequestModel, ResponseModel
 from predictionguard_core.api.checks import InputChecks, OutputChecks
 from predictionguard_core.errors import ConfigurationError, ContentError
+from predictionguard_core.file_objects import FileObjectError, read_file_object
 
 DocumentSource = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]
 
@@ -166,15 +167,13 @@ class DocumentFile:
 
     @classmethod
     def _from_file_object(cls, name: str | None, file: Any, max_bytes: int) -> DocumentFile:
-        given = getattr(file, "name", None)
-        name = name or (os.path.basename(given) if isinstance(given, str) else "") or "document"
+        path = getattr(file, "name", None)
+        name = name or (os.path.basename(path) if isinstance(path, str) else "") or "document"
         try:
             # Read at once, so that two calls or a retry never share the position of one file object.
-            data = _read_all(file, max_bytes + 1)
-        except (OSError, ValueError) as error:
-            raise ContentError(f"file: can't read {name[:_LONGEST_NAME]!r}: {_reason(error)}") from None
-        if not isinstance(data, bytes):
-            raise ContentError(f"file: {name[:_LONGEST_NAME]!r} is not open in binary mode. Open it with mode 'rb'")
+            data = read_file_object(file, max_bytes)
+        except FileObjectError as error:
+            raise ContentError(f"file: can't read {name[:_LONGEST_NAME]!r}: {error}") from None
         return cls._from_bytes(name, data, max_bytes)
 
     def pieces(self, size: int | None = None) -> Iterator[bytes]:
@@ -222,19 +221,6 @@ class Form:
 def _media_type(name: str) -> str:
     # Of the suffix alone: `guess_type` takes a name that starts with "data:" for a URL, and returns what stands in it.
     return mimetypes.guess_type(f"document{Path(name).suffix}")[0] or "application/octet-stream"
-
-
-def _read_all(file: Any, limit: int) -> Any:
-    """Read a file object to its end or up to `limit` bytes. Pipes and other raw files return less than was asked."""
-    data = bytearray()
-    while len(data) < limit:
-        chunk = file.read(min(limit - len(data), _CHUNK_SIZE))
-        if not isinstance(chunk, bytes):
-            return chunk
-        if not chunk:
-            break
-        data += chunk
-    return bytes(data)
 
 
 def _check_size(name: str, size: int, max_bytes: int) -> None:

@@ -25,6 +25,7 @@ from predictionguard_core.images import convert, pdf
 from predictionguard_core.images.convert import Converted
 from predictionguard_core.images.headers import Header
 from predictionguard_core.images.policy import ImagePolicy
+from predictionguard_core.parallel import on_cancel
 
 _MAX_WORKERS = min(4, os.cpu_count() or 1)
 _START = (
@@ -111,7 +112,9 @@ class _Worker:
             ) from None
 
     def run(self, request: dict[str, Any], data: bytes, seconds: float) -> list[Converted]:
-        """Do one job, or kill the process after `seconds`. After any exception but `_JobError` the worker is unusable.
+        """Do one job. Kill the process after `seconds`, or when the call is cancelled.
+
+        After any exception but `_JobError` the worker is unusable.
 
         The request is one line of JSON, then the file. The response is a length (8 bytes, big-endian), JSON of that
         length, then the images. The JSON is `{"images": [[size, type, width, height], ...]}`, or
@@ -120,27 +123,28 @@ class _Worker:
         requests, responses = self._process.stdin, self._process.stdout
         assert requests is not None
         assert responses is not None
-        is_late = threading.Event()
+        is_killed = threading.Event()
 
-        def kill_late() -> None:
-            is_late.set()
+        def kill() -> None:
+            is_killed.set()
             self._process.kill()
 
-        timer = threading.Timer(seconds, kill_late)
+        timer = threading.Timer(seconds, kill)
         timer.daemon = True
         timer.start()
         try:
-            _write(requests, json.dumps(request).encode() + b"\n")
-            _write(requests, data)
-            response = json.loads(_read(responses, int.from_bytes(_read(responses, 8), "big")))
-            images = [Converted(_read(responses, size), *rest) for size, *rest in response.get("images", ())]
+            with on_cancel(kill):
+                _write(requests, json.dumps(request).encode() + b"\n")
+                _write(requests, data)
+                response = json.loads(_read(responses, int.from_bytes(_read(responses, 8), "big")))
+                images = [Converted(_read(responses, size), *rest) for size, *rest in response.get("images", ())]
         except (OSError, ValueError):  # a closed pipe, or half a response
-            if is_late.is_set():
+            if is_killed.is_set():
                 raise _TookTooLongError from None
             raise _CrashedError from None
         finally:
             timer.cancel()
-        if is_late.is_set():  # the process may be dead already
+        if is_killed.is_set():  # the process may be dead already
             raise _TookTooLongError
         if "error" not in response:
             return images

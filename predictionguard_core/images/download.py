@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import contextvars
 import math
-import queue
 import socket
-import threading
-import time
 from collections.abc import Iterator
 from typing import Any
 
 import httpx
 
+from predictionguard_core import parallel
 from predictionguard_core.errors import ImageFetchError, ImageTooLargeError
 from predictionguard_core.http.error_mapping import is_untrusted
-from predictionguard_core.http.size_limits import BodyCollector, BodyTooLargeError, check_encoding
+from predictionguard_core.http.size_limits import BodyCollector, BodyTooLargeError, async_iter_body, iter_body
 from predictionguard_core.http.timeouts import CONNECT_TIMEOUT, async_deadline, deadline
 from predictionguard_core.http.transport import AsyncTransport, Transport, new_async_transport, new_transport
 from predictionguard_core.images import url_guard
@@ -38,38 +35,21 @@ _HEADERS = {
 def download_all(urls: list[str], policy: ImagePolicy, seconds: float | None = None) -> list[bytes | BaseException]:
     """Download URLs side by side and return the bytes or the error of each.
 
-    Each ends, redirects included, within `seconds` or 30 seconds, whichever is shorter. Threads do it, so that an
-    exception that a signal handler raises here (Ctrl-C, Celery's soft time limit) comes out at once.
+    Each ends, redirects included, within `seconds` or 30 seconds, whichever is shorter.
     """
     seconds = _bound(seconds)
-    jobs: queue.SimpleQueue[tuple[int, deadline]] = queue.SimpleQueue()
-    done: queue.SimpleQueue[tuple[int, bytes | BaseException]] = queue.SimpleQueue()
-    deadlines = [deadline(seconds) for _ in urls]
-    for job in enumerate(deadlines):
-        jobs.put(job)
 
-    def work() -> None:
-        with contextlib.suppress(queue.Empty):
-            while True:
-                index, bound = jobs.get_nowait()
-                try:
-                    done.put((index, download(urls[index], policy, bound)))
-                except BaseException as error:
-                    done.put((index, error))
+    def fetch(url: str) -> bytes:
+        bound = deadline(seconds)
+        with parallel.on_cancel(bound.abort):
+            return download(url, policy, bound)
 
     results: list[bytes | BaseException] = [_late(url, seconds) for url in urls]
-    end = time.monotonic() + seconds * math.ceil(len(urls) / _DOWNLOADS_AT_ONCE)
-    try:
-        for _ in range(min(len(urls), _DOWNLOADS_AT_ONCE)):
-            run = contextvars.copy_context().run  # a tracer's span is the parent of the downloads' spans
-            threading.Thread(target=run, args=(work,), name="predictionguard-images", daemon=True).start()
-        with contextlib.suppress(queue.Empty):  # a lookup of a name that takes too long can only be left alone
-            for _ in urls:
-                index, result = done.get(timeout=max(0.0, end - time.monotonic()) + _GRACE)
-                results[index] = result
-    finally:
-        for bound in reversed(deadlines):  # those that have not begun first, or the next free thread would begin them
-            bound.abort()
+    # A lookup of a name that takes too long can only be left alone.
+    longest = seconds * math.ceil(len(urls) / _DOWNLOADS_AT_ONCE) + _GRACE
+    with contextlib.closing(parallel.run_in_threads(fetch, urls, _DOWNLOADS_AT_ONCE, longest)) as done:
+        for index, body, error in done:
+            results[index] = body if error is None else error
     return results
 
 
@@ -77,13 +57,14 @@ async def async_download_all(
     urls: list[str], policy: ImagePolicy, seconds: float | None = None
 ) -> list[bytes | BaseException]:
     """`download_all`, async."""
-    slots = asyncio.Semaphore(_DOWNLOADS_AT_ONCE)
 
-    async def one(url: str) -> bytes:
-        async with slots:
+    async def fetch(url: str) -> bytes | BaseException:
+        try:
             return await async_download(url, policy, async_deadline(_bound(seconds)))
+        except Exception as error:
+            return error
 
-    return await asyncio.gather(*map(one, urls), return_exceptions=True)
+    return await parallel.async_run_all(fetch, urls, _DOWNLOADS_AT_ONCE)
 
 
 def download(url: str, policy: ImagePolicy, bound: deadline | None = None) -> bytes:
@@ -133,10 +114,9 @@ def _get(step: url_guard.Get) -> url_guard.Got:
     with contextlib.closing(client), contextlib.closing(client.handle_request(_request(client, step))) as response:
         if response.has_redirect_location:
             return url_guard.Got(response.status_code, location=response.headers["location"])
-        check_encoding(response.headers, ImageFetchError)
         with _map_size_errors(step.max_bytes):
             body = BodyCollector(response.headers, step.max_bytes)
-            for chunk in response.iter_bytes():
+            for chunk in iter_body(response, ImageFetchError):
                 body.add(chunk)
         return url_guard.Got(response.status_code, body=body.joined())
 
@@ -150,10 +130,9 @@ async def _async_get(step: url_guard.Get) -> url_guard.Got:
     ):
         if response.has_redirect_location:
             return url_guard.Got(response.status_code, location=response.headers["location"])
-        check_encoding(response.headers, ImageFetchError)
         with _map_size_errors(step.max_bytes):
             body = BodyCollector(response.headers, step.max_bytes)
-            async for chunk in response.aiter_bytes():
+            async for chunk in async_iter_body(response, ImageFetchError):
                 body.add(chunk)
         return url_guard.Got(response.status_code, body=body.joined())
 

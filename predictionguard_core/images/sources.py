@@ -9,6 +9,7 @@ from __future__ import annotations
 import binascii
 import contextlib
 import dataclasses
+import inspect
 import io
 import os
 import sys
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from predictionguard_core.errors import ImageBlockedError, ImageFormatError
+from predictionguard_core.file_objects import FileObjectError, read_file_object
 from predictionguard_core.images import convert, detect, files
 from predictionguard_core.images.encoding import Encoded, Payload, Raw, cleaned, is_clean
 from predictionguard_core.images.image import Image
@@ -171,21 +173,25 @@ _reading = threading.Lock()
 def _read(file: Any, max_bytes: int) -> bytes:
     """Read a file object from its start, and leave it where it stood: a message may be sent again."""
     try:
-        if callable(getattr(file, "seekable", None)) and file.seekable():
-            with _reading:
-                position = file.tell()
-                file.seek(0)
-                try:
-                    data = file.read(max_bytes + 1)
-                finally:
-                    file.seek(position)
-        else:
-            data = file.read(max_bytes + 1)
+        if not _is_seekable(file):
+            return read_file_object(file, max_bytes)
+        with _reading:
+            position = file.tell()
+            file.seek(0)
+            try:
+                return read_file_object(file, max_bytes)
+            finally:
+                file.seek(position)
     except Exception as error:  # whatever a user's file object raises
-        raise ImageFormatError(f"the file object cannot be read ({type(error).__name__})") from None
-    if not isinstance(data, bytes):
-        raise ImageFormatError('the file is open in text mode: open it in binary mode, open(path, "rb")')
-    return data
+        reason = error if isinstance(error, FileObjectError) else f"its seek() raised {type(error).__name__}"
+        raise ImageFormatError(f"the image is a file object that cannot be read: {reason}") from None
+
+
+def _is_seekable(file: Any) -> bool:
+    method = getattr(file, "seekable", None)
+    if not callable(method) or inspect.iscoroutinefunction(method) or getattr(file, "closed", False) is True:
+        return False
+    return bool(method())
 
 
 def _unusable(source: Any) -> str:

@@ -1,7 +1,6 @@
-"""The child process that decodes images and PDFs, started by `decoder`. It answers one request after the other.
+"""The child process that decodes images and PDFs. `decoder` starts it; it answers one request after the other.
 
-A request is a line of JSON and the bytes of a file. A response is the length of its JSON in 8 bytes, the JSON, and the
-bytes of the images.
+`decoder._Worker.run` describes requests and responses.
 """
 
 from __future__ import annotations

@@ -100,7 +100,7 @@ def test_a_signal_ends_downloads(count: int, interrupt: Callable[[FaultServer, i
         assert not delivered.is_set()
         all_closed(server)
         assert len(server.connections) == min(count, 8), "what had not begun does not begin"
-    until(lambda: not any(thread.name == "predictionguard-images" for thread in threading.enumerate()))
+    until(lambda: not any(thread.name == "predictionguard-parallel" for thread in threading.enumerate()))
 
 
 def test_the_timeout_ends_downloads_whose_host_can_not_be_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -15,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from predictionguard_core import AsyncClient, Client, Image, ImagePolicy
+from predictionguard_core import AsyncClient, Client, EmbeddingInput, EmbeddingRequest, Image, ImagePolicy
 from predictionguard_core.errors import ImageError, ImageFormatError, ImageTooLargeError
 from predictionguard_core.images import decoder
 from predictionguard_core.sandbox import Sandbox
@@ -86,6 +87,61 @@ def test_the_timeout_of_a_call_ends_decoding(sandbox: Sandbox) -> None:
         asyncio.run(AsyncClient("key", sandbox.url, timeout=1).chat(request))
     assert sandbox.requests == []
     assert workers() == []
+
+
+ALL = decoder._MAX_WORKERS
+
+
+def wait_for_workers(count: int) -> None:
+    while len(workers()) < count:
+        time.sleep(0.01)
+
+
+PATIENT = ImagePolicy(max_decode_seconds=3600, max_images=1)
+
+
+def test_a_cancelled_call_frees_its_worker_at_once(sandbox: Sandbox) -> None:
+    """With all workers busy for an hour, the last call would not come out."""
+
+    async def run() -> None:
+        client = AsyncClient("key", sandbox.url, timeout=3600, images=PATIENT)
+        tasks = [asyncio.create_task(client.chat(question(ENDLESS))) for _ in range(ALL)]
+        await asyncio.to_thread(wait_for_workers, ALL)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert all(task.cancelled() for task in tasks)
+        async with asyncio.timeout(3600):
+            await AsyncClient("key", sandbox.url, images=SHRUNK).chat(question(PNG, model="Qwen2.5-VL-7B-Instruct"))
+
+    asyncio.run(run())
+
+
+@posix
+def test_a_signal_frees_the_workers_at_once(sandbox: Sandbox) -> None:
+    class SoftTimeLimit(Exception):
+        pass
+
+    def handler(*_: Any) -> None:
+        raise SoftTimeLimit
+
+    def interrupt(count: int) -> None:
+        wait_for_workers(count)
+        time.sleep(0.1)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+
+    client = Client("key", sandbox.url, timeout=3600, images=PATIENT)
+    inputs = EmbeddingRequest(model="bridgetower-large-itm-mlm-itc", input=[EmbeddingInput(image=ENDLESS)] * ALL)
+    before = signal.signal(signal.SIGUSR1, handler)
+    try:
+        for count, call in ((1, lambda: client.chat(question(ENDLESS))), (ALL, lambda: client.embed(inputs))):
+            threading.Thread(target=interrupt, args=(count,)).start()
+            with pytest.raises(SoftTimeLimit):
+                call()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert Image.open(PNG, SHRUNK).size == (10, 8)
+    assert sandbox.requests == []
 
 
 def test_a_worker_that_was_killed_is_replaced() -> None:

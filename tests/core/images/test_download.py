@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import random
 import socket
 import threading
+import tracemalloc
 import zlib
 from typing import Any
 
@@ -463,6 +465,29 @@ class TestDownload:
             assert download(server.url, OPEN) == PNG
             with pytest.raises(ImageTooLargeError, match=f"{len(PNG) - 1:,}"):
                 download(server.url, ImagePolicy(allow_private_hosts=True, max_bytes=len(PNG) - 1))
+
+    @pytest.mark.parametrize("size", [0, 1, 2**20 - 1, 2**20, 2**20 + 1, 2**21, 5_000_000])
+    def test_whatever_the_size_all_of_it_is_decompressed(self, download: Any, size: int) -> None:
+        data = (b"\0" * 100_000 + random.randbytes(100_000)) * 25
+        bare = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+        for coding, body in (
+            ("gzip", gzip.compress(data[:size], 1)),
+            ("deflate", zlib.compress(data[:size], 1)),
+            ("deflate", bare.compress(data[:size]) + bare.flush()),
+        ):
+            with FaultServer(answer(200, body, content_encoding=coding)) as server:
+                assert download(server.url, OPEN) == data[:size]
+
+    def test_a_decompression_bomb_takes_little_memory(self, download: Any) -> None:
+        bomb = gzip.compress(b"\0" * 200_000_000)
+        with FaultServer(answer(200, bomb, content_encoding="gzip")) as server:
+            tracemalloc.start()
+            try:
+                with pytest.raises(ImageTooLargeError):
+                    download(server.url, ImagePolicy(allow_private_hosts=True, max_bytes=1_000_000))
+                assert tracemalloc.get_traced_memory()[1] < 10_000_000
+            finally:
+                tracemalloc.stop()
 
     @pytest.mark.parametrize("coding", ["br", "zstd", "x-odd", "gzip, gzip"])
     def test_another_compression_is_refused(self, download: Any, coding: str) -> None:

@@ -241,6 +241,19 @@ class TestLimits:
         with pytest.raises(ImageTooLargeError, match=r"100 \(ImagePolicy.max_bytes"):
             Image.open(tmp_path / "p.png", ImagePolicy(max_bytes=100))
 
+    def test_a_pipe_is_read_to_its_end(self) -> None:
+        class Pipe(io.RawIOBase):
+            """Returns less than it is asked for."""
+
+            def __init__(self) -> None:
+                self._rest = PICTURES[0]
+
+            def read(self, size: int = -1) -> bytes:
+                data, self._rest = self._rest[:7], self._rest[7:]
+                return data
+
+        assert Image.open(Pipe()).data == PICTURES[0]
+
     def test_an_endless_file_is_not_read_to_its_end(self) -> None:
         class Endless(io.RawIOBase):
             def read(self, size: int = -1) -> bytes:
