@@ -12,7 +12,7 @@ from predictionguard_core.api.responses import ReadableUsage
 from predictionguard_core.errors import ContentError
 
 MAX_INPUTS = 30
-"""Inputs in one request. The specification names no limit; this is what the service's official client kept to."""
+"""Inputs in one request. The specification names no limit; the service's official client sends at most as many."""
 
 
 class EmbeddingInput(RequestModel):

@@ -17,7 +17,8 @@ from predictionguard_core.sandbox.text import STOPWORDS, split_words, stem
 from predictionguard_core.sandbox.validation import Fields, kind
 from predictionguard_core.sandbox.vision import images
 
-MAX_INPUTS = 512
+MAX_INPUTS = 30
+"""As many as the service's official client sends."""
 _STOPWORD_WEIGHT = 0.1
 _PAIR_WEIGHT = 0.35
 _LETTERS_WEIGHT = 0.15

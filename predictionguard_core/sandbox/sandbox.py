@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
+import inspect
 import json
 import ssl
 import threading
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, Never
 
 from predictionguard_core.sandbox import routes
 from predictionguard_core.sandbox.chat.completions import PromptCache
@@ -56,7 +58,13 @@ class Sandbox:
         strictness: Strictness = "schema",
         ssl_context: ssl.SSLContext | None = None,
         wrong_key: str | None = None,
+        **unknown: Never,
     ) -> None:
+        for name in unknown:
+            known = list(inspect.signature(Sandbox).parameters)[:-1]
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else f". Its options are {', '.join(known)}"
+            raise TypeError(f"Sandbox has no option {name!r}{hint}")
         if strictness not in STRICTNESS:
             raise ValueError(f"strictness must be one of {', '.join(STRICTNESS)}, got {strictness!r}")
         self.requests: list[Any] = []
@@ -245,6 +253,7 @@ class Sandbox:
         elif text is not None and not isinstance(text, str):
             raise ValueError(f"answer: text must be a string, got {type(text).__name__}")
         else:
+            _check_tool_calls(tool_calls)
             calls = [ToolCall(f"call_{uuid.uuid4().hex}", name, json.dumps(values)) for name, values in tool_calls]
             answer = Answer(text, None, calls, finish_reason or ("tool_calls" if calls else "stop"), refusal)
         scripted = ScriptedAnswer(answer, choices, id)
@@ -274,6 +283,16 @@ class Sandbox:
 
 def _any(request: routes.Request) -> bool:
     return True
+
+
+def _check_tool_calls(calls: Sequence[Any]) -> None:
+    for call in calls:
+        is_pair = isinstance(call, tuple | list) and len(call) == 2
+        if not is_pair or not isinstance(call[0], str) or not isinstance(call[1], Mapping):
+            raise ValueError(
+                "answer: tool_calls must be pairs of a tool's name and its arguments, such as "
+                f'[("weigh", {{"grams": 3}})], got {call!r:.60}'
+            )
 
 
 def _same(response: Response) -> Response:

@@ -158,7 +158,7 @@ def test_an_image_lies_close_to_words_that_describe_it(ask, encoded):
 
 
 def test_many_inputs_and_tokens_are_taken(ask):
-    assert len(vectors(ask({"model": "bge-m3", "input": [f"text {n}" for n in range(512)]}, "/embeddings"))) == 512
+    assert len(vectors(ask({"model": "bge-m3", "input": [f"text {n}" for n in range(30)]}, "/embeddings"))) == 30
     tokens = ask({"model": "bge-m3", "input": WORDS}, "/tokenize").body["tokens"]
     made = vectors(ask({"model": "bge-m3", "input": [[item["id"] for item in tokens], WORDS, 5]}, "/embeddings"))
     assert made[0] == made[1] != made[2]
@@ -176,7 +176,7 @@ def test_many_inputs_and_tokens_are_taken(ask):
         ({"encoding_format": "int8"}, "encoding_format"),
         ({"dimensions": 7}, "dimensions"),
         ({"input": [{"image": "aGk="}]}, "does not support embedding with image"),
-        ({"input": ["x"] * 513}, "512"),
+        ({"input": ["x"] * 31}, "at most 30 inputs"),
         ({"input": [["a"]]}, "tokens"),
         ({"truncate": "yes"}, "truncate"),
         ({"truncation_direction": "up"}, "truncation_direction"),

@@ -200,6 +200,8 @@ class TestInvalidArguments:
             ("fail_check", {"check": "PII"}, "pii, injection, toxicity, factuality"),
             ("answer", {}, "tool_calls"),
             ("answer", {"text": 3}, "text must be a string"),
+            ("answer", {"tool_calls": ["weigh"]}, r"such as \[\(\"weigh\", \{\"grams\": 3\}\)\], got 'weigh'"),
+            ("answer", {"tool_calls": ("weigh", {"grams": 3})}, "got 'weigh'"),
             ("slow_headers", {"seconds": -1}, "0 or more"),
             ("keep_alive", {"after": -1}, "number of events"),
         ],
@@ -212,6 +214,11 @@ class TestInvalidArguments:
     def test_a_body_that_is_not_json_raises(self, box):
         with pytest.raises(TypeError):
             box.fail(body={1, 2})
+
+
+def test_a_misspelt_option_of_the_sandbox_is_named():
+    with pytest.raises(TypeError, match=r"Sandbox has no option 'chunk_dely'; did you mean 'chunk_delay'\?"):
+        Sandbox(chunk_dely=1)
 
 
 class TestDropAndStall:

@@ -1,6 +1,9 @@
+from __future__ import annotations
+
 import json
 
 import pytest
+from pydantic import BaseModel, Field
 
 
 def tool(name, description="", required=None, /, **properties):
@@ -478,3 +481,42 @@ def test_long_hostile_questions_are_answered(calls):
         "@." * 40_000,
     ):
         assert calls(text, WEATHER, ADD, tool_choice="required", model="gpt-oss-120b")
+
+
+class Folder(BaseModel):
+    """Recursive through a required list, an optional field, and a union with another model."""
+
+    name: str
+    folders: list[Folder]
+    parent: Folder | None
+    first: Folder | File
+    next: Folder | None = None
+    several: list[Folder | File] = Field(min_length=1)
+
+
+class File(BaseModel):
+    name: str
+    folder: Folder | None
+    size: int
+
+
+class Expression(BaseModel):
+    left: Expression | int
+    right: Expression | int
+    operator: str
+
+
+@pytest.mark.parametrize("model", [Folder, File, Expression])
+@pytest.mark.parametrize("tool_choice", ["required", "auto"])
+def test_the_arguments_for_a_recursive_schema_are_valid(calls, model, tool_choice):
+    function = {"name": "record", "description": "Record a tree.", "parameters": model.model_json_schema()}
+    [(_, arguments)] = calls("Record a tree", {"type": "function", "function": function}, tool_choice=tool_choice)
+    model.model_validate(arguments, strict=True)
+
+
+def test_the_arguments_for_a_schema_that_refers_to_itself_are_valid(calls):
+    node = {"$ref": "#"}
+    tree = tool("record", "", ["label", "left", "children"], label=TEXT, children={"type": "array", "items": node})
+    tree["function"]["parameters"]["properties"]["left"] = {"oneOf": [{"type": "null"}, node]}
+    [(_, arguments)] = calls('Record "root"', tree, tool_choice="required")
+    assert arguments == {"label": "root", "left": None, "children": []}

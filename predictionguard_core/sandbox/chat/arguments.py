@@ -164,10 +164,19 @@ class _Filler:
         self.budget = _BUDGET
         self.used_numbers: set[int] = set()
         self.used_strings: set[str] = set()
+        self.open_references = ["#", *_references(root)]
+        """The `$ref` of the schemas that are being filled: a schema that refers to one of them is recursive."""
 
     def arguments(self) -> tuple[dict[str, Any], bool]:
         value, grade = self.object(self.resolve(self.root), 0)
         return value, grade > PLACEHOLDER
+
+    def is_recursive(self, schema: object) -> bool:
+        """Whether a value of the schema holds another one of the schema that is being filled."""
+        if any(reference in self.open_references for reference in _references(schema)):
+            return True
+        branches = _branches(schema)
+        return bool(branches) and all(map(self.is_recursive, branches))
 
     def resolve(self, schema: object) -> Mapping[str, Any]:
         """Return a schema with its `$ref` and `allOf` merged into it."""
@@ -181,7 +190,7 @@ class _Filler:
                     target = (
                         target.get(step.replace("~1", "/").replace("~0", "~")) if isinstance(target, dict) else None
                     )
-                schema = {**(target if isinstance(target, dict) else {}), **_without(schema, "$ref")}
+                schema = _merge(target if isinstance(target, dict) else {}, _without(schema, "$ref"))
             elif isinstance(joined, list):
                 merged: dict[str, Any] = {}
                 for part in joined[:50]:
@@ -192,19 +201,25 @@ class _Filler:
         return {}
 
     def value(self, schema: object, name: str, depth: int) -> _Value:
+        count = len(self.open_references)
+        self.open_references += _references(schema)
+        value = self.value_of(self.resolve(schema), name, depth)
+        del self.open_references[count:]
+        return value
+
+    def value_of(self, rules: Mapping[str, Any], name: str, depth: int) -> _Value:
         self.budget -= 1
-        rules = self.resolve(schema)
         if self.budget < 0 or depth > _DEPTH:
             return None, PLACEHOLDER
         if "const" in rules:
             return rules["const"], NEXT
         if isinstance(rules.get("enum"), list) and rules["enum"]:
             return self.enum(rules, name)
-        branches = rules.get("anyOf") or rules.get("oneOf")
         types = rules.get("type")
-        if isinstance(branches, list) and branches:
+        if branches := _branches(rules):
+            branches = [branch for branch in branches if not self.is_recursive(branch)] or branches
             rest = _without(rules, "anyOf", "oneOf")
-            return self.any_of([_merge(rest, self.resolve(branch)) for branch in branches[:20]], rules, name, depth)
+            return self.any_of([_merge(rest, branch) for branch in branches[:20]], rules, name, depth)
         if isinstance(types, list) and types:
             return self.any_of([{**rules, "type": each} for each in types[:20]], rules, name, depth)
         if not isinstance(types, str):
@@ -241,7 +256,7 @@ class _Filler:
         for name in sorted({**properties, **dict.fromkeys(required)}, key=lambda name: name not in required):
             if name in required:
                 found[name] = self.value(properties.get(name), name, depth + 1)
-            elif depth < 5 and self.budget > 0:
+            elif depth < 5 and self.budget > 0 and not self.is_recursive(properties[name]):
                 used = self.used_numbers.copy(), self.used_strings.copy()
                 value, grade = self.value(properties[name], name, depth + 1)
                 if grade == MEANT:
@@ -259,6 +274,8 @@ class _Filler:
             return [value for value, _ in pairs], min((grade for _, grade in pairs), default=PLACEHOLDER)
         least = min(_natural(rules.get("minItems"), 0), _MAX_ITEMS)
         most = max(least, min(_natural(rules.get("maxItems"), _MAX_ITEMS), _MAX_ITEMS))
+        if not least and self.is_recursive(rules.get("items")):
+            return [], NEXT
         items = self.resolve(rules.get("items"))
         has_colors = self.image is not None and _asks_for(name, "color")
         has_objects = items.get("type") == "object" or "properties" in items
@@ -380,6 +397,19 @@ class _Filler:
 def _asks_for(name: str, topics: str) -> bool:
     """Whether a field's name has one of the words in it, in whatever form."""
     return bool({stem(word) for word in name_parts(name)} & _stems(topics))
+
+
+def _references(schema: object) -> list[str]:
+    """Return the `$ref` of a schema and of the schemas in its `allOf`."""
+    if not isinstance(schema, dict):
+        return []
+    parts = [schema, *(schema["allOf"][:50] if isinstance(schema.get("allOf"), list) else [])]
+    return [part["$ref"] for part in parts if isinstance(part, dict) and isinstance(part.get("$ref"), str)]
+
+
+def _branches(schema: object) -> list[Any]:
+    branches = (schema.get("anyOf") or schema.get("oneOf")) if isinstance(schema, Mapping) else None
+    return [each for each in branches if isinstance(each, dict)] if isinstance(branches, list) else []
 
 
 def _without(schema: Mapping[str, Any], *names: str) -> dict[str, Any]:
