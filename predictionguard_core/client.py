@@ -54,6 +54,7 @@ from predictionguard_core.http import error_mapping, shared_clients, size_limits
 from predictionguard_core.http.send import RequestHead, async_send_request, send_request
 from predictionguard_core.images import download
 from predictionguard_core.images.policy import ImagePolicy
+from predictionguard_core.option_names import name_closest_option
 from predictionguard_core.redaction import redact_error, secrets_of
 from predictionguard_core.settings import (
     DEFAULT_MAX_RETRIES,
@@ -79,6 +80,7 @@ _FINISH_TIMEOUT = 5.0
 """Seconds to wait, after the finish reason, for the usage and the end of the stream."""
 
 
+@name_closest_option(ConfigurationError)
 class _BaseClient:
     """What `Client` and `AsyncClient` share: settings, headers, copies and pickles."""
 
@@ -497,8 +499,9 @@ class Client(_BaseClient):
         """Extract the text of a document: a PDF, an office file, a scanned page.
 
         Args:
-            file: A path (`pathlib.Path` or string), bytes, or a file object that is open in binary mode. A path is
-                read from the disk while it is sent; a file object is read into memory first.
+            file: A path (`pathlib.Path` or string), bytes, or a file object that is open in binary mode. A string is a
+                path here, because it comes from your code; in a message it never is. A path is read from the disk while
+                it is sent; a file object is read into memory first.
             output_format: "markdown" or "text".
             chunk_size: Split the text into chunks of this size.
             ocr: Whether to recognise the text of images. None: the service decides.
@@ -858,8 +861,9 @@ class AsyncClient(_BaseClient):
         """Extract the text of a document: a PDF, an office file, a scanned page.
 
         Args:
-            file: A path (`pathlib.Path` or string), bytes, or a file object that is open in binary mode. A path is
-                read from the disk while it is sent; a file object is read into memory first.
+            file: A path (`pathlib.Path` or string), bytes, or a file object that is open in binary mode. A string is a
+                path here, because it comes from your code; in a message it never is. A path is read from the disk while
+                it is sent; a file object is read into memory first.
             output_format: "markdown" or "text".
             chunk_size: Split the text into chunks of this size.
             ocr: Whether to recognise the text of images. None: the service decides.

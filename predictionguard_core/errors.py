@@ -240,8 +240,8 @@ class NotFoundError(APIStatusError):
     """404: no such path or model at this URL."""
 
     remedy = (
-        "Check the model's name (`python -m predictionguard_core models` lists the account's) and the URL "
-        "(PREDICTIONGUARD_URL or base_url=...)."
+        "Check the model's name (`python -m predictionguard_core models` lists the account's) and the URL, above all a "
+        "path at its end (base_url=... or PREDICTIONGUARD_URL)."
     )
 
 

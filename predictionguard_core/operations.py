@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol, TypeVar
 from urllib.parse import quote
 
-from predictionguard_core.api.base import ResponseModel
+from predictionguard_core.api.base import ResponseModel, check_request
 from predictionguard_core.api.body import Body, chat_body, completion_body, embedding_body, json_body
 from predictionguard_core.api.chat import ChatRequest
 from predictionguard_core.api.completions import CompletionRequest
@@ -77,6 +77,7 @@ _PARSED_INLINE = 256 * 1024
 
 def chat(request: ChatRequest, policy: ImagePolicy, max_retries: int) -> Operation[ChatCompletion]:
     """Send a chat request and return the whole response."""
+    check_request(request, ChatRequest)
     request = yield from prepare_images(request, policy)
     body = chat_body(request, stream=False)
     response = yield from _send(Send("POST", "/chat/completions", body, request.model), max_retries)
@@ -88,6 +89,7 @@ def chat_stream(request: ChatRequest, policy: ImagePolicy, max_retries: int) -> 
 
     Return a `ChatCompletion` where the endpoint can't stream, or does not.
     """
+    check_request(request, ChatRequest)
     if not request.can_stream:
         return (yield from chat(request, policy, max_retries))
     request = yield from prepare_images(request, policy)
@@ -97,6 +99,7 @@ def chat_stream(request: ChatRequest, policy: ImagePolicy, max_retries: int) -> 
 
 def complete(request: CompletionRequest, max_retries: int) -> Operation[ChatCompletion]:
     """Complete a prompt and return the whole response."""
+    check_request(request, CompletionRequest)
     body = completion_body(request, stream=False)
     response = yield from _send(Send("POST", "/completions", body, request.model), max_retries)
     return (yield from _read_completion(response))
@@ -104,6 +107,7 @@ def complete(request: CompletionRequest, max_retries: int) -> Operation[ChatComp
 
 def complete_stream(request: CompletionRequest, max_retries: int) -> Operation[ChatCompletion | Response]:
     """`chat_stream` for a prompt to complete."""
+    check_request(request, CompletionRequest)
     if not request.can_stream:
         return (yield from complete(request, max_retries))
     body = completion_body(request, stream=True)
@@ -114,6 +118,7 @@ def embed(
     request: EmbeddingRequest, policy: ImagePolicy, max_retries: int, max_concurrency: int
 ) -> Operation[list[list[float]]]:
     """Return the vectors of all inputs, in their order. Batches of the endpoint's size are sent side by side."""
+    check_request(request, EmbeddingRequest)
     size = min(MAX_INPUTS, policy.max_images) if any(map(has_image, request.input)) else MAX_INPUTS
     batches = [
         _embed_batch(request, request.input[start : start + size], start, policy, max_retries)
@@ -139,6 +144,7 @@ def _embed_batch(
 
 def rerank(request: RerankRequest, max_retries: int) -> Operation[list[Ranked]]:
     """Return the score of each document, the best first."""
+    check_request(request, RerankRequest)
     if not request.documents:
         return []
     response = yield from _send(Send("POST", "/rerank", json_body(request), request.model), max_retries)

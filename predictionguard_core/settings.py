@@ -64,8 +64,8 @@ def check_api_key(api_key: Any) -> SecretStr:
     text = (text or "").strip()
     if not text:
         raise ConfigurationError(
-            f"no API key: set {API_KEY_VARIABLE} or pass api_key=... (to try without one, start "
-            "`python -m predictionguard_core.sandbox` and set what it prints)"
+            f"no API key: set {API_KEY_VARIABLE} or pass api_key=... To try without a key, call "
+            "predictionguard_core.sandbox.use_if_no_key(), or start `python -m predictionguard_core.sandbox`"
         )
     if not text.strip("*"):
         raise ConfigurationError(f"the API key is a string of asterisks, as dumps show it; set {API_KEY_VARIABLE}")

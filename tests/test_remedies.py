@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from predictionguard_core import (
     Client,
     ConfigurationError,
     ContentError,
+    Image,
     ImagePolicy,
     InputChecks,
     PredictionGuardError,
@@ -30,6 +32,7 @@ from predictionguard_core import (
 from predictionguard_core.sandbox import Sandbox
 
 VISION, SEEING = "Qwen2.5-VL-7B-Instruct", "bridgetower-large-itm-mlm-itc"
+CAT = Path(__file__).parents[1] / "notebooks" / "photos" / "cat.jpg"
 SVG = base64.b64encode(b"<svg xmlns='http://www.w3.org/2000/svg'></svg>").decode()
 
 
@@ -38,6 +41,21 @@ def account(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Sandbox:
     monkeypatch.setenv("PREDICTIONGUARD_API_KEY", "key")
     monkeypatch.setenv("PREDICTIONGUARD_URL", sandbox.url)
     return sandbox
+
+
+class AsyncFile:
+    """Like aiofiles' and Starlette's."""
+
+    async def seekable(self) -> bool:
+        return True
+
+    async def read(self, size: int = -1) -> bytes:
+        return b""
+
+
+def _closed() -> Any:
+    with open(CAT, "rb") as file:
+        return file
 
 
 def chat(**options: Any) -> ChatPredictionGuard:
@@ -79,6 +97,26 @@ SETTINGS: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: PredictionGuard(VISION, images={"max_size": 1}),
         "ImagePolicy has no option 'max_size'; did you mean 'max_pixels'?",
     ),
+    "an unknown image option, as an argument": (
+        lambda: ImagePolicy(max_egde=1),  # type: ignore[call-arg]
+        "ImagePolicy has no option 'max_egde'; did you mean 'max_edge'?",
+    ),
+    "a misspelt option of the core's client": (
+        lambda: Client(api_kye="x"),  # type: ignore[call-arg]
+        "Client has no option 'api_kye'; did you mean 'api_key'?",
+    ),
+    "a text in place of a request": (
+        lambda: Client().chat("hi"),  # type: ignore[arg-type]
+        "expected a ChatRequest, got 'hi'. Pass ChatRequest(model=..., messages=...)",
+    ),
+    "messages in place of a request": (
+        lambda: next(Client().stream([{"role": "user", "content": "hi"}])),  # type: ignore[arg-type]
+        "expected a ChatRequest, got list. Pass ChatRequest(model=..., messages=...)",
+    ),
+    "a text in place of a request for vectors": (
+        lambda: Client().embed("hi"),  # type: ignore[arg-type]
+        "Pass EmbeddingRequest(model=..., input=...)",
+    ),
     "one root": (lambda: chat(images={"local_roots": "/tmp"}), "ImagePolicy.local_roots must be a list"),
     "one root, typed": (lambda: ImagePolicy(local_roots="/tmp"), "must be a list"),
     "a bad stop": (lambda: chat().invoke("x", stop=3), "stop must be a string, got 3"),
@@ -100,6 +138,21 @@ CONTENT: dict[str, tuple[Callable[[], Any], str]] = {
     "no source": (lambda: seen(), "give it 'url'"),
     "an object that is no image": (lambda: seen(url=object()), "a data URI"),
     "a file id": (lambda: seen(file_id="x"), "send the image itself"),
+    "an image in place of content": (
+        lambda: ChatRequest(model="m", messages=[{"role": "user", "content": Image.open(CAT)}]),
+        'got Image. Send an image as a part: {"type": "image_url", "image_url": {"url": image}}',
+    ),
+    "an image in place of a part": (
+        lambda: ChatRequest(model="m", messages=[{"role": "user", "content": [Image.open(CAT)]}]),
+        'got Image. Send an image as a part: {"type": "image_url", "image_url": {"url": image}}',
+    ),
+    "a file that is not there": (lambda: Image.open("no-such-cat.jpg"), "Check the path"),
+    "a folder": (lambda: Image.open("/"), "is not a regular file but a folder: pass the path of an image"),
+    "a closed file": (lambda: Image.open(_closed()), "it is closed. Pass an open file, its path or its bytes"),
+    "a closed document": (lambda: Client().extract(_closed()), "it is closed. Pass an open file, its path or its"),
+    "an async file": (lambda: Image.open(AsyncFile()), "its read() is async. Pass the bytes: await file.read()"),
+    "an async document": (lambda: Client().extract(AsyncFile()), "Pass the bytes: await file.read()"),  # type: ignore[arg-type]
+    "a file in text mode": (lambda: Image.open(io.StringIO("text")), 'Open it in binary mode: open(path, "rb")'),
     "one text in place of a list": (
         lambda: PredictionGuardEmbeddings(model="bge-m3").embed_documents("one text"),  # type: ignore[arg-type]
         "embed_query",

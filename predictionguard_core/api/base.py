@@ -49,6 +49,8 @@ _SENTENCES = {
     "too_short": "must have at least {min_length} elements",
     "string_too_short": "must have at least {min_length} characters",
     "string_too_long": "must have at most {max_length} characters",
+    "model_attributes_type": 'must be a content part, such as {{"type": "text", "text": "Hello"}}',
+    "union_tag_not_found": 'must be a content part, such as {{"type": "text", "text": "Hello"}}',
     "union_tag_invalid": "has the unknown type {tag!r}; the known types are {expected_tags}",
 }
 """Sentences for pydantic's error types; the braces are of the error's context. Others keep pydantic's text."""
@@ -197,9 +199,19 @@ def refusal(
         numbers = [step for step in location if isinstance(step, int)]
         message = numbers[0] if numbers else None
         block = numbers[1] if len(numbers) > 1 and "content" in location[:4] else None
+        if "content" in location and not isinstance(detail["input"], str | list | dict | int | float | None):
+            text += '. Send an image as a part: {"type": "image_url", "image_url": {"url": image}}'
         kind = UnsupportedContentError if detail["type"] == "union_tag_invalid" else ContentError
         return kind(text, message_index=message, block_index=block)
     return ConfigurationError(text)
+
+
+def check_request(request: object, kind: type[RequestModel]) -> None:
+    """Raise `ConfigurationError` for a request that is none, such as the bare text of a question."""
+    if not isinstance(request, kind):
+        shown = repr(request) if isinstance(request, str) and len(request) <= _MAX_SHOWN else type(request).__name__
+        required = ", ".join(f"{name}=..." for name, field in kind.model_fields.items() if field.is_required())
+        raise ConfigurationError(f"expected a {kind.__name__}, got {shown}. Pass {kind.__name__}({required})")
 
 
 def unknown(name: str, known: Iterable[str]) -> str:

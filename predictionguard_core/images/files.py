@@ -31,7 +31,9 @@ def read(path: Path, policy: ImagePolicy) -> bytes:
         _check_regular(real.stat(), path)
         descriptor = os.open(real, _FLAGS)
     except (OSError, ValueError) as error:
-        raise ImageFormatError(f"{_name(path)} cannot be read: {_reason(error)}") from None
+        remedy = ". Check the path: a relative one begins at the working directory"
+        remedy = remedy if isinstance(error, FileNotFoundError) else ""
+        raise ImageFormatError(f"{_name(path)} cannot be read: {_reason(error)}{remedy}") from None
     with open(descriptor, "rb", buffering=0) as file:
         try:
             info = os.fstat(descriptor)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,8 +13,10 @@ from pydantic import ConfigDict
 
 from predictionguard_core.errors import ConfigurationError, ImageFormatError, ImageTooLargeError
 from predictionguard_core.images.headers import Header
+from predictionguard_core.option_names import name_closest_option
 
 
+@name_closest_option(ConfigurationError)
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ImagePolicy:
     """Limits and conversions for images. The defaults are safe for messages written by strangers.
@@ -90,17 +91,9 @@ class ImagePolicy:
         """Return a policy made of a policy, a dict of its fields, or None for the defaults."""
         if policy is None or isinstance(policy, cls):
             return policy or cls()
-        known = [field.name for field in dataclasses.fields(cls)]
         if not isinstance(policy, Mapping):
             raise ConfigurationError(f"images must be an ImagePolicy or a dict of its fields, got {policy!r:.60}")
-        wrong = next((name for name in policy if name not in known), None)
-        if wrong is not None:
-            close = difflib.get_close_matches(str(wrong)[:60], known, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else "."
-            raise ConfigurationError(
-                f"ImagePolicy has no option {str(wrong)[:60]!r}{hint} Its options are {', '.join(known)}"
-            )
-        return cls(**policy)
+        return cls(**{str(name): value for name, value in policy.items()})
 
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)  # the dataclass is frozen
