@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import AsyncIterator, Iterator
-from operator import itemgetter
 from typing import Any, Literal, get_args
 
 from langchain_core import exceptions
@@ -15,7 +16,7 @@ from langchain_core.output_parsers.openai_tools import (
     PydanticToolsParser,
 )
 from langchain_core.outputs import ChatGeneration, Generation
-from langchain_core.runnables import Runnable, RunnableMap, RunnablePassthrough
+from langchain_core.runnables import AddableDict, Runnable, RunnableGenerator
 from langchain_core.utils.pydantic import is_basemodel_subclass
 
 from langchain_predictionguard.tool_calls import CUT_OFF, TRUNCATION_MARKER, to_tool
@@ -78,9 +79,32 @@ def with_parser(model: Runnable[Any, AIMessage], schema: Any, name: str, *, incl
         parser = _JSONParser(key_name=name, first_tool_only=True)
     if not include_raw:
         return model | parser
-    read = RunnablePassthrough.assign(parsed=itemgetter("raw") | parser, parsing_error=lambda _: None)
-    unread = RunnablePassthrough.assign(parsed=lambda _: None)
-    return RunnableMap(raw=model) | read.with_fallbacks([unread], exception_key="parsing_error")
+
+    def parse(chunks: Iterator[AIMessage]) -> Iterator[dict[str, Any]]:
+        seen: list[Any] = []
+        for chunk in _noted(chunks, seen):
+            yield AddableDict(raw=chunk)
+        yield _parsed(parser, seen)
+
+    async def aparse(chunks: AsyncIterator[AIMessage]) -> AsyncIterator[dict[str, Any]]:
+        seen: list[Any] = []
+        async for chunk in _anoted(chunks, seen):
+            yield AddableDict(raw=chunk)
+        yield _parsed(parser, seen)
+
+    # LangChain's own form of this, with fallbacks, raises in a stream.
+    return model | RunnableGenerator(parse, aparse, name="parse_structured_output")
+
+
+def _parsed(parser: Runnable[Any, Any], chunks: list[Any]) -> AddableDict:
+    try:
+        return AddableDict(parsed=parser.invoke(_sum(chunks)), parsing_error=None)
+    except Exception as error:
+        return AddableDict(parsed=None, parsing_error=error)
+
+
+def _sum(chunks: list[Any]) -> Any:
+    return functools.reduce(operator.add, chunks)
 
 
 class _Strict(JsonOutputToolsParser):
@@ -107,10 +131,7 @@ class _Strict(JsonOutputToolsParser):
 
     def _parse_whole(self, chunks: list[Any]) -> None:
         if chunks:
-            whole = chunks[0]
-            for chunk in chunks[1:]:
-                whole += chunk
-            self.parse_result([ChatGeneration(message=whole)])
+            self.parse_result([ChatGeneration(message=_sum(chunks))])
 
 
 class _PydanticParser(_Strict, PydanticToolsParser):

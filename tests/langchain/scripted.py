@@ -14,7 +14,7 @@ class Scripted:
     """Gives its replies in their order, then the last one for ever: a dict as JSON, a list as an event stream."""
 
     def __init__(self, *replies: Reply) -> None:
-        self._replies = list(replies)
+        self._script, self._replies = list(replies), list(replies)
         self.requests: list[dict[str, Any]] = []
         script = self
 
@@ -35,6 +35,10 @@ class Scripted:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
+
+    def restart(self) -> None:
+        """Give the replies once more, from the first one."""
+        self._replies = list(self._script)
 
     def __enter__(self) -> Self:
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))

@@ -16,6 +16,9 @@ from langchain.agents.middleware import SummarizationMiddleware
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.load import dumpd, dumps, load
 from langchain_core.messages import HumanMessage
+from langchain_core.prompts import ChatPromptTemplate
+from langchain_core.tracers import BaseTracer
+from pydantic import BaseModel
 
 from langchain_predictionguard import (
     ChatPredictionGuard,
@@ -29,7 +32,7 @@ from langchain_predictionguard import (
 from predictionguard_core.sandbox import Sandbox
 from predictionguard_core.version import __version__
 from tests.langchain.conftest import VISION
-from tests.langchain.scripted import Scripted, saying
+from tests.langchain.scripted import Scripted, events, saying
 
 PHOTOS = Path(__file__).parents[2] / "notebooks" / "photos"
 
@@ -230,15 +233,80 @@ def test_an_api_key_may_be_a_function_that_is_called_for_each_request(headers_se
     assert found["authorization"] == "Bearer key-async"
 
 
-def test_headers_are_shown_nowhere(box: Sandbox) -> None:
-    secret, recorder = "secret-header", Recorder()
-    chat = ChatPredictionGuard(VISION, api_key="key", base_url=box.url, default_headers={"X-A": secret})
-    chat.invoke("Hello", {"callbacks": [recorder]}, extra_headers={"X-B": secret})
-    list(chat.stream("Hello", {"callbacks": [recorder]}, extra_headers={"X-B": secret}))
-    shown = [repr(chat), str(chat.model_dump()), dumps(chat), repr(recorder.started), chat._get_llm_string()]
-    shown.append(chat._get_llm_string(extra_headers={"X-B": secret}))
-    assert [text for text in shown if secret in text] == []
-    assert len(recorder.started) == 2
+SECRET = "secret-header"
+HEADERS = {"X-A": SECRET}
+
+
+class EverythingRecorder(BaseTracer):
+    """Keeps the run trees, and the arguments of all callbacks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def __getattribute__(self, name: str) -> Any:
+        found = super().__getattribute__(name)
+        if not name.startswith("on_"):
+            return found
+
+        def record(*args: Any, **kwargs: Any) -> Any:
+            self.seen.append(f"{name} {args} {kwargs}")
+            return found(*args, **kwargs)
+
+        return record
+
+    def _persist_run(self, run: Any) -> None:
+        self.seen.append(f"run {run.model_dump()} {dumps(run.model_dump())}")
+
+
+async def calls_with(model: Any, config: Any, **more: Any) -> None:
+    """Ask a model in every way there is."""
+    model.invoke("a", config, **more)
+    list(model.stream("a", config, **more))
+    model.batch(["a"], config, **more)
+    await model.ainvoke("a", config, **more)
+    [each async for each in model.astream("a", config, **more)]
+    await model.abatch(["a"], config, **more)
+    [event async for event in model.astream_events("a", config, version="v2", **more)]
+
+
+class Size(BaseModel):
+    """A size."""
+
+    width: int
+
+
+async def test_headers_are_sent_and_shown_nowhere() -> None:
+    chunk = {"id": "c", "choices": [{"index": 0, "delta": {"content": "b"}, "text": "b", "finish_reason": "stop"}]}
+    plain = {"choices": [{"index": 0, "message": {"content": "b"}, "text": "b", "finish_reason": "stop"}]}
+    with EchoServer(plain, [chunk]) as server:
+        connection: Any = {"api_key": "key", "base_url": server.url}
+        chat, llm = ChatPredictionGuard("m", **connection), PredictionGuard("m", **connection)
+        bound_later = chat.bind_tools([Size]).bind(extra_headers=HEADERS).with_config(tags=["a"]).bind(stop=["x"])
+        structured = chat.with_structured_output(Size, include_raw=True, extra_headers=HEADERS)
+        for model, more in (
+            (ChatPredictionGuard("m", **connection, default_headers=HEADERS), {}),
+            (PredictionGuard("m", **connection, default_headers=HEADERS), {}),
+            (chat, {"extra_headers": HEADERS}),
+            (llm, {"extra_headers": HEADERS}),
+            (chat.bind(extra_headers=HEADERS), {}),
+            (llm.bind(extra_headers=HEADERS), {}),
+            (bound_later, {}),
+            (ChatPromptTemplate.from_template("{input}") | bound_later, {}),
+            (structured, {}),
+        ):
+            recorder = EverythingRecorder()
+            server.headers.clear()
+            await calls_with(model, {"callbacks": [recorder]}, **more)
+            assert [sent["x-a"] for sent in server.headers] == [SECRET] * 7, model
+            assert len(recorder.seen) > 14
+            assert [each for each in recorder.seen if SECRET in each] == []
+            assert SECRET not in f"{model!r}{model!s}{dumps(model)}"
+        for model in (PredictionGuardEmbeddings, PredictionGuardRerank):
+            shown = model("m", **connection, default_headers=HEADERS)
+            assert SECRET not in f"{shown!r}{shown.model_dump()}{shown.model_dump_json()}{dumps(shown)}"
+        assert SECRET not in chat._get_llm_string(extra_headers=HEADERS)
+        assert pickle.loads(pickle.dumps(bound_later)).kwargs == bound_later.kwargs
 
 
 def test_a_bad_header_is_refused_where_the_model_is_made() -> None:
@@ -252,6 +320,28 @@ def test_a_pickle_keeps_the_headers(headers_server: HeaderServer, monkeypatch: p
     chat = ChatPredictionGuard("m", base_url=headers_server.url, default_headers={"X-Gateway": "a"})
     copied = pickle.loads(pickle.dumps(chat))
     assert headers_server.asked(lambda: copied.invoke("a"))["x-gateway"] == "a"
+
+
+class EchoServer(HeaderServer):
+    """Answers with one body, or with one stream, and keeps the headers."""
+
+    def __init__(self, plain: dict[str, Any], stream: list[dict[str, Any]]) -> None:
+        self._plain, self._stream = json.dumps(plain).encode(), events(stream)
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+
+        def do_post(handler: Any) -> None:
+            streams = json.loads(handler.rfile.read(int(handler.headers["Content-Length"]))).get("stream")
+            self.headers.append({name.lower(): value for name, value in handler.headers.items()})
+            handler.send_response(200)
+            handler.send_header("Content-Type", "text/event-stream" if streams else "application/json")
+            handler.send_header("Content-Length", str(len(self._stream if streams else self._plain)))
+            handler.end_headers()
+            handler.wfile.write(self._stream if streams else self._plain)
+
+        self._server.RequestHandlerClass.do_POST = do_post  # type: ignore[attr-defined]
+        return self
 
 
 # Profile

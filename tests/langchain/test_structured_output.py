@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import functools
+import operator
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +69,8 @@ def test_include_raw(chat: ChatPredictionGuard) -> None:
     assert answer["parsed"] == Size(**WANTED)
     assert answer["parsing_error"] is None
     assert isinstance(answer["raw"], AIMessage)
+    chunks = list(chat.with_structured_output(Size, include_raw=True).stream(QUESTION))
+    assert [chunk["parsed"] for chunk in chunks if "parsed" in chunk] == [Size(**WANTED)]
 
 
 def test_strict_true_goes_out(chat: ChatPredictionGuard, box: Sandbox) -> None:
@@ -301,24 +305,32 @@ def replies(plain: dict[str, Any], stream: list[dict[str, Any]]) -> Scripted:
 
 
 def raised(box: Scripted, schema: Any) -> list[Exception]:
-    """What each way to ask raises."""
-    chat = ChatPredictionGuard("m", api_key="key", base_url=box.url).with_structured_output(schema)
-
-    async def read() -> None:
-        async for _ in chat.astream("?"):
-            pass
-
+    """What each way to ask raises, and with `include_raw` returns."""
     found = []
-    for ask in (
-        lambda: chat.invoke("?"),
-        lambda: asyncio.run(chat.ainvoke("?")),
-        lambda: list(chat.stream("?")),
-        lambda: asyncio.run(read()),
-    ):
-        with pytest.raises(Exception) as caught:  # noqa: PT011 - the kind is what is compared
-            ask()
-        found.append(caught.value)
+    for include_raw in (False, True):
+        chat = ChatPredictionGuard("m", api_key="key", base_url=box.url)
+        model = chat.with_structured_output(schema, include_raw=include_raw)
+        box.restart()
+        for ask in (
+            lambda model: model.invoke("?"),
+            lambda model: asyncio.run(model.ainvoke("?")),
+            lambda model: functools.reduce(operator.add, model.stream("?")),
+            lambda model: asyncio.run(read(model)),
+        ):
+            if include_raw:
+                answer = ask(model)
+                assert answer["parsed"] is None
+                assert isinstance(answer["raw"], AIMessage)
+                found.append(answer["parsing_error"])
+                continue
+            with pytest.raises(Exception) as caught:  # noqa: PT011 - the kind is what is compared
+                ask(model)
+            found.append(caught.value)
     return found
+
+
+async def read(model: Any) -> Any:
+    return functools.reduce(operator.add, [each async for each in model.astream("?")])
 
 
 @pytest.mark.parametrize("schema", [Size, JSON_SCHEMA])
