@@ -4,7 +4,7 @@ The output stands below each `print`, as `#> ...`; `pytest tests/docs --update-e
 share one namespace. They run in an empty folder that holds a link to `notebooks`, against a sandbox. HTML comments
 before a block say more about it:
 
-- `<!-- requires: chromadb -->`: runs in `make test-slow`, if that package is installed.
+- `<!-- requires: chromadb -->`: runs in `make test-slow`, if that module is installed.
 - `<!-- file -->`: is saved under the name in its first line (`# app.py`), for later blocks to run or import.
 - `<!-- test file -->`: is saved as a file and run by pytest.
 - `<!-- output varies -->`: runs, but its output is not compared.
@@ -13,6 +13,7 @@ before a block say more about it:
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
 import re
@@ -47,6 +48,7 @@ def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (tmp_path / "notebooks").symlink_to(ROOT / "notebooks")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("GRADIO_ANALYTICS_ENABLED", "False")  # no test leaves this machine
     with Sandbox() as box:
         monkeypatch.setenv("PREDICTIONGUARD_API_KEY", "key")
         monkeypatch.setenv("PREDICTIONGUARD_URL", box.url)
@@ -68,12 +70,19 @@ def run(page: Path, eval_example: EvalExample, *, with_optional: bool) -> None:
             run_test_file(example)
         elif says.startswith("requires:"):
             packages = says.removeprefix("requires:").replace(",", " ").split()
-            if with_optional and all(importlib.util.find_spec(package) for package in packages):
+            if with_optional and all(map(is_installed, packages)):
                 namespace |= check(eval_example, example, namespace)
         elif says == "output varies":
             namespace |= eval_example.run(example, module_globals=namespace)
         else:
             namespace |= check(eval_example, example, namespace)
+
+
+def is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # its parent is missing
+        return False
 
 
 def check(eval_example: EvalExample, example: CodeExample, namespace: dict[str, object]) -> dict[str, object]:
@@ -100,10 +109,13 @@ def test_snippets_run_and_print_what_the_page_shows(page: Path, clone: Path, eva
     run(page, eval_example, with_optional=False)
 
 
+# The packages that are required, such as Gradio, leave sockets and event loops open.
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in PAGES if "<!-- requires:" in page.read_text("utf-8")], ids=name)
 def test_snippets_that_need_optional_packages_run(page: Path, clone: Path, eval_example: EvalExample) -> None:
     run(page, eval_example, with_optional=True)
+    gc.collect()
 
 
 def test_the_first_snippet_of_the_readme_runs_without_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
