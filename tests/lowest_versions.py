@@ -11,7 +11,7 @@ _BOUND = re.compile(r"^([A-Za-z0-9._-]+)(?:\[[^\]]*\])?>=([^,;]+)")
 
 def lowest() -> list[str]:
     """Each dependency and each extra's, pinned to its lower bound."""
-    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     # LangChain's agents need a newer langchain-core than the adapter.
     extras = [needs for name, needs in project["optional-dependencies"].items() if name != "agents"]
     named = [*project["dependencies"], *(each for needs in extras for each in needs)]

@@ -28,7 +28,7 @@ def test_every_module_says_what_it_is_for_and_every_package_is_typed() -> None:
     for package in PACKAGES:
         assert (ROOT / package / "py.typed").exists(), f"{package} has no py.typed"
         for path in (ROOT / package).rglob("*.py"):
-            assert ast.get_docstring(ast.parse(path.read_text())), f"{path} has no docstring"
+            assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))), f"{path} has no docstring"
 
 
 def loaded_after(code: str) -> set[str]:

@@ -385,7 +385,7 @@ class TestKey:
 
 
 class TestTable:
-    PAGE = (ROOT / "docs" / "migrating.md").read_text()
+    PAGE = (ROOT / "docs" / "migrating.md").read_text(encoding="utf-8")
 
     def test_each_row_has_a_pair_of_tests(self) -> None:
         table = self.PAGE.partition("| | here | OpenAI clients |")[2].partition("\n\n")[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from predictionguard_core import (
     PredictionGuardError,
 )
 from predictionguard_core.sandbox import Sandbox
+from tests.faults.server import unused_port
 
 VISION, SEEING = "Qwen2.5-VL-7B-Instruct", "bridgetower-large-itm-mlm-itc"
 CAT = Path(__file__).parents[1] / "notebooks" / "photos" / "cat.jpg"
@@ -132,7 +134,6 @@ CONTENT: dict[str, tuple[Callable[[], Any], str]] = {
     "a file's address": (lambda: seen(url="file:///tmp/photo.jpg"), "Pass a pathlib.Path"),
     "a bucket": (lambda: seen(url="s3://bucket/photo.jpg"), "pass its bytes"),
     "an inner address": (lambda: seen(url="http://127.0.0.1/photo.jpg"), "allow_private_hosts=True"),
-    "a host that nobody has": (lambda: seen(url="http://no-such-host.invalid/photo.jpg"), "check its spelling"),
     "a drawing": (lambda: seen(base64=SVG), "save it as PNG or JPEG"),
     "a web page": (lambda: seen(base64=base64.b64encode(b"<html>").decode()), "pass the URL of the image file"),
     "no source": (lambda: seen(), "give it 'url'"),
@@ -178,7 +179,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "a model that is not there": (lambda: chat(model="gpt-4o").invoke("x"), "python -m predictionguard_core models"),
     "a model that can't": (lambda: chat(model="bge-m3").invoke("x"), "python -m predictionguard_core models"),
     "a path that is not there": (lambda: chat(base_url=Client().base_url + "/v2").invoke("x"), "PREDICTIONGUARD_URL"),
-    "nobody there": (lambda: chat(base_url="http://127.0.0.1:9").invoke("x"), "check the URL"),
+    "nobody there": (lambda: chat(base_url=f"http://127.0.0.1:{unused_port()}").invoke("x"), "check the URL"),
 }
 
 
@@ -245,6 +246,15 @@ def test_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
     for make in (lambda: chat(), lambda: PredictionGuard(VISION), Client):
         with pytest.raises(ConfigurationError, match=r"set PREDICTIONGUARD_API_KEY.*python -m predictionguard_core"):
             make()
+
+
+def test_a_host_that_does_not_exist(account: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    def look_up(*_: Any, **__: Any) -> Any:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    with pytest.raises(ContentError, match="check its spelling"):
+        seen(url="http://no-such-host.example/photo.jpg")
 
 
 def test_a_file_that_is_not_there(account: Sandbox, tmp_path: Path) -> None:

@@ -255,7 +255,11 @@ def _read(connection: socket.socket) -> Request | None:
     return Request(method, path, headers, b"".join(pieces))
 
 
+# Bound, so that no other process gets this port while a test relies on it; not listening, so that it refuses.
+_REFUSING = socket.socket()
+_REFUSING.bind(("127.0.0.1", 0))
+
+
 def unused_port() -> int:
-    """A port of this machine at which nobody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
+    """Return a port of this machine that refuses connections."""
+    return int(_REFUSING.getsockname()[1])

@@ -32,11 +32,6 @@ def in_all_ways(*scripts: Any, good: bool = True, **options: Any) -> list[tuple[
         return list(threads.map(one, CHAT))
 
 
-def date_in(seconds: float) -> str:
-    moment = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=seconds)
-    return email.utils.format_datetime(moment, usegmt=True)
-
-
 def test_without_a_wish_of_the_service_pauses_grow() -> None:
     for way, met, requests in in_all_ways([], []):
         assert (met.error, met.text, requests) == (None, way.text, 3)
@@ -51,9 +46,15 @@ def test_a_wish_in_seconds(status: int) -> None:
 
 
 def test_a_wish_as_a_date() -> None:
-    for way, met, requests in in_all_ways(refusal(429, retry_after=date_in(2.5))):
-        assert (met.error, met.text, requests) == (None, way.text, 2)
-        assert met.seconds >= 0.95  # a date has no fractions of a second
+    def now() -> datetime.datetime:
+        return datetime.datetime.now(datetime.UTC)
+
+    ends: list[datetime.datetime] = []
+    wished = (now() + datetime.timedelta(seconds=3)).replace(microsecond=0)  # a date has no fractions of a second
+    refused = refusal(429, retry_after=email.utils.format_datetime(wished, usegmt=True))
+    for way, met, requests in in_all_ways(refused, [lambda: ends.append(now())]):
+        assert (met.error, met.text, requests) == (None, way.text, 3)
+    assert min(ends) >= wished - datetime.timedelta(seconds=0.05)
 
 
 @pytest.mark.parametrize("wish", ["-5", "nan", "1e400", "1, 2", "Wed, 99 Foo 2026", "\xe9"])

@@ -16,7 +16,7 @@ def _service() -> Iterator[Sandbox]:
 
 @pytest.fixture
 def box(_service: Sandbox) -> Sandbox:
-    """A stand-in API without a memory of other tests."""
+    """A sandbox that has forgotten the requests of other tests."""
     _service.clear()
     return _service
 
@@ -35,6 +35,6 @@ def _decoy() -> Iterator[Decoy]:
 
 @pytest.fixture
 def decoy(_decoy: Decoy) -> Decoy:
-    """A server that must not be reached, and that nobody has reached yet."""
+    """A server that must not be reached, with its count of connections at zero."""
     _decoy.hits = 0
     return _decoy

@@ -141,7 +141,7 @@ def chain(error: BaseException) -> Iterator[BaseException]:
             yield each
 
 
-def told(error: BaseException) -> str:
+def all_text(error: BaseException) -> str:
     """All text of an error and its causes that could be shown or logged."""
     said = [f"{each} {each!r} {each.args} {vars(each)}" for each in chain(error)]
     return "\n".join([*said, *traceback.format_exception_only(error)])
@@ -153,12 +153,12 @@ class RecordingCallback(BaseCallbackHandler):
     raise_error = True
 
     def __init__(self) -> None:
-        self.heard: list[str] = []
+        self.recorded: list[str] = []
 
-    def _hear(self, *args: Any, **kwargs: Any) -> None:
-        self.heard += [told(each) if isinstance(each, BaseException) else repr(each) for each in (*args, kwargs)]
+    def _record(self, *args: Any, **kwargs: Any) -> None:
+        self.recorded += [all_text(each) if isinstance(each, BaseException) else repr(each) for each in (*args, kwargs)]
 
-    on_chat_model_start = on_llm_end = on_llm_error = on_llm_new_token = _hear  # type: ignore[assignment]
+    on_chat_model_start = on_llm_end = on_llm_error = on_llm_new_token = _record  # type: ignore[assignment]
 
 
 # Images

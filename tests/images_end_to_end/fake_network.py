@@ -1,9 +1,8 @@
-"""All the network that a test has: this machine's loopback, and names that mean what the test says.
+"""Replace the network of a test: loopback only, and host names that resolve as the test says.
 
-Names are answered here, since asking for one would leave the machine, and since what a hostile name answers is the
-point. Numbers go to the system's own reader of numbers, which takes odder ones than any specification. Below that,
-every connection of this process goes through one method, `socket.socket.connect`, in both colours: what is dialled
-there is written down, and nothing but loopback is reached.
+Host names are resolved here, because a real lookup would leave the machine. Numbers are parsed by the system's
+`getaddrinfo`, which accepts more spellings than any specification. Every connection of this process, sync or async,
+goes through `socket.socket.connect`: it is recorded there, and only loopback is reached.
 """
 
 from __future__ import annotations
@@ -28,31 +27,31 @@ _ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\nConnection: close\r\nC
 
 
 class FakeNetwork:
-    """`dialled` has the address and port of each connection, but for those to `service`; `asked` each name."""
+    """`connected` lists the IP address and port of each connection, except those to `service`; `asked` each name."""
 
     def __init__(self, patch: pytest.MonkeyPatch, service: int) -> None:
         self.names: dict[str, list[list[str]]] = {}
-        self.stand_ins: dict[str, int] = {}
-        self.dialled: list[tuple[str, int]] = []
+        self.servers: dict[str, int] = {}
+        self.connected: list[tuple[str, int]] = []
         self.asked: list[str] = []
         self._service = service
-        self._real_look_up, self._real_connect = socket.getaddrinfo, socket.socket.connect
-        patch.setattr(socket, "getaddrinfo", self._looked_up)
+        self._real_getaddrinfo, self._real_connect = socket.getaddrinfo, socket.socket.connect
+        patch.setattr(socket, "getaddrinfo", self._resolve)
         patch.setattr(socket.socket, "connect", lambda own, address: self._connect(own, address))
 
     def name(self, host: str, *answers: list[str]) -> None:
-        """Have `host` mean these addresses: the first list when it is first asked for, the last from then on."""
+        """Resolve `host` to these addresses: to the first list at the first lookup, to the last one from then on."""
         self.names[host] = list(answers)
 
-    def stand_in(self, address: str, port: int) -> None:
-        """Have the server at `port` of this machine stand for a public address."""
-        self.stand_ins[address] = port
+    def serve(self, address: str, port: int) -> None:
+        """Connect to `port` of this machine in place of a public address."""
+        self.servers[address] = port
 
-    def _looked_up(self, host: Any, port: Any, *args: Any, **kwargs: Any) -> Any:
+    def _resolve(self, host: Any, port: Any, *args: Any, **kwargs: Any) -> Any:
         asked = inspect.signature(_getaddrinfo).bind(*args, **kwargs).arguments
         asked["flags"] = asked.get("flags", 0) | socket.AI_NUMERICHOST
         with contextlib.suppress(socket.gaierror):
-            return self._real_look_up(host, port, **asked)
+            return self._real_getaddrinfo(host, port, **asked)
         text = host.decode() if isinstance(host, bytes) else host
         self.asked.append(text)
         bare = text.rstrip(".").lower()
@@ -75,27 +74,27 @@ class FakeNetwork:
         host, port = address[:2]
         if port == self._service and host == "127.0.0.1":
             return self._real_connect(own, address)
-        self.dialled.append((host, port))
-        if host in self.stand_ins:
-            return self._real_connect(own, ("127.0.0.1", self.stand_ins[host]))
-        if leads_home(host):
+        self.connected.append((host, port))
+        if host in self.servers:
+            return self._real_connect(own, ("127.0.0.1", self.servers[host]))
+        if is_on_this_machine(host):
             return self._real_connect(own, address)
         raise OSError(errno.ENETUNREACH, "only loopback is here")
 
 
 def _getaddrinfo(family: int = 0, type: int = 0, proto: int = 0, flags: int = 0) -> None:  # noqa: A002 - its name there
-    """The further arguments of the system's own."""
+    """The signature of the system's function after its first two arguments."""
 
 
-def leads_home(host: str) -> bool:
-    """Whether a connection to this address stays on this machine, by any of the spellings that Linux takes for it."""
+def is_on_this_machine(host: str) -> bool:
+    """Return whether a connection to this IP address stays on this machine, in any spelling that Linux accepts."""
     ip = ipaddress.ip_address(host.partition("%")[0])
     ip = getattr(ip, "ipv4_mapped", None) or ip
     return ip.is_loopback or ip.is_unspecified
 
 
 class Decoy:
-    """What must not be reached: a server on loopback, IPv4 and, where there is one, IPv6, that counts who comes."""
+    """A server that must not be reached: on loopback, IPv4 and, if there is one, IPv6. It counts connections."""
 
     def __init__(self) -> None:
         self.hits = 0

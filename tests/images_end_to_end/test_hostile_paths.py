@@ -36,11 +36,11 @@ from tests.images_end_to_end.entry_points import (
     QUESTION,
     VISION,
     RecordingCallback,
+    all_text,
     ask,
     embed,
     options,
     sent,
-    told,
 )
 from tests.images_end_to_end.fake_network import FakeNetwork
 
@@ -284,8 +284,8 @@ def refused(
         error = caught
     assert isinstance(error, kind), f"{text!r}: expected {kind.__name__}, got {error!r}"
     assert box.requests == [], text
-    assert SECRET not in told(error), text
-    assert "root:x:" not in told(error), text
+    assert SECRET not in all_text(error), text
+    assert "root:x:" not in all_text(error), text
     assert os.read(place.fifo, 100) == SECRET.encode(), f"{text!r}: the FIFO was read"
     os.write(place.fifo, SECRET.encode())
     return error
@@ -305,7 +305,7 @@ def test_strings_are_never_paths_without_local_roots(
     for text in ("in.png", "ROOT/in.png", "./in.png", *BEYOND.values(), *URLS.values()):
         with pytest.raises(ImageError) as caught:
             entry_point(box, ImagePolicy(), written(place, text))
-        assert SECRET not in told(caught.value)
+        assert SECRET not in all_text(caught.value)
     assert box.requests == []
     assert [path for path in looked if "photos" in path or "/etc" in path] == []
     assert os.read(place.fifo, 100) == SECRET.encode()
@@ -348,7 +348,7 @@ def test_file_urls_are_refused_even_with_local_roots(
 ) -> None:
     for url in URLS.values():
         refused(place, entry_point, box, url, ImagePolicy(local_roots=[place.photos]), ImageBlockedError)
-    assert network.dialled == []
+    assert network.connected == []
 
 
 @pytest.mark.parametrize("entry_point", entry_points.LLAMA_INDEX)
@@ -418,14 +418,14 @@ def test_a_typed_path_may_be_anywhere(entry_point: EntryPoint, place: Location, 
 
 
 class Recorder(BaseEventHandler):
-    heard: list[str] = []
+    recorded: list[str] = []
 
     @classmethod
     def class_name(cls) -> str:
         return "Recorder"
 
     def handle(self, event: Any, **kwargs: Any) -> None:
-        self.heard.append(repr(event))
+        self.recorded.append(repr(event))
 
 
 @pytest.fixture
@@ -433,7 +433,7 @@ def recorder() -> Iterator[Recorder]:
     """Records all LlamaIndex events of a test."""
     dispatcher = get_dispatcher()
     before = list(dispatcher.event_handlers)
-    recorder = Recorder(heard=[])
+    recorder = Recorder(recorded=[])
     dispatcher.add_event_handler(recorder)
     yield recorder
     dispatcher.event_handlers = before
@@ -444,16 +444,16 @@ def test_callbacks_receive_no_content_of_a_refused_file(
     entry_point: str, place: Location, box: Sandbox, recorder: Recorder
 ) -> None:
     for name in ("a text called jpg", "an SVG", "a FIFO", "a link to a file", "passwd"):
-        recorder.heard.clear()
+        recorder.recorded.clear()
         handler = RecordingCallback()
         text = written(place, BEYOND[name])
         block = {"type": "image", "url": text} if entry_point in entry_points.LANGCHAIN else _changed_block(text)
         with pytest.raises(PredictionGuardError):
             ask(entry_point, box, block, policy=ImagePolicy(local_roots=[place.photos]), callback=handler)
-        heard = "\n".join(handler.heard if entry_point in entry_points.LANGCHAIN else recorder.heard)
-        assert QUESTION in heard, name
-        assert SECRET not in heard, name
-        assert "root:x:" not in heard, name
+        recorded = "\n".join(handler.recorded if entry_point in entry_points.LANGCHAIN else recorder.recorded)
+        assert QUESTION in recorded, name
+        assert SECRET not in recorded, name
+        assert "root:x:" not in recorded, name
         assert box.requests == [], name
 
 

@@ -21,7 +21,7 @@ from predictionguard_core import (
 )
 from predictionguard_core.sandbox import Sandbox
 from tests.faults.server import FaultServer, answer
-from tests.images_end_to_end.entry_points import ENTRY_POINTS, PNG, RAW, Text, ask, sent, told
+from tests.images_end_to_end.entry_points import ENTRY_POINTS, PNG, RAW, Text, all_text, ask, sent
 from tests.images_end_to_end.fake_network import OTHER_PUBLIC, PUBLIC, Decoy, FakeNetwork
 
 PRIVATE = "10.20.30.40"
@@ -265,9 +265,9 @@ def test_no_private_host_is_reached(entry_point: str, box: Sandbox, network: Fak
         expected = ImageFormatError if name in NO_URL else ImageFetchError if name in NOT_FOUND else ImageBlockedError
         # LlamaIndex's block may normalise the text to one that is refused for another reason.
         assert isinstance(error, ImageError if entry_point in ("chat", "achat") else expected), name
-        assert (network.dialled, decoy.hits) == ([], 0), name
-        assert PRIVATE not in told(error), name
-        assert "secret" not in told(error), name
+        assert (network.connected, decoy.hits) == ([], 0), name
+        assert PRIVATE not in all_text(error), name
+        assert "secret" not in all_text(error), name
         assert str(error).isprintable(), name  # no part of the URL can forge a line of a log
     assert tried >= 100
 
@@ -309,7 +309,7 @@ def test_some_urls_are_refused_even_where_private_hosts_are_allowed(
             continue  # LlamaIndex's block normalises the number to 127.0.0.1, which is allowed here
         error = refused(entry_point, box, url.replace("PORT", str(decoy.port)), allow_private_hosts=True)
         assert isinstance(error, ImageBlockedError), url
-        assert (network.dialled, decoy.hits) == ([], 0), url
+        assert (network.connected, decoy.hits) == ([], 0), url
 
 
 # A public host that leads to a private one
@@ -344,15 +344,15 @@ def test_the_target_of_a_redirect_is_checked_like_a_url(
 ) -> None:
     cases = [(target, 302) for target in REDIRECTS] + [("a private address", each) for each in (301, 303, 307, 308)]
     for target, status in cases:
-        network.dialled.clear()
+        network.connected.clear()
         location = REDIRECTS[target].replace("PORT", str(decoy.port))
         with FaultServer(answer(status, location=location)) as host:
             outside(network, host.port)
             error = refused(entry_point, box, "http://images.example/photo.png")
             assert len(host.requests) == 1, (target, status)
         assert isinstance(error, ImageFetchError if target in NO_HOST else ImageBlockedError), (target, status)
-        assert (network.dialled, decoy.hits) == ([(PUBLIC, 80)], 0), (target, status)
-        assert PRIVATE not in told(error), (target, status)
+        assert (network.connected, decoy.hits) == ([(PUBLIC, 80)], 0), (target, status)
+        assert PRIVATE not in all_text(error), (target, status)
 
 
 @pytest.mark.parametrize("entry_point", ENTRY_POINTS)
@@ -364,7 +364,7 @@ def test_a_redirect_after_allowed_ones_is_checked_too(
         outside(network, host.port)
         assert isinstance(refused(entry_point, box, "http://images.example/first"), ImageBlockedError)
         assert [request.path for request in host.requests] == ["/first", "/second", "/third"]
-    assert (network.dialled, decoy.hits) == ([(PUBLIC, 80), (PUBLIC, 80), (OTHER_PUBLIC, 80)], 0)
+    assert (network.connected, decoy.hits) == ([(PUBLIC, 80), (PUBLIC, 80), (OTHER_PUBLIC, 80)], 0)
 
 
 @pytest.mark.parametrize("entry_point", ENTRY_POINTS)
@@ -390,15 +390,15 @@ def test_the_connection_goes_to_the_ip_address_that_was_checked(
 ) -> None:
     """A host name that resolves to a public IP address when it is checked, and to a private one after that."""
     for later in ("127.0.0.1", PRIVATE, "::1", "169.254.169.254"):
-        network.dialled.clear()
+        network.connected.clear()
         network.asked.clear()
         network.name("rebind.example", [PUBLIC], [later])
         with FaultServer(answer(200, PNG)) as host:
-            network.stand_in(PUBLIC, host.port)
+            network.serve(PUBLIC, host.port)
             ask(entry_point, box, Text(f"http://rebind.example:{decoy.port}/x.png"))
             assert host.requests[0].headers["host"] == f"rebind.example:{decoy.port}", later
         assert network.asked == ["rebind.example"], later
-        assert (network.dialled, decoy.hits) == ([(PUBLIC, decoy.port)], 0), later
+        assert (network.connected, decoy.hits) == ([(PUBLIC, decoy.port)], 0), later
         assert sent(box) == [("image/png", PNG)], later
 
 
@@ -408,9 +408,9 @@ def test_a_host_that_becomes_private_before_its_redirect_is_followed_is_refused(
 ) -> None:
     network.name("rebind.example", [PUBLIC], ["127.0.0.1"])
     with FaultServer(answer(302, location="/again")) as host:
-        network.stand_in(PUBLIC, host.port)
+        network.serve(PUBLIC, host.port)
         assert isinstance(refused(entry_point, box, f"http://rebind.example:{decoy.port}/x.png"), ImageBlockedError)
-    assert (network.dialled, decoy.hits) == ([(PUBLIC, decoy.port)], 0)
+    assert (network.connected, decoy.hits) == ([(PUBLIC, decoy.port)], 0)
 
 
 @pytest.mark.parametrize("entry_point", ENTRY_POINTS)
@@ -425,7 +425,7 @@ def test_allowed_hosts_match_the_whole_host_name(entry_point: str, box: Sandbox,
         "http://evil.example\\.images.example/x.png",
     ):
         assert isinstance(refused(entry_point, box, url, allowed_hosts=["images.example"]), ImageBlockedError), url
-        assert (network.asked, network.dialled) == ([], []), url
+        assert (network.asked, network.connected) == ([], []), url
 
 
 @pytest.mark.parametrize("entry_point", ENTRY_POINTS)
@@ -469,8 +469,8 @@ def test_bad_responses_of_a_public_host_are_typed_errors(entry_point: str, box: 
             outside(network, host.port)
             error = refused(entry_point, box, "http://images.example/photo.png")
         assert isinstance(error, kind), name
-        assert PUBLIC not in told(error), name
-        assert "wiki" not in told(error), name
+        assert PUBLIC not in all_text(error), name
+        assert "wiki" not in all_text(error), name
 
 
 @pytest.mark.parametrize("entry_point", ENTRY_POINTS)
@@ -478,7 +478,7 @@ def test_a_connection_error_does_not_show_the_ip_address(entry_point: str, box: 
     network.name("images.example", [PUBLIC])
     error = refused(entry_point, box, "http://images.example/photo.png")
     assert isinstance(error, ImageFetchError)
-    assert network.dialled == [(PUBLIC, 80)]
+    assert network.connected == [(PUBLIC, 80)]
     assert PUBLIC not in f"{error} {error!r} {vars(error)}"
 
 
@@ -488,4 +488,4 @@ def outside(network: FakeNetwork, port: int) -> None:
         network.name(host, addresses)
     for host, address in (("images.example", PUBLIC), ("other.example", OTHER_PUBLIC)):
         network.name(host, [address])
-        network.stand_in(address, port)
+        network.serve(address, port)

@@ -561,7 +561,7 @@ class FileServer:
                 """Log nothing."""
 
         self._server = HTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
         self._thread.start()
         return f"http://127.0.0.1:{self._server.server_port}/photo"
 

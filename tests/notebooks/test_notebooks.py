@@ -116,7 +116,7 @@ def test_is_committed_as_a_reader_wants_it(path: Path) -> None:
     assert any({"image/jpeg", "image/png"} & set(output.get("data", {})) for output in shown), "no image is shown"
     assert [output for output in shown if output.output_type == "error"] == []
     assert [output for output in shown if output.get("name") == "stderr"] == []
-    assert str(Path.home()) not in path.read_text()
+    assert not re.search(r"/(home|root|Users)/", path.read_text(encoding="utf-8"))
     counts = [cell.execution_count for cell in notebook.cells if cell.cell_type == "code"]
     assert counts == list(range(1, len(counts) + 1)), "run from top to bottom"
 

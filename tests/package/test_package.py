@@ -24,7 +24,7 @@ from PIL import Image
 from predictionguard_core import __version__
 
 ROOT = Path(__file__).parents[2]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = ["", *PROJECT["optional-dependencies"]]
 PACKAGES = {
     "predictionguard_core",

@@ -62,7 +62,7 @@ REFUSED_EXAMPLES = {
 
 def corrected(name: str) -> dict[str, Any]:
     """Load a specification and correct what keeps it from being OpenAPI 3.1, or what its examples contradict."""
-    document = yaml.safe_load((FOLDER / name).read_text())
+    document = yaml.safe_load((FOLDER / name).read_text(encoding="utf-8"))
     components = document["components"]
     if components.get("schemas", {}) is None:  # "schemas:" without a value
         del components["schemas"]
@@ -154,7 +154,7 @@ def test_generated_requests(box, label, mode):
 def examples() -> dict[tuple[str, str], Any]:
     found = {}
     for file in sorted(FOLDER.glob("*.yaml")):
-        for path, item in yaml.safe_load(file.read_text())["paths"].items():
+        for path, item in yaml.safe_load(file.read_text(encoding="utf-8"))["paths"].items():
             content = item.get("post", {}).get("requestBody", {}).get("content", {}).get("application/json", {})
             for name, example in content.get("examples", {}).items():
                 found[path, name] = example["value"]
@@ -176,7 +176,7 @@ def test_examples_of_the_specification(box, path, name):
 
 
 def test_the_example_of_document_extraction(box):
-    item = yaml.safe_load((FOLDER / "documents.yaml").read_text())["paths"]["/documents/extract"]["post"]
+    item = yaml.safe_load((FOLDER / "documents.yaml").read_text(encoding="utf-8"))["paths"]["/documents/extract"]["post"]
     content = item["requestBody"]["content"]["multipart/form-data"]
     fields = {name: str(value) for name, value in content["examples"]["multipart/form-data"]["value"].items()}
     fields.pop("file")

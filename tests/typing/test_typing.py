@@ -43,7 +43,7 @@ def test_user_code_has_no_type_errors(mypy_errors: dict[str, list[tuple[int, str
 
 
 def test_each_mistake_is_a_type_error(mypy_errors: dict[str, list[tuple[int, str]]]) -> None:
-    lines = (HERE / "mistakes.py").read_text().splitlines()
+    lines = (HERE / "mistakes.py").read_text(encoding="utf-8").splitlines()
     marked = [number for number, line in enumerate(lines, 1) if line.endswith("# wrong")]
     assert len(marked) > 15
     assert sorted({line for line, _ in mypy_errors["mistakes.py"]}) == marked

@@ -57,8 +57,7 @@ def interrupt() -> Iterator[Callable[[FaultServer, int], None]]:
 
     def start(server: FaultServer, count: int) -> None:
         def wait() -> None:
-            while len(server.connections) < count:
-                time.sleep(0.01)
+            until(lambda: len(server.connections) >= count)
             time.sleep(0.1)  # for the main thread to wait again
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
 

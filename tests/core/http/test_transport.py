@@ -51,7 +51,7 @@ def test_the_deadline_holds_where_only_exceptions_from_proxies_are_named(
     if variable:
         monkeypatch.setenv(variable, "localhost,.example.com")
     delivered = threading.Event()
-    with FaultServer([Drip(answer(200, {})[:60], 0.05), delivered.set, STALL]) as server:
+    with FaultServer([Drip(answer(200, {})[:60], 0.5), delivered.set, STALL]) as server:
         with pytest.raises(APITimeoutError), Client("key", server.url, timeout=0.5, max_retries=0) as client:
             client.chat(HELLO)
         assert not delivered.is_set()
@@ -148,8 +148,8 @@ class TestPool:
             with contextlib.closing(own), ThreadPoolExecutor(2) as threads:
                 first = threads.submit(get, own, server.url)
                 until(lambda: server.requests)
-                second = threads.submit(get_within, own, server.url, 0.5)
-                time.sleep(0.7)
+                second = threads.submit(get_within, own, server.url, 1)
+                time.sleep(1.2)
                 served.set()
                 assert first.result() == second.result() == 200
 
@@ -158,8 +158,8 @@ class TestPool:
             own = transport.AsyncTransport(httpx.Limits(max_connections=1), Proxies())
             first = asyncio.create_task(async_get_within(own, url, 20))
             await asyncio.to_thread(until, lambda: server.requests)
-            second = asyncio.create_task(async_get_within(own, url, 0.5))
-            await asyncio.sleep(0.7)
+            second = asyncio.create_task(async_get_within(own, url, 1))
+            await asyncio.sleep(1.2)
             served.set()
             assert [await first, await second] == [200, 200]
             await own.aclose()

@@ -558,8 +558,8 @@ class TestDownload:
         [
             [STALL],
             [answer(200, b"", content_length="500"), STALL],
-            [answer(200, b"", content_length="60"), Drip(b"x" * 60, 0.05)],
-            [Drip(answer(200, b"x"), 0.05)],
+            [answer(200, b"", content_length="60"), Drip(b"x" * 60, 0.5)],
+            [Drip(answer(200, b"x"), 0.5)],
         ],
         ids=["silence", "silence in the body", "dripping body", "dripping headers"],
     )

@@ -1,8 +1,8 @@
-"""every async entry point, with a picture from every kind of source.
+"""Every async entry point, with an image from every kind of source.
 
-    python -W error -X dev -m tests.images_end_to_end.async_calls
+    python -W error -X dev -m tests.images_end_to_end.async_entry_points
 
-asks by each of them in a process of its own, and prints what held up the loop or was warned of.
+calls each of them in one process, and prints blocking calls and warnings to stderr.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # what the frameworks have to say of themselves while they are imported
+    warnings.simplefilter("ignore")  # warnings of the frameworks while they are imported
     import pytest
     from llama_index.core.llms import ImageBlock
     from PIL import Image
@@ -30,27 +30,28 @@ with warnings.catch_warnings():
     from predictionguard_core import ImagePolicy
     from predictionguard_core.sandbox import Sandbox
     from tests.image_helpers import pdf
-    from tests.images_end_to_end import entry_points, loop_watch
+    from tests.images_end_to_end import blocking_calls, entry_points
 
-TURNED = Image.Exif()
-TURNED[0x0112] = 6
+_ROTATED = Image.Exif()
+_ROTATED[0x0112] = 6
 PHONE = entry_points.encoded(
-    Image.radial_gradient("L").convert("RGB").resize((640, 480)), "JPEG", exif=TURNED.tobytes()
+    Image.radial_gradient("L").convert("RGB").resize((640, 480)), "JPEG", exif=_ROTATED.tobytes()
 )
 BMP = entry_points.encoded(Image.linear_gradient("L").resize((300, 200)), "BMP")
 PDF = pdf(Image.new("RGB", (144, 72), "red"), Image.new("RGB", (72, 72), "blue"))
-PICTURES = {"png": entry_points.PNG, "phone": PHONE, "bmp": BMP, "pdf": PDF}
+IMAGES = {"png": entry_points.PNG, "phone": PHONE, "bmp": BMP, "pdf": PDF}
 KINDS = ("path", "url", "data URI", "base64", "bytes", "open file")
+_SERVED: dict[str, bytes] = {}
 
 
-def given(wing: str, kind: str, data: bytes, folder: Path, host: str) -> Any:
-    """The picture as this wing takes it from this kind of source; None where it takes none of it."""
-    path = folder / "picture"
+def source(adapter: str, kind: str, data: bytes, folder: Path, host: str) -> Any:
+    """Return the image as this kind of source, in the form that the adapter takes; None if it takes none."""
+    path = folder / "image"
     path.write_bytes(data)
     host += data[:3].hex()
     _SERVED[data[:3].hex()] = data
     text = {"path": str(path), "url": host, "data URI": entry_points.uri(data)}.get(kind)
-    match wing:
+    match adapter:
         case "langchain" if text:
             return {"type": "file" if data is PDF else "image", "url": text}
         case "langchain" if kind == "base64":
@@ -65,37 +66,37 @@ def given(wing: str, kind: str, data: bytes, folder: Path, host: str) -> Any:
                 "open file": {"image": io.BytesIO(data)},
             }
             return ImageBlock(**fields[kind])
-        case "embeddings" if data is not PDF:  # a PDF is several pictures
+        case "embeddings" if data is not PDF:  # a PDF may have several pages
             return {"path": path, "bytes": data, "open file": io.BytesIO(data)}.get(
                 kind, text or base64.b64encode(data).decode()
             )
     return None
 
 
-async def _ainvoke(box: Sandbox, policy: ImagePolicy, picture: Any) -> None:
-    await entry_points.chat_model(box, policy).ainvoke(entry_points.langchain_messages(picture))
+async def _ainvoke(box: Sandbox, policy: ImagePolicy, image: Any) -> None:
+    await entry_points.chat_model(box, policy).ainvoke(entry_points.langchain_messages(image))
 
 
-async def _astream(box: Sandbox, policy: ImagePolicy, picture: Any) -> None:
-    async for _ in entry_points.chat_model(box, policy).astream(entry_points.langchain_messages(picture)):
+async def _astream(box: Sandbox, policy: ImagePolicy, image: Any) -> None:
+    async for _ in entry_points.chat_model(box, policy).astream(entry_points.langchain_messages(image)):
         pass
 
 
-async def _achat(box: Sandbox, policy: ImagePolicy, picture: Any) -> None:
-    await entry_points.llm(box, policy).achat(entry_points.llama_index_messages(picture))
+async def _achat(box: Sandbox, policy: ImagePolicy, image: Any) -> None:
+    await entry_points.llm(box, policy).achat(entry_points.llama_index_messages(image))
 
 
-async def _astream_chat(box: Sandbox, policy: ImagePolicy, picture: Any) -> None:
-    async for _ in await entry_points.llm(box, policy).astream_chat(entry_points.llama_index_messages(picture)):
+async def _astream_chat(box: Sandbox, policy: ImagePolicy, image: Any) -> None:
+    async for _ in await entry_points.llm(box, policy).astream_chat(entry_points.llama_index_messages(image)):
         pass
 
 
-async def _aembed_images(box: Sandbox, policy: ImagePolicy, picture: Any) -> None:
-    await PredictionGuardEmbeddings(entry_points.EMBEDS, **entry_points.options(box, policy)).aembed_images([picture])
+async def _aembed_images(box: Sandbox, policy: ImagePolicy, image: Any) -> None:
+    await PredictionGuardEmbeddings(entry_points.EMBEDS, **entry_points.options(box, policy)).aembed_images([image])
 
 
-Ask = Callable[[Sandbox, ImagePolicy, Any], Awaitable[None]]
-ASKS: dict[str, tuple[str, Ask]] = {
+Call = Callable[[Sandbox, ImagePolicy, Any], Awaitable[None]]
+ASYNC_ENTRY_POINTS: dict[str, tuple[str, Call]] = {
     "ainvoke": ("langchain", _ainvoke),
     "astream": ("langchain", _astream),
     "achat": ("llama_index", _achat),
@@ -103,11 +104,9 @@ ASKS: dict[str, tuple[str, Ask]] = {
     "aembed_images": ("embeddings", _aembed_images),
 }
 
-_SERVED: dict[str, bytes] = {}
-
 
 class Host:
-    """A web server on this machine with the pictures."""
+    """Context manager: a web server on loopback with the images."""
 
     def __enter__(self) -> str:
         class Handler(BaseHTTPRequestHandler):
@@ -119,10 +118,10 @@ class Host:
                 self.wfile.write(body)
 
             def log_message(self, *args: Any) -> None:
-                pass
+                """Print nothing."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = False  # so that closing waits for all
+        self._server.daemon_threads = False  # so that closing waits for all of them
         self._thread = threading.Thread(target=functools.partial(self._server.serve_forever, 0.02))
         self._thread.start()
         return f"http://127.0.0.1:{self._server.server_port}/"
@@ -137,22 +136,31 @@ def policy(folder: Path, **more: Any) -> ImagePolicy:
     return ImagePolicy(local_roots=[folder], allow_private_hosts=True, **more)
 
 
-async def _all(box: Sandbox, folder: Path, host: str) -> None:
-    # How long a step took is no part of this: that depends on the machine.
+async def call_with_every_source(entry_point: str, box: Sandbox, folder: Path, host: str) -> int:
+    """Call an async entry point with every image from every source it takes. Return the number of calls."""
+    count = 0
+    adapter, call = ASYNC_ENTRY_POINTS[entry_point]
+    for kind in KINDS:
+        for data in IMAGES.values():
+            image = await asyncio.to_thread(source, adapter, kind, data, folder, host)
+            if image is not None:
+                await call(box, policy(folder, max_edge=100, strip_metadata=True), image)
+                count += 1
+    return count
+
+
+async def _call_all(box: Sandbox, folder: Path, host: str) -> None:
+    # A slow machine is no fault.
     asyncio.get_running_loop().slow_callback_duration = float("inf")
-    for wing, ask in ASKS.values():
-        for kind in KINDS:
-            for data in PICTURES.values():
-                picture = await asyncio.to_thread(given, wing, kind, data, folder, host)
-                if picture is not None:
-                    await ask(box, policy(folder, max_edge=100, strip_metadata=True), picture)
+    for entry_point in ASYNC_ENTRY_POINTS:
+        await call_with_every_source(entry_point, box, folder, host)
 
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as name, Sandbox() as box, Host() as host:
         with pytest.MonkeyPatch.context() as patch:
-            found = loop_watch.watch(patch)
-            asyncio.run(_all(box, Path(name).resolve(), host))
+            found = blocking_calls.record(patch)
+            asyncio.run(_call_all(box, Path(name).resolve(), host))
         for each in found:
             sys.stderr.write(f"{each}\n")
         sys.stdout.write(f"{len(box.requests)} requests\n")

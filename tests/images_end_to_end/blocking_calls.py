@@ -1,4 +1,4 @@
-"""Tells of work that holds up an event loop: whatever may wait or take its time, called in a running loop's thread."""
+"""Records blocking calls (files, name lookups, decoders, hashes of large data) made in a running event loop's thread."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ import pytest
 from PIL import Image, ImageFile
 
 LARGE = 4096
-"""Bytes. Hashing fewer takes no time."""
+"""Number of bytes above which hashing counts as blocking."""
 
 _BLOCKING: tuple[tuple[Any, str], ...] = (
     *((builtins, "open"), (io, "open"), (os, "open"), (os, "read"), (os, "stat"), (os, "lstat"), (os, "listdir")),
@@ -34,40 +34,40 @@ _DEPTH = 12
 _HASHES = ("md5", "sha1", "sha256", "sha512", "blake2b")
 
 
-def watch(patch: pytest.MonkeyPatch) -> list[str]:
-    """What is called in a running loop's thread from now on, each with where it was called from."""
+def record(patch: pytest.MonkeyPatch) -> list[str]:
+    """Return a list that collects each blocking call in a running loop's thread, with its callers."""
     found: list[str] = []
 
     def note(what: str) -> None:
         if asyncio._get_running_loop() is None:
             return
-        # By hand: the ordinary way to a stack opens files.
+        # Without the traceback module, which opens files.
         callers, frame = [], sys._getframe(2)
         while frame is not None and len(callers) < _DEPTH:
             callers.append(f"{frame.f_globals.get('__name__')}.{frame.f_code.co_name}:{frame.f_lineno}")
             frame = frame.f_back
         if any(each.startswith("linecache.") for each in callers[:3]):
-            return  # asyncio's own debug mode, which writes down where each future comes from
+            return  # asyncio's debug mode, which stores where each future was created
         found.append(f"{what} from {' < '.join(callers)}")
 
     for owner, name in _BLOCKING:
-        patch.setattr(owner, name, _told(getattr(owner, name), f"{owner.__name__}.{name}", note))
+        patch.setattr(owner, name, _noted(getattr(owner, name), f"{owner.__name__}.{name}", note))
     for name in _HASHES:
         patch.setattr(hashlib, name, functools.partial(_Hash, getattr(hashlib, name), note))
     return found
 
 
-def _told(real: Any, what: str, note: Callable[[str], None]) -> Any:
+def _noted(real: Any, what: str, note: Callable[[str], None]) -> Any:
     @functools.wraps(real)
-    def told(*args: Any, **kwargs: Any) -> Any:
+    def noted(*args: Any, **kwargs: Any) -> Any:
         note(what)
         return real(*args, **kwargs)
 
-    return told
+    return noted
 
 
 class _Hash:
-    """A hash that tells when it is fed much in a loop's thread."""
+    """A hash that notes updates with large data."""
 
     def __init__(self, make: Any, note: Callable[[str], None], data: bytes = b"", **more: Any) -> None:
         self._hash = make(**more)
