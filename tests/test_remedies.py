@@ -207,7 +207,7 @@ def test_a_refused_value_is_not_shown_if_it_is_long_or_private(account: Sandbox)
 
 
 @pytest.mark.parametrize("mistake", CONTENT)
-def test_a_mistake_in_what_is_asked(mistake: str, account: Sandbox) -> None:
+def test_a_mistake_in_the_content(mistake: str, account: Sandbox) -> None:
     make, remedy = CONTENT[mistake]
     with pytest.raises(ContentError) as caught:
         make()
@@ -216,7 +216,7 @@ def test_a_mistake_in_what_is_asked(mistake: str, account: Sandbox) -> None:
 
 
 @pytest.mark.parametrize("mistake", REFUSED)
-def test_what_the_service_refuses(mistake: str, account: Sandbox) -> None:
+def test_requests_that_the_service_refuses(mistake: str, account: Sandbox) -> None:
     make, remedy = REFUSED[mistake]
     with pytest.raises(PredictionGuardError) as caught:
         make()

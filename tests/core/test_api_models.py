@@ -107,10 +107,10 @@ class TestOptions:
             ({"stream_options": {"include_usage": False}}, {}),
         ],
     )
-    def test_each_goes_out_as_the_endpoint_has_it(self, given: dict[str, Any], goes_out: dict[str, Any]) -> None:
+    def test_each_option_is_sent_as_documented(self, given: dict[str, Any], goes_out: dict[str, Any]) -> None:
         assert sent(request(**given)) == {"model": "m", **goes_out, "messages": "hi"}
 
-    def test_a_stream_asks_for_usage_unless_told_otherwise(self) -> None:
+    def test_a_stream_asks_for_usage_by_default(self) -> None:
         assert sent(request(), stream=True) == {
             "model": "m",
             "stream": True,
@@ -154,7 +154,7 @@ class TestOptions:
             ({"extra_body": {"stream": True}}, "stream"),
         ],
     )
-    def test_what_is_unknown_or_out_of_range_is_refused_by_name(self, given: dict[str, Any], named: str) -> None:
+    def test_unknown_or_invalid_options_are_refused_by_name(self, given: dict[str, Any], named: str) -> None:
         with pytest.raises(ConfigurationError, match=named):
             request(**given)
 
@@ -170,7 +170,7 @@ class TestOptions:
             checks(colour="blue")
 
     @pytest.mark.parametrize("extra", [{"a": math.nan}, {"a": [math.inf]}, {"a": {"b": -math.inf}}])
-    def test_a_number_that_json_has_no_form_for_never_reaches_the_wire(self, extra: dict[str, Any]) -> None:
+    def test_numbers_that_json_can_not_express_are_refused(self, extra: dict[str, Any]) -> None:
         try:
             body = sent(request(extra_body=extra))
         except ConfigurationError:
@@ -217,7 +217,7 @@ class TestBadMessages:
         assert (caught.value.message_index, caught.value.block_index) == (1, block)
 
     @pytest.mark.parametrize("messages", [5, None, {"role": "user"}])
-    def test_messages_that_are_no_messages(self, messages: Any) -> None:
+    def test_invalid_messages(self, messages: Any) -> None:
         with pytest.raises((ContentError, ConfigurationError), match="messages"):
             request(messages=messages)
 
@@ -398,7 +398,7 @@ class TestReply:
         assert (found.id, found.created, found.model, found.usage) == ("chat-1", 1727889823, "m", None)
 
     @pytest.mark.parametrize("index", [0, "0", "first", None, [], 1.5])
-    def test_whatever_stands_as_a_calls_index(self, index: Any) -> None:
+    def test_any_index_of_a_tool_call(self, index: Any) -> None:
         found = parsed(one(message={"content": "x", "tool_calls": [{**CALL, "index": index, "id": 7, "type": 1}]}))
         (call,) = found.message.tool_calls or []
         assert (found.message.content, call.id, call.function.name) == ("x", "7", "f")
@@ -478,11 +478,11 @@ class TestReply:
             b"[" * 100_000,
         ],
     )
-    def test_what_is_no_reply_is_refused_with_the_remedy(self, body: bytes) -> None:
+    def test_an_invalid_response_is_refused_with_the_remedy(self, body: bytes) -> None:
         with pytest.raises(InvalidResponseError, match="PREDICTIONGUARD_URL"):
             ChatCompletion.parse(body)
 
-    def test_a_refusal_does_not_quote_the_reply(self) -> None:
+    def test_an_error_does_not_quote_the_response(self) -> None:
         with pytest.raises(InvalidResponseError) as caught:
             ChatCompletion.parse(b'{"choices": [{"message": {"content": {"s3cr3t": "s3cr3t"}}}]}')
         assert "s3cr3t" not in str(caught.value) + repr(caught.value)
@@ -495,7 +495,7 @@ def test_one_input_to_embed_is_a_list_of_one(given: Any) -> None:
 
 
 class TestAsChunk:
-    def test_holds_all_that_the_answer_holds(self) -> None:
+    def test_contains_everything_in_the_response(self) -> None:
         usage = {"prompt_tokens": 3, "completion_tokens": 4}
         message = {"role": "assistant", "content": "x", "reasoning": "hm"}
         chunk = parsed({**one(index=0, message=message, finish_reason="stop"), "usage": usage}).as_chunk()
@@ -506,13 +506,13 @@ class TestAsChunk:
         assert chunk.usage is not None
         assert chunk.usage.total_tokens == 7
 
-    def test_gives_tool_calls_their_index_and_leaves_the_answer_as_it_was(self) -> None:
+    def test_numbers_the_tool_calls_and_does_not_change_the_response(self) -> None:
         answer = parsed(one(message={"tool_calls": [CALL, {**CALL, "id": "c2"}]}))
         calls = answer.as_chunk().choices[0].delta.tool_calls or []
         assert [(call.index, call.id) for call in calls] == [(0, "c1"), (1, "c2")]
         assert [call.index for call in answer.message.tool_calls or []] == [None, None]
 
-    def test_an_answer_without_a_finish_reason_is_the_last_all_the_same(self) -> None:
+    def test_a_response_without_a_finish_reason_is_still_the_last_chunk(self) -> None:
         chunk = parsed(one(text="x")).as_chunk()
         assert chunk.is_last
         assert chunk.choices[0].finish_reason is None

@@ -352,7 +352,7 @@ class TestFaults:
 
     @PLAIN_WAYS
     @table(CUT_PLAIN)
-    def test_an_answer_that_breaks_off_is_not_asked_for_again(self, ask: Any, script: Any, kind: type) -> None:
+    def test_an_interrupted_response_is_not_retried(self, ask: Any, script: Any, kind: type) -> None:
         with FaultServer(script) as server:
             with pytest.raises(kind):
                 ask(server.url, timeout=patience(kind))
@@ -368,13 +368,13 @@ class TestFaults:
 
     @STREAM_WAYS
     @table(CUT_STREAM)
-    def test_a_stream_that_breaks_off_raises_after_what_came(self, ask: Any, script: Any, kind: type) -> None:
+    def test_an_interrupted_stream_raises(self, ask: Any, script: Any, kind: type) -> None:
         with FaultServer(script) as server:
             with pytest.raises(kind):
                 ask(server.url, timeout=patience(kind))
             assert len(server.requests) == 1
 
-    def test_what_a_broken_stream_delivered_is_delivered(self) -> None:
+    def test_chunks_before_an_interruption_are_delivered(self) -> None:
         async def ask(url: str) -> None:
             async for each in AsyncClient(KEY, url).stream(HELLO):
                 heard[len(heard) :] = [words([each])]
@@ -410,14 +410,14 @@ class TestFaults:
 
     @PLAIN_WAYS
     @pytest.mark.parametrize("coding", ["gzip", "identity"])
-    def test_a_compressed_answer_is_unfolded(self, ask: Any, coding: str) -> None:
+    def test_a_compressed_response_is_decompressed(self, ask: Any, coding: str) -> None:
         data = json.dumps(ANSWER).encode()
         data = gzip.compress(data) if coding == "gzip" else data
         with FaultServer(answer(200, data, content_encoding=coding, content_type="application/json")) as server:
             assert words(ask(server.url)) == "hello you"
 
     @STREAM_WAYS
-    def test_a_compressed_stream_is_unfolded(self, ask: Any) -> None:
+    def test_a_compressed_stream_is_decompressed(self, ask: Any) -> None:
         data = gzip.compress(STREAM.partition(b"\r\n\r\n")[2])
         with FaultServer(answer(200, data, content_encoding="gzip", content_type="text/event-stream")) as server:
             assert words(ask(server.url)) == "hello you"
@@ -430,7 +430,7 @@ class TestFaults:
 
     @STREAM_WAYS
     @pytest.mark.parametrize("kind", ["text/event-stream", "text/event-stream; charset=utf-8", "Text/Event-Stream"])
-    def test_the_type_of_a_stream_is_read_as_http_has_it(self, ask: Any, kind: str) -> None:
+    def test_the_content_type_of_a_stream_is_case_insensitive(self, ask: Any, kind: str) -> None:
         body = STREAM.partition(b"\r\n\r\n")[2]
         with FaultServer(answer(200, body, content_type=kind)) as server:
             assert words(ask(server.url)) == "hello you"
@@ -511,7 +511,7 @@ KINDS = pytest.mark.parametrize("kind", [Client, AsyncClient])
 
 class TestObject:
     @KINDS
-    def test_making_one_opens_nothing(self, kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_construction_opens_nothing(self, kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         def refuse(*_: Any, **__: Any) -> Any:
             raise AssertionError("a socket was asked for")
 
@@ -533,7 +533,7 @@ class TestObject:
         assert KEY not in repr(vars(client))
 
     @KINDS
-    def test_a_pickle_holds_no_key_and_wakes_up_with_the_environments(
+    def test_a_pickle_contains_no_key_and_reads_it_from_the_environment(
         self, kind: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         policy = ImagePolicy(max_images=3)
@@ -561,7 +561,7 @@ class TestObject:
             copied(client).chat(HELLO)
         assert [request.headers["authorization"] for request in server.requests] == [f"Bearer {KEY}"] * 3
 
-    def test_close_and_go_on(self, sandbox: Sandbox) -> None:
+    def test_a_closed_client_can_be_used_again(self, sandbox: Sandbox) -> None:
         client = Client(KEY, sandbox.url)
         client.close()
         for _ in range(3):
@@ -571,7 +571,7 @@ class TestObject:
         client.close()
         assert client.chat(HELLO).message.content
 
-    def test_one_that_is_closed_leaves_the_others_alone(self, sandbox: Sandbox) -> None:
+    def test_closing_one_client_does_not_close_others(self, sandbox: Sandbox) -> None:
         one, other = Client(KEY, sandbox.url), Client(KEY, sandbox.url)
         one.chat(HELLO)
         chunks = other.stream(HELLO)
@@ -579,7 +579,7 @@ class TestObject:
         one.close()
         assert words(list(chunks))
 
-    async def test_async_close_and_go_on(self, sandbox: Sandbox) -> None:
+    async def test_a_closed_async_client_can_be_used_again(self, sandbox: Sandbox) -> None:
         client, other = AsyncClient(KEY, sandbox.url), AsyncClient(KEY, sandbox.url)
         await client.aclose()
         chunks = other.stream(HELLO)
@@ -637,7 +637,7 @@ class TestOwnHttpClient:
         with pytest.raises(ConfigurationError):
             make()
 
-    def test_redirects_without_end_are_ours(self) -> None:
+    def test_endless_redirects_raise_our_error(self) -> None:
         with FaultServer(answer(307, location="/again")) as server, httpx.Client(follow_redirects=True) as own:
             with pytest.raises(PredictionGuardError):
                 Client(KEY, server.url, http_client=own, max_retries=0).chat(HELLO)
@@ -688,7 +688,7 @@ class TestLoopsAndThreads:
         assert all(str(number) in (answer or "") for number, answer in enumerate(answers))
 
     @pytest.mark.parametrize("after", [0, 1, 3])
-    def test_a_stream_may_be_left(self, sandbox: Sandbox, after: int) -> None:
+    def test_a_stream_can_be_abandoned(self, sandbox: Sandbox, after: int) -> None:
         client, async_client = Client(KEY, sandbox.url), AsyncClient(KEY, sandbox.url)
         chunks = client.stream(HELLO)
         for _ in range(after):
@@ -704,7 +704,7 @@ class TestLoopsAndThreads:
 
         assert asyncio.run(leave())
 
-    def test_a_call_may_be_cancelled(self) -> None:
+    def test_a_call_can_be_cancelled(self) -> None:
         asked = threading.Event()
 
         async def cancel(url: str) -> str:

@@ -22,7 +22,7 @@ def account(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Sandbox:
     return sandbox
 
 
-def test_lists_the_models_that_see(account: Sandbox, capsys: pytest.CaptureFixture[str]) -> None:
+def test_lists_the_models_that_accept_images(account: Sandbox, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models", "--vision"]) == 0
     head, *rows = capsys.readouterr().out.splitlines()
     assert head.split() == ["MODEL", "CONTEXT", "CAPABILITIES"]

@@ -103,7 +103,7 @@ def body(error: Any) -> bytes:
 
 
 class TestTree:
-    def test_is_the_one_that_is_drawn(self) -> None:
+    def test_matches_the_tree_in_the_docstring(self) -> None:
         actual = {
             (parent.__name__, child.__name__)
             for child in classes()
@@ -112,14 +112,14 @@ class TestTree:
         }
         assert drawn_edges() == actual
 
-    def test_is_what_the_module_and_the_package_give_out(self) -> None:
+    def test_every_class_is_exported(self) -> None:
         names = {kind.__name__ for kind in classes()}
         assert set(errors.__all__) == names
         assert names <= set(predictionguard_core.__all__)
         assert all(getattr(predictionguard_core, kind.__name__) is kind for kind in classes())
 
     @pytest.mark.parametrize("kind", classes(), ids=lambda kind: kind.__name__)
-    def test_every_class_says_what_it_is_for(self, kind: type) -> None:
+    def test_every_class_has_a_docstring(self, kind: type) -> None:
         assert kind.__doc__
 
     @pytest.mark.parametrize("kind", classes(), ids=lambda kind: kind.__name__)
@@ -132,7 +132,7 @@ class TestTree:
         assert (str(restored), restored.args, restored.message) == (str(error), ("no",), "no")
 
     @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-    def test_every_protocol_of_pickle_will_do(self, protocol: int) -> None:
+    def test_every_pickle_protocol_works(self, protocol: int) -> None:
         restored = pickle.loads(pickle.dumps(made(RateLimitError), protocol))
         assert (restored.status_code, restored.retry_after, restored.request_id) == (418, 2.5, "r-1")
 
@@ -161,7 +161,7 @@ class TestLocation:
         assert str(error) == text
         assert error.message == "too wide"
 
-    def test_is_filled_in_where_there_was_none_and_kept_where_there_was_one(self) -> None:
+    def test_is_added_only_if_it_is_missing(self) -> None:
         error = ContentError("no")
         assert error.with_location(1, None) is error
         assert (error.message_index, error.block_index) == (1, None)
@@ -180,7 +180,7 @@ class TestFromResponse:
             json.dumps({"detail": "that can't be"}).encode(),
         ],
     )
-    def test_status_gives_the_class_and_the_text_is_kept(self, status: int, kind: type, shape: bytes) -> None:
+    def test_the_status_decides_the_class_and_the_text_is_kept(self, status: int, kind: type, shape: bytes) -> None:
         error = error_from_response(status, {"x-request-id": "r-9"}, shape)
         assert type(error) is kind
         assert error.message == "that can't be"
@@ -212,7 +212,7 @@ class TestFromResponse:
         assert told in error.message
 
     @pytest.mark.parametrize("whole", [b"<p>" * 1_000_000, body("no " * 1_000_000), body({"message": "x" * 3_000_000})])
-    def test_a_whole_page_is_cut(self, whole: bytes) -> None:
+    def test_a_long_page_is_shortened(self, whole: bytes) -> None:
         assert len(str(error_from_response(500, {}, whole))) < 3000
 
     @pytest.mark.parametrize(("text", "kind"), CHECKS.items())
@@ -279,7 +279,7 @@ class TestFromResponse:
             ),
         ).map(lambda value: json.dumps(value).encode()),
     )
-    def test_any_answer_becomes_an_error_with_a_text(self, status: int, given_body: bytes) -> None:
+    def test_any_response_becomes_an_error_with_a_text(self, status: int, given_body: bytes) -> None:
         error = error_from_response(status, {}, given_body)
         assert error.status_code == status
         assert error.message
@@ -334,13 +334,13 @@ class TestRetryAfter:
             ("Mon, 01 Jan 0001 00:00:00 +2359", 0),
         ],
     )
-    def test_seconds_dates_of_the_past_and_rubbish(self, value: str, seconds: float | None) -> None:
+    def test_seconds_past_dates_and_invalid_values(self, value: str, seconds: float | None) -> None:
         assert retry_after({"retry-after": value}) == seconds
 
     def test_no_header(self) -> None:
         assert retry_after({}) is None
 
-    def test_a_date_to_come(self) -> None:
+    def test_a_future_date(self) -> None:
         # The header has whole seconds, and a slow machine may take some from reading the clock to being asked.
         found = retry_after({"retry-after": in_seconds(3600)})
         assert found is not None

@@ -40,6 +40,6 @@ def test_a_request_is_one_line(sandbox: Sandbox, photos: Path, caplog: pytest.Lo
     assert not [word for word in ("private", "key-of-the-tests", "/9j/") if word in caplog.text]
 
 
-def test_nothing_is_said_unasked(sandbox: Sandbox, capfd: pytest.CaptureFixture[str]) -> None:
+def test_nothing_is_logged_by_default(sandbox: Sandbox, capfd: pytest.CaptureFixture[str]) -> None:
     Client("key", sandbox.url).chat(ChatRequest(model="Qwen2.5-VL-7B-Instruct", messages="Hello"))
     assert capfd.readouterr() == ("", "")

@@ -133,7 +133,7 @@ class TestAsk:
         assert body(send) == {"model": "m", "messages": "hi"}
         assert found.message.content == "fine"
 
-    def test_a_stream_is_asked_for_and_left_unread(self) -> None:
+    def test_a_stream_is_returned_unread(self) -> None:
         opened = Response(200, {}, unread=object())
         (send,), found = drive(operations.chat_stream(ASKED, ImagePolicy(), 2), opened)
         assert send.stream
@@ -141,7 +141,7 @@ class TestAsk:
         assert found is opened
 
     @pytest.mark.parametrize("given", [b"", b"<html>", {}, {"choices": []}])
-    def test_an_answer_that_is_none_is_not_asked_for_again(self, given: Any) -> None:
+    def test_an_invalid_response_is_not_retried(self, given: Any) -> None:
         steps, error = chat(answered(given))
         assert kinds(steps) == "Send"
         assert type(error) is InvalidResponseError
@@ -194,7 +194,7 @@ class TestRetries:
         assert kinds(steps) == "Send"
         assert isinstance(error, kind)
 
-    def test_each_failure_is_judged_by_itself_and_the_last_is_raised(self) -> None:
+    def test_each_failure_decides_about_its_retry_and_the_last_is_raised(self) -> None:
         steps, error = chat(LOST, refused(503), refused(429, "quota"))
         assert kinds(steps) == "Send Wait Send Wait Send"
         assert (type(error), error.message) == (RateLimitError, "quota")
@@ -202,12 +202,12 @@ class TestRetries:
         assert kinds(steps) == "Send Wait Send"
         assert (type(error), error.message) == (InvalidRequestError, "bad")
 
-    def test_the_same_bytes_go_out_again(self) -> None:
+    def test_a_retry_sends_the_same_bytes(self) -> None:
         steps, _ = chat(refused(503), LOST, FINE, request=question(PNG))
         first, second, third = (b"".join(step.body) for step in steps if isinstance(step, Send))
         assert first == second == third
 
-    def test_a_stream_is_tried_again_up_to_its_first_byte(self) -> None:
+    def test_a_stream_is_retried_until_its_first_byte(self) -> None:
         opened = Response(200, {}, unread=object())
         steps, found = drive(operations.chat_stream(ASKED, ImagePolicy(), 2), refused(503), LOST, opened)
         assert kinds(steps) == "Send Wait Send Wait Send"
@@ -221,14 +221,14 @@ class TestRetries:
             middle = min(0.5 * 2**attempt, 8.0)
             assert middle * 0.75 <= seconds <= middle * 1.25
 
-    def test_however_often_is_tried(self) -> None:
+    def test_a_thousand_retries(self) -> None:
         steps, _ = chat(*[refused(429, retry_after="0")] * 1100, LOST, max_retries=1100)
         assert kinds(steps).count("Send") == 1101
         steps, found = chat(*[refused(429, retry_after="0")] * 1100, LOST, FINE, max_retries=1101)
         assert 6 <= waits(steps)[-1] <= 10
         assert found.message.content == "fine"
 
-    def test_waits_differ_so_that_clients_do_not_come_back_together(self) -> None:
+    def test_waits_have_jitter(self) -> None:
         assert len({waits(chat(LOST, FINE)[0])[0] for _ in range(20)}) > 1
 
     @pytest.mark.parametrize(
@@ -251,7 +251,7 @@ class TestRetries:
         "asked", ["61", "86400", "1e9", "1e308", "Fri, 31 Dec 9999 23:59:59 GMT", "in an hour, as a date"]
     )
     @pytest.mark.parametrize("status", [429, 503])
-    def test_a_pause_of_more_than_a_minute_is_left_to_the_caller(self, asked: str, status: int) -> None:
+    def test_a_retry_after_above_a_minute_is_raised(self, asked: str, status: int) -> None:
         if asked == "in an hour, as a date":
             moment = datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=1)
             asked = email.utils.format_datetime(moment, usegmt=True)
@@ -288,7 +288,7 @@ class TestRetries:
 
 
 class TestImages:
-    def test_what_is_ready_takes_no_step(self) -> None:
+    def test_prepared_images_take_no_step(self) -> None:
         (send,), _ = chat(FINE, request=question(PNG, b64(GIF), data_uri(PNG)))
         urls = [part["image_url"]["url"] for part in body(send)["messages"][0]["content"][1:]]
         assert urls == [data_uri(PNG), data_uri(GIF, "image/gif"), data_uri(PNG)]
@@ -315,12 +315,12 @@ class TestImages:
         ((image,),) = (job(60.0) for job in work.jobs)
         assert image.size == (480, 640)
 
-    def test_they_are_made_ready_once_whatever_is_tried_again(self) -> None:
+    def test_images_are_prepared_once_for_all_attempts(self) -> None:
         steps, _ = chat([PNG], LOST, refused(503), FINE, request=question("http://a.example/1"))
         assert kinds(steps) == "Download Send Wait Send Wait Send"
 
     @pytest.mark.parametrize("stream", [False, True])
-    def test_the_request_of_the_caller_stays_as_it_was(self, stream: bool) -> None:
+    def test_the_request_of_the_caller_is_not_changed(self, stream: bool) -> None:
         asked = question("http://a.example/1", PNG, temperature=1)
         before, messages, parts = repr(asked), asked.messages, list(asked.image_parts())
         flow = (operations.chat_stream if stream else operations.chat)(asked, ImagePolicy(), 0)
@@ -330,7 +330,7 @@ class TestImages:
         assert [part.image_url.url for part in parts] == ["http://a.example/1", PNG]
         assert [part.location for part in parts] == [(None, None)] * 2
 
-    def test_detail_and_all_else_is_kept(self) -> None:
+    def test_detail_and_all_other_fields_are_kept(self) -> None:
         part = image_part("http://a.example/1", detail="low")
         messages = [
             Message(role="system", content="s"),
@@ -424,7 +424,7 @@ class TestModels:
         steps, error = drive(operations.models("../completions", 0))
         assert (steps, type(error)) == ([], ConfigurationError)
 
-    def test_are_asked_for_again(self) -> None:
+    def test_are_retried(self) -> None:
         steps, _ = drive(operations.models(None, 1), refused(503), answered({"data": []}))
         assert kinds(steps) == "Send Wait Send"
 
@@ -436,7 +436,7 @@ class TestModels:
         assert [step.path for step in steps] == ["/models/chat-with-image", "/models"]
         assert [each.id for each in found] == ["a"]
 
-    def test_what_the_service_says_of_one_model(self) -> None:
+    def test_facts_about_one_model(self) -> None:
         listed = answered({"data": [{"id": "a"}, {"id": "b", "max_context_length": 9}]})
         assert drive(operations.model_info("b", 0), listed)[1].max_context_length == 9
         assert drive(operations.model_info("c", 0), listed)[1] is None
@@ -490,7 +490,7 @@ class TestComplete:
         assert found is opened
 
     @pytest.mark.parametrize("name", ["prompt", "stream", "stream_options"])
-    def test_what_decides_the_form_of_the_answer_can_not_be_overridden(self, name: str) -> None:
+    def test_fields_that_decide_the_form_of_the_response_can_not_be_overridden(self, name: str) -> None:
         with pytest.raises(ConfigurationError, match=name):
             CompletionRequest(model="m", prompt="p", extra_body={name: 1})
 
@@ -509,7 +509,7 @@ class TestEmbed:
     def ask(self, given: list[Any], *results: Any) -> Any:
         return drive(operations.embed(EmbeddingRequest(model="m", input=given), ImagePolicy(), 0, 8), *results)
 
-    def test_in_the_order_of_the_inputs_whatever_the_order_of_the_answer(self) -> None:
+    def test_vectors_are_in_the_order_of_the_inputs(self) -> None:
         (send,), found = self.ask(["a", "b", "c"], vectors(3))
         assert (send.path, body(send)) == ("/embeddings", {"model": "m", "input": ["a", "b", "c"]})
         assert found == [[0.0], [1.0], [2.0]]
@@ -535,7 +535,7 @@ class TestEmbed:
         assert self.ask(["a", "b"], answered({"data": data}))[1] == [[0.5], [1.5]]
 
     @pytest.mark.parametrize("indices", [[None, 0], [], [0], [0, 0], [0, 2], [1, 2], [0, 1, 2]])
-    def test_vectors_that_are_missing_or_misnumbered(self, indices: list[int]) -> None:
+    def test_missing_or_wrongly_numbered_vectors_are_an_error(self, indices: list[int]) -> None:
         data = [{"index": index, "embedding": [0.5]} for index in indices]
         assert type(self.ask(["a", "b"], answered({"data": data}))[1]) is InvalidResponseError
 

@@ -88,7 +88,7 @@ class TestEventDecoder:
         with pytest.raises(InvalidResponseError, match="bytes"):
             list(itertools.chain.from_iterable(decoder.feed(line) for _ in range(80)))
 
-    def test_a_stream_of_any_length_with_short_events_is_not(self) -> None:
+    def test_a_long_stream_of_short_events_is_accepted(self) -> None:
         decoder = EventDecoder()
         event = b"data: " + b"x" * (1 << 20) + b"\n\n"
         assert sum(len(list(decoder.feed(event))) for _ in range(80)) == 80
@@ -187,7 +187,7 @@ WHOLE = [
 
 class TestWholeStreams:
     @pytest.mark.parametrize("values", [case[1] for case in WHOLE], ids=[case[0] for case in WHOLE])
-    def test_whatever_the_habits_of_the_server(self, values: list[Any]) -> None:
+    def test_streams_of_different_servers(self, values: list[Any]) -> None:
         chunks = read(*values)
         assert words(chunks) == "ab"
         assert len({each.id for each in chunks}) == 1
@@ -216,7 +216,7 @@ class TestWholeStreams:
         assert words(others) == "ab"
         assert (last.is_last, reasons([last]), totals([last])) == (True, ["length"], [3])
 
-    def test_without_a_reason_and_usage_there_is_a_last_chunk_all_the_same(self) -> None:
+    def test_without_a_finish_reason_and_usage_there_is_still_a_last_chunk(self) -> None:
         *others, last = read(text("a"), DONE)
         assert words(others) == "a"
         assert (last.is_last, reasons([last]), totals([last])) == (True, [], [])
@@ -286,7 +286,7 @@ class TestBrokenStreams:
         assert words(delivered) == "".join("a" for value in values if value == text("a"))
 
     @pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
-    def test_a_stream_that_is_cut_anywhere_is_whole_or_says_that_it_is_not(self, end: bytes) -> None:
+    def test_a_stream_cut_at_any_byte_is_complete_or_raises(self, end: bytes) -> None:
         values = [text("a"), text("\u2028"), STOP, usage(3), DONE]
         stream = b"".join(map(event, values)).replace(b"\n", end)
         finished = stream.index(b'"stop"')  # with the brackets behind it the answer is whole
@@ -317,12 +317,12 @@ class TestBrokenStreams:
             list(reader.feed(event(error)))
         assert caught.value.request_id == "r-1"
 
-    def test_an_event_that_is_called_error_is_no_success(self) -> None:
+    def test_an_error_event_raises(self) -> None:
         with pytest.raises(PredictionGuardError):
             read(text("a"), b'event: error\ndata: {"message": "overloaded"}\n\n', DONE)
 
     @pytest.mark.parametrize("bad", ["{", "[]", '"text"', "hello", '{"choices": 5}', '{"choices": [{"delta": "x"}]}'])
-    def test_an_event_that_is_no_chunk_raises(self, bad: str) -> None:
+    def test_an_invalid_event_raises(self, bad: str) -> None:
         with pytest.raises(InvalidResponseError):
             read(text("a"), bad, STOP, DONE)
 

@@ -82,7 +82,7 @@ def test_while_an_asynchronous_stream_runs(kind: Kind, way: str, echo: Echo) -> 
 
 @EACH_WAY
 @pytest.mark.parametrize("kind", KINDS, ids=str)
-def test_a_client_of_ones_own_goes_into_a_copy_and_stays_out_of_a_pickle(kind: Kind, way: str, echo: Echo) -> None:
+def test_a_custom_http_client_is_copied_but_not_pickled(kind: Kind, way: str, echo: Echo) -> None:
     used: list[str] = []
 
     async def note(request: httpx.Request) -> None:

@@ -95,7 +95,7 @@ for each in llm.stream_complete("marker-7"): break
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_a_program_ends_in_silence(name: str, echo: Echo) -> None:
+def test_a_program_ends_without_output(name: str, echo: Echo) -> None:
     command = [sys.executable, "-X", "dev", "-W", "error::ResourceWarning", "-W", "error::RuntimeWarning"]
     if name == "adapters":  # frameworks warn of their own accord when they are imported
         command += ["-W", "ignore::DeprecationWarning", "-W", "ignore::UserWarning"]

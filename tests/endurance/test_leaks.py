@@ -38,7 +38,7 @@ def is_quiet(threads: set[threading.Thread]) -> bool:
 
 @pytest.mark.parametrize("kind", STREAMS, ids=id_of)
 @pytest.mark.parametrize("way", ["slow", "endless"])
-def test_streams_that_are_dropped(kind: Kind, way: str, echo: Echo) -> None:
+def test_abandoned_streams(kind: Kind, way: str, echo: Echo) -> None:
     assert kind.stream
     model, threads = kind.make(f"{echo.url}/{way}"), set(threading.enumerate())
     for count in range(30):
@@ -65,7 +65,7 @@ def test_streams_that_only_the_garbage_collector_closes(kind: Kind, echo: Echo) 
 
 
 @pytest.mark.parametrize("own", [False, True], ids=["shared", "own"])
-def test_the_garbage_collector_may_come_at_any_moment(own: bool, echo: Echo) -> None:
+def test_garbage_collection_during_a_call(own: bool, echo: Echo) -> None:
     """A stream is closed in the midst of another call: after each so many of the objects that this call makes."""
     done = threading.Event()
 
@@ -97,7 +97,7 @@ def test_the_garbage_collector_may_come_at_any_moment(own: bool, echo: Echo) -> 
 
 @pytest.mark.parametrize("kind", ASYNC_STREAMS, ids=id_of)
 @pytest.mark.parametrize("way", ["slow", "endless"])
-def test_asynchronous_streams_that_are_dropped(kind: Kind, way: str, echo: Echo) -> None:
+def test_abandoned_async_streams(kind: Kind, way: str, echo: Echo) -> None:
     model, threads = kind.make(f"{echo.url}/{way}"), set(threading.enumerate())
 
     async def leave() -> None:

@@ -47,7 +47,7 @@ def test_a_loop_in_each_of_many_threads(kind: Kind, echo: Echo) -> None:
 
 
 @EACH
-def test_a_loop_that_runs_on_and_one_that_ends(kind: Kind, echo: Echo) -> None:
+def test_a_long_running_loop_beside_short_ones(kind: Kind, echo: Echo) -> None:
     """A server's loop in a thread, and scripts' loops beside it."""
     assert kind.aask
     model, loop = kind.make(echo.url), asyncio.new_event_loop()
@@ -73,7 +73,7 @@ async def _shut(model: Any) -> None:
 
 
 @EACH
-def test_a_loop_of_another_make(kind: Kind, echo: Echo) -> None:
+def test_uvloop(kind: Kind, echo: Echo) -> None:
     uvloop = pytest.importorskip("uvloop")
     model = kind.make(echo.url)
 
@@ -89,7 +89,7 @@ def test_a_loop_of_another_make(kind: Kind, echo: Echo) -> None:
 
 
 @pytest.mark.parametrize("kind", ASYNC_STREAMS, ids=str)
-def test_streams_in_loops_that_end_before_them(kind: Kind, echo: Echo) -> None:
+def test_streams_that_outlive_their_loop(kind: Kind, echo: Echo) -> None:
     model, slow = kind.make(f"{echo.url}/endless"), kind.make(f"{echo.url}/slow")
 
     async def leave() -> str:
@@ -119,7 +119,7 @@ def test_sync_and_async_calls_of_one_object_at_once(kind: Kind, echo: Echo) -> N
     assert asyncio.run(ask()) == list(range(16))
 
 
-def test_loops_that_are_closed_by_hand_hold_nothing_for_long(echo: Echo) -> None:
+def test_loops_closed_without_asyncio_run_leak_nothing(echo: Echo) -> None:
     """Without `asyncio.run` nobody tells us that a loop ends: what it had open goes when the next one calls."""
     (kind,) = [kind for kind in ASYNC if kind.name == "AsyncClient"]
     assert kind.aask

@@ -53,7 +53,7 @@ def proxy() -> Iterator[str]:
 
 
 @pytest.mark.parametrize("kind", SYNC, ids=str)
-def test_its_settings_hold(kind: Kind, echo: Echo, proxy: str) -> None:
+def test_its_settings_are_used(kind: Kind, echo: Echo, proxy: str) -> None:
     asked: list[httpx.Request] = []
     answered: list[httpx.Response] = []
     hooks: Any = {"request": [asked.append], "response": [answered.append]}
@@ -75,7 +75,7 @@ def test_its_settings_hold(kind: Kind, echo: Echo, proxy: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ASYNC, ids=str)
-def test_its_settings_hold_asynchronously(kind: Kind, echo: Echo, proxy: str) -> None:
+def test_its_settings_are_used_in_async_calls(kind: Kind, echo: Echo, proxy: str) -> None:
     asked: list[httpx.Request] = []
 
     async def note(request: httpx.Request) -> None:
@@ -98,7 +98,7 @@ def test_its_settings_hold_asynchronously(kind: Kind, echo: Echo, proxy: str) ->
 
 
 @pytest.mark.parametrize("kind", STREAMS, ids=str)
-def test_its_streams_are_closed_and_itself_is_not(kind: Kind, echo: Echo) -> None:
+def test_streams_are_closed_but_not_the_client(kind: Kind, echo: Echo) -> None:
     assert kind.stream
     with httpx.Client() as own:
         model = kind.make(f"{echo.url}/endless", **{str(kind.own[0]): own})
@@ -113,7 +113,7 @@ def test_its_streams_are_closed_and_itself_is_not(kind: Kind, echo: Echo) -> Non
 
 
 @pytest.mark.parametrize("kind", ASYNC_STREAMS, ids=str)
-def test_its_asynchronous_streams_are_closed_and_itself_is_not(kind: Kind, echo: Echo) -> None:
+def test_async_streams_are_closed_but_not_the_client(kind: Kind, echo: Echo) -> None:
     async def ask() -> None:
         assert kind.astream
         async with httpx.AsyncClient() as own:
@@ -129,7 +129,7 @@ def test_its_asynchronous_streams_are_closed_and_itself_is_not(kind: Kind, echo:
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
-def test_one_that_is_closed_is_named_as_what_it_is(kind: Kind, echo: Echo) -> None:
+def test_a_closed_client_is_reported(kind: Kind, echo: Echo) -> None:
     own, async_own = httpx.Client(), httpx.AsyncClient()
     own.close()
     asyncio.run(async_own.aclose())

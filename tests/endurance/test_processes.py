@@ -136,7 +136,7 @@ def test_fork_in_a_running_loop(kind: Kind, echo: Echo) -> None:
     assert asyncio.run(ask()) == "123456"
 
 
-def test_a_child_that_reads_on_in_its_parents_stream_takes_nothing_from_it(echo: Echo) -> None:
+def test_a_child_can_not_read_from_its_parents_stream(echo: Echo) -> None:
     chunks = Client(KEY, f"{echo.url}/slow").stream(ChatRequest(model="m", messages="marker-1234567890"))
     heard = [next(chunks)]
 
@@ -152,7 +152,7 @@ def test_a_child_that_reads_on_in_its_parents_stream_takes_nothing_from_it(echo:
     assert "".join(each.choices[0].delta.content or "" for each in heard) == "1234567890"
 
 
-def test_a_child_holds_no_connection_of_its_parents_open(echo: Echo) -> None:
+def test_a_child_keeps_no_connection_of_its_parent_open(echo: Echo) -> None:
     client = Client(KEY, echo.url)
     client.chat(HELLO)
     child = Child(lambda: [echo.sockets(), time.sleep(1)])
@@ -162,7 +162,7 @@ def test_a_child_holds_no_connection_of_its_parents_open(echo: Echo) -> None:
 
 
 @pytest.mark.parametrize("kind", SYNC, ids=str)
-def test_fork_while_other_threads_are_in_the_midst_of_it(kind: Kind, echo: Echo) -> None:
+def test_fork_while_other_threads_make_calls(kind: Kind, echo: Echo) -> None:
     """Whatever lock another thread holds at that moment stays locked in the child."""
     model, over = kind.make(echo.url), threading.Event()
 
@@ -241,7 +241,7 @@ def asked_in_a_worker(index: int, model: Any, first: int) -> list[int]:
     return asked(KINDS[index], model, range(first, first + 3))
 
 
-def test_a_worker_without_the_key_says_how_it_gets_it(echo: Echo) -> None:
+def test_the_error_of_a_worker_without_a_key_names_the_remedy(echo: Echo) -> None:
     (kind,) = [kind for kind in KINDS if kind.name == "lc-chat"]
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         with pytest.raises(Exception, match="PREDICTIONGUARD_API_KEY") as caught:

@@ -56,7 +56,7 @@ def test_streams_in_sixteen_threads(kind: Kind, echo: Echo) -> None:
 
 
 @pytest.mark.parametrize("kind", STREAMS, ids=str)
-def test_a_stream_may_wander_from_thread_to_thread(kind: Kind, echo: Echo) -> None:
+def test_a_stream_can_be_read_in_different_threads(kind: Kind, echo: Echo) -> None:
     assert kind.stream
     chunks = iter(kind.stream(kind.make(f"{echo.url}/slow"), 123456))
     with ThreadPoolExecutor(1) as one, ThreadPoolExecutor(1) as other:
@@ -134,7 +134,7 @@ def test_closing_while_a_stream_runs(kind: Kind, echo: Echo) -> None:
     assert "".join(kind.stream(model, 77)) == "77"
 
 
-def test_a_client_as_a_context_manager_twice_over(echo: Echo) -> None:
+def test_nested_context_managers(echo: Echo) -> None:
     client = Client(KEY, echo.url)
     with client, client:
         assert client.models() is not None
@@ -146,7 +146,7 @@ def test_a_client_as_a_context_manager_twice_over(echo: Echo) -> None:
     assert echo.sockets() == 0
 
 
-def test_an_asynchronous_client_as_a_context_manager_twice_over(echo: Echo) -> None:
+def test_nested_async_context_managers(echo: Echo) -> None:
     async def use() -> None:
         client = AsyncClient(KEY, echo.url)
         async with client, client:

@@ -42,7 +42,7 @@ def ask_all(way: Way, url: str, count: int) -> list[str]:
 
 
 @WAYS
-def test_delivered_in_two_pieces(way: Way) -> None:
+def test_a_stream_in_two_pieces_is_complete(way: Way) -> None:
     cuts = range(1, len(STREAM))
     scripts = [[chunked([STREAM[:at], STREAM[at:]], connection=""), KEEP] for at in cuts]
     with FaultServer(*scripts) as server:
@@ -51,7 +51,7 @@ def test_delivered_in_two_pieces(way: Way) -> None:
 
 
 @WAYS
-def test_broken_off(way: Way) -> None:
+def test_a_stream_cut_at_any_byte_is_complete_or_raises(way: Way) -> None:
     cuts = range(len(STREAM) + 1)
     with FaultServer(*(chunked([STREAM[:at]], last=b"") for at in cuts)) as server:
         heard = ask_all(way, server.url, len(cuts))

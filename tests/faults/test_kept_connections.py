@@ -38,14 +38,14 @@ def until(true: Any) -> None:
 
 
 @ALL
-def test_the_next_call_goes_over_the_same_connection(way: Way) -> None:
+def test_the_next_call_reuses_the_connection(way: Way) -> None:
     with FaultServer([way.kept, KEEP]) as server:
         assert twice(way, server.url, lambda: None) == [way.text] * 2
         assert [each.requests for each in server.connections] == [2]
 
 
 @ALL
-def test_one_that_the_server_closed_meanwhile_costs_no_attempt(way: Way) -> None:
+def test_a_connection_closed_by_the_server_costs_no_attempt(way: Way) -> None:
     with FaultServer(way.kept) as server:
         heard = twice(way, server.url, lambda: until(lambda: server.connections[0].has_ended), max_retries=0)
         assert heard == [way.text] * 2
@@ -54,7 +54,7 @@ def test_one_that_the_server_closed_meanwhile_costs_no_attempt(way: Way) -> None
 
 @ALL
 @pytest.mark.parametrize("end", [[], [RESET]], ids=["closes", "resets"])
-def test_one_that_the_server_ends_when_it_is_used_is_replaced(way: Way, end: list[Any]) -> None:
+def test_a_connection_that_ends_during_a_request_is_replaced(way: Way, end: list[Any]) -> None:
     with FaultServer([way.kept, KEEP], end, way.good) as server:
         assert twice(way, server.url, lambda: None) == [way.text] * 2
         assert [each.requests for each in server.connections] == [2, 1]
@@ -62,7 +62,7 @@ def test_one_that_the_server_ends_when_it_is_used_is_replaced(way: Way, end: lis
 
 
 @pytest.mark.parametrize("way", CHAT, ids=lambda way: way.name)
-def test_what_a_server_says_unasked_is_not_the_answer_to_the_next_call(way: Way) -> None:
+def test_an_unrequested_response_is_not_used_for_the_next_call(way: Way) -> None:
     said = threading.Event()
     late = [way.kept, b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil", said.set, KEEP]
     with FaultServer(late, way.good) as server:

@@ -40,7 +40,7 @@ def test_a_stream_of_one_event(way: Way) -> None:
 
 
 @ways(CORE, streams=True)
-def test_a_stream_that_is_longer_than_any_event_may_be(way: Way) -> None:
+def test_a_long_stream_of_short_events(way: Way) -> None:
     each = b"data: " + json.dumps(chunk("x" * (SIZE // 4))).encode() + b"\n\n"
     with FaultServer(chunked([*[each] * 5, b"data: [DONE]\n\n"])) as server:
         met = meet(way, server.url, server)
@@ -49,7 +49,7 @@ def test_a_stream_that_is_longer_than_any_event_may_be(way: Way) -> None:
 
 
 @ways(CORE)
-def test_a_plain_answer_without_end(way: Way) -> None:
+def test_an_endless_response(way: Way) -> None:
     piece = b" " * (4 << 20)
     flood = Flood(b"%x\r\n%s\r\n" % (len(piece), piece))
     with FaultServer([chunked([], kind="application/json", last=b""), flood]) as server:
@@ -61,7 +61,7 @@ def test_a_plain_answer_without_end(way: Way) -> None:
 
 @ways(CORE, streams=True)
 @pytest.mark.parametrize("line", [": %s\n\n", 'data: {"x": "%s"}\n\n', "data: %s\n"])
-def test_a_stream_that_says_nothing_without_end(way: Way, line: str) -> None:
+def test_an_endless_stream_without_content(way: Way, line: str) -> None:
     piece = (line % ("x" * (4 << 20))).encode()
     flood = Flood(b"%x\r\n%s\r\n" % (len(piece), piece))
     with FaultServer([chunked([], last=b""), flood]) as server:

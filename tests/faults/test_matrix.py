@@ -80,7 +80,7 @@ def cases(faults: list[Fault], ways: list[Way]) -> pytest.MarkDecorator:
 
 
 @cases(table.LOST, CHAT)
-def test_a_connection_that_is_lost_before_the_answer(fault: Fault, way: Way) -> None:
+def test_a_connection_lost_before_the_response(fault: Fault, way: Way) -> None:
     run(fault, way)
 
 
@@ -95,27 +95,27 @@ def test_a_body(fault: Fault, way: Way) -> None:
 
 
 @cases(table.CUT_PLAIN, PLAIN_WAYS)
-def test_an_answer_that_breaks_off(fault: Fault, way: Way) -> None:
+def test_an_interrupted_response(fault: Fault, way: Way) -> None:
     run(fault, way)
 
 
 @cases(table.CUT_STREAM, STREAM_WAYS)
-def test_a_stream_that_breaks_off(fault: Fault, way: Way) -> None:
+def test_an_interrupted_stream(fault: Fault, way: Way) -> None:
     run(fault, way)
 
 
 @cases(table.WHOLE_STREAM, STREAM_WAYS)
-def test_a_stream_that_is_whole_however_it_comes(fault: Fault, way: Way) -> None:
+def test_a_complete_stream(fault: Fault, way: Way) -> None:
     run(fault, way)
 
 
 @cases(table.SIBLINGS, SIBLINGS)
-def test_the_siblings(fault: Fault, way: Way) -> None:
+def test_the_other_endpoints(fault: Fault, way: Way) -> None:
     run(fault, way)
 
 
 @cases(table.SIBLINGS_PLAIN, PLAIN_SIBLINGS)
-def test_an_answer_to_a_sibling_that_breaks_off(fault: Fault, way: Way) -> None:
+def test_an_interrupted_response_of_the_other_endpoints(fault: Fault, way: Way) -> None:
     run(fault, way)
 
 
@@ -143,7 +143,7 @@ def test_a_server_that_is_slow(fault: Fault, ways: list[Way]) -> None:
 @pytest.mark.parametrize("way", CHAT, ids=lambda way: way.name)
 @pytest.mark.parametrize("max_retries", [0, 1, 4])
 @pytest.mark.parametrize("name", ["429", "reset before the headers"])
-def test_there_is_one_layer_of_retries(name: str, max_retries: int, way: Way) -> None:
+def test_retries_do_not_multiply(name: str, max_retries: int, way: Way) -> None:
     fault = next(row for row in [*table.LOST, *table.STATUSES] if row.name == name)
     with served(fault, way) as (url, server):
         assert own_class(meet(way, url, server, max_retries=max_retries).error) is fault.comes_to
@@ -151,7 +151,7 @@ def test_there_is_one_layer_of_retries(name: str, max_retries: int, way: Way) ->
 
 
 @pytest.mark.parametrize("way", CHAT, ids=lambda way: way.name)
-def test_what_the_service_said_is_on_the_error(way: Way, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_error_has_the_details_of_the_response(way: Way, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     refused = table.refusal(429, "slow down", retry_after="0", x_request_id="r-7")
     with FaultServer(refused) as server:

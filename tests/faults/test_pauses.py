@@ -32,20 +32,20 @@ def in_all_ways(*scripts: Any, good: bool = True, **options: Any) -> list[tuple[
         return list(threads.map(one, CHAT))
 
 
-def test_without_a_wish_of_the_service_pauses_grow() -> None:
+def test_delays_grow_without_retry_after() -> None:
     for way, met, requests in in_all_ways([], []):
         assert (met.error, met.text, requests) == (None, way.text, 3)
         assert met.seconds >= 0.75 * (0.5 + 1)
 
 
 @pytest.mark.parametrize("status", [429, 503])
-def test_a_wish_in_seconds(status: int) -> None:
+def test_retry_after_in_seconds(status: int) -> None:
     for way, met, requests in in_all_ways(refusal(status, retry_after="1")):
         assert (met.error, met.text, requests) == (None, way.text, 2)
         assert met.seconds >= 0.95
 
 
-def test_a_wish_as_a_date() -> None:
+def test_retry_after_as_a_date() -> None:
     def now() -> datetime.datetime:
         return datetime.datetime.now(datetime.UTC)
 
@@ -58,14 +58,14 @@ def test_a_wish_as_a_date() -> None:
 
 
 @pytest.mark.parametrize("wish", ["-5", "nan", "1e400", "1, 2", "Wed, 99 Foo 2026", "\xe9"])
-def test_a_wish_that_is_none_is_ignored(wish: str) -> None:
+def test_an_invalid_retry_after_is_ignored(wish: str) -> None:
     for way, met, requests in in_all_ways(refusal(429, retry_after=wish)):
         assert (met.error, met.text, requests) == (None, way.text, 2)
         assert met.seconds < 30
 
 
 @pytest.mark.parametrize(("wish", "seconds"), [("1e9", 1e9), ("86400", 86400.0), ("-5", 0.0), ("nan", None)])
-def test_the_error_has_what_the_service_said(wish: str, seconds: float | None) -> None:
+def test_the_error_has_the_retry_after_of_the_service(wish: str, seconds: float | None) -> None:
     for _, met, requests in in_all_ways(refusal(429, retry_after=wish), good=False, max_retries=0):
         assert isinstance(met.error, RateLimitError)
         assert (met.error.retry_after, requests) == (seconds, 1)

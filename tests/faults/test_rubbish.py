@@ -53,7 +53,7 @@ def _spoilt(data: bytes, chance: random.Random) -> bytes:
 
 
 @pytest.mark.parametrize("way", CHAT, ids=lambda way: way.name)
-def test_it_is_an_answer_or_one_of_our_errors(way: Way) -> None:
+def test_a_corrupted_response_is_read_or_raises_our_error(way: Way) -> None:
     chance = random.Random(way.name)
     replies = [spoilt(chance) for _ in range(COUNT)]
 

@@ -53,7 +53,7 @@ def left(server: FaultServer, before: set[int]) -> int:
 
 
 @WAYS
-def test_reset_while_it_is_sent(ask: Any) -> None:
+def test_a_reset_during_the_upload(ask: Any) -> None:
     before = sockets()
     with FaultServer(Unread([RESET])) as server:
         with pytest.raises(APIConnectionError):
@@ -63,7 +63,7 @@ def test_reset_while_it_is_sent(ask: Any) -> None:
 
 
 @WAYS
-def test_reset_while_it_is_sent_then_good(ask: Any) -> None:
+def test_a_retry_after_a_reset_during_the_upload(ask: Any) -> None:
     good = STREAM if ask in (stream, async_stream) else PLAIN
     with FaultServer(Unread([RESET]), [RESET], good) as server:
         assert ask(server.url) == TEXT
@@ -74,7 +74,7 @@ def test_reset_while_it_is_sent_then_good(ask: Any) -> None:
 
 
 @WAYS
-def test_nobody_reads_it(ask: Any) -> None:
+def test_a_server_that_does_not_read(ask: Any) -> None:
     before = sockets()
     with FaultServer(Unread([DEAF])) as server:
         with pytest.raises(APITimeoutError):
@@ -84,7 +84,7 @@ def test_nobody_reads_it(ask: Any) -> None:
 
 
 @WAYS
-def test_an_answer_before_it_is_read(ask: Any) -> None:
+def test_a_response_before_the_body_is_read(ask: Any) -> None:
     with FaultServer(Unread([refusal(413)])) as server:
         with pytest.raises(RequestTooLargeError):
             ask(server.url)

@@ -120,7 +120,7 @@ def many(folder: Path, photo: Path, count: int) -> None:
         shutil.copy(photo, folder / f"{number:03}.jpg")
 
 
-def test_a_folder_and_what_is_added_to_it(a_ray: Path, box: Service, folder: Path, out: Path, photos: Path) -> None:
+def test_new_files_are_added_to_earlier_results(a_ray: Path, box: Service, folder: Path, out: Path, photos: Path) -> None:
     said = recipe.run(folder, out, batch=3)
     assert said == "7 images: 6 done now, 0 done before, 1 failed (1 other files)"
     first = rows(out)
@@ -157,7 +157,7 @@ def test_a_folder_and_what_is_added_to_it(a_ray: Path, box: Service, folder: Pat
     assert [path for path in kept if KEY.encode() in path.read_bytes()] == []
 
 
-def test_vectors_come_in_requests_of_many(box: Service, folder: Path, out: Path) -> None:
+def test_vectors_are_requested_in_batches(box: Service, folder: Path, out: Path) -> None:
     assert recipe.run(folder, out, recipe.Vectors).startswith("7 images: 6 done now, 0 done before, 1 failed")
     # The broken one spoiled the request that all were in: each was asked about for itself.
     assert [len(each["input"]) for each in box.requests] == [1] * 6
@@ -172,14 +172,14 @@ def test_vectors_come_in_requests_of_many(box: Service, folder: Path, out: Path)
     assert [len(each["input"]) for each in box.requests] == [6]
 
 
-def test_a_worker_that_dies_costs_nothing_that_was_written(box: Service, folder: Path, out: Path) -> None:
+def test_results_survive_a_worker_that_dies(box: Service, folder: Path, out: Path) -> None:
     assert recipe.run(folder, out, Dying, batch=3, workers=1).startswith("7 images: 6 done now")
     assert (out / "died").exists()
     assert sum(row["caption"] is not None for row in rows(out).values()) == 6
     assert len(box.requests) == 6
 
 
-def test_a_key_that_ends_stops_the_job(
+def test_a_revoked_key_stops_the_job(
     box: Service, photos: Path, tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     many(tmp_path / "photos", photos / "cat.jpg", 60)
@@ -201,7 +201,7 @@ def test_a_key_that_ends_stops_the_job(
     ],
     ids=["down", "refused"],
 )
-def test_where_all_fail_the_job_stops(
+def test_the_job_stops_if_all_requests_fail(
     box: Service, photos: Path, tmp_path: Path, out: Path, reply: Response, error: str
 ) -> None:
     many(tmp_path / "photos", photos / "cat.jpg", 30)
@@ -211,7 +211,7 @@ def test_where_all_fail_the_job_stops(
     assert rows(out) == {}
 
 
-def test_too_many_requests_are_waited_for(box: Service, photos: Path, tmp_path: Path, out: Path) -> None:
+def test_rate_limits_are_waited_for(box: Service, photos: Path, tmp_path: Path, out: Path) -> None:
     many(tmp_path / "photos", photos / "cat.jpg", 12)
     lock, refused = threading.Lock(), []
 
@@ -228,7 +228,7 @@ def test_too_many_requests_are_waited_for(box: Service, photos: Path, tmp_path: 
     assert refused[-1] - refused[0] > 0.9  # the second refusal of a image came when its second was over
 
 
-def test_a_killed_run_is_gone_on_with(box: Service, photos: Path, tmp_path: Path, out: Path) -> None:
+def test_a_killed_run_is_resumed(box: Service, photos: Path, tmp_path: Path, out: Path) -> None:
     """As a user runs it, with a Ray of its own; ended by force between one file and the next."""
     many(tmp_path / "photos", photos / "cat.jpg", 16)
     stuck, let_go = threading.Event(), threading.Event()

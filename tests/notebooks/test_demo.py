@@ -30,7 +30,7 @@ def demo(monkeypatch: pytest.MonkeyPatch) -> Any:
     return module
 
 
-def test_takes_a_file(demo: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_accepts_a_file(demo: Any, capsys: pytest.CaptureFixture[str]) -> None:
     demo.main(str(PHOTO), "What is this?")
     output = capsys.readouterr().out
     assert "cat.jpg: image/jpeg, 451 x 300 pixels\n" in output
@@ -48,7 +48,7 @@ def test_says_what_it_converted(demo: Any, capsys: pytest.CaptureFixture[str], t
     assert "cat.bmp: image/jpeg, 451 x 300 pixels, converted from the file" in capsys.readouterr().out
 
 
-def test_takes_a_pdf(demo: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_accepts_a_pdf(demo: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     Image.open(PHOTO).save(tmp_path / "cat.pdf", resolution=150)
     demo.main(str(tmp_path / "cat.pdf"), "What is this?")
     output = capsys.readouterr().out
@@ -57,7 +57,7 @@ def test_takes_a_pdf(demo: Any, capsys: pytest.CaptureFixture[str], tmp_path: Pa
 
 
 @pytest.mark.parametrize("url", ["https://example.com/cat.jpg", "HTTP://example.com/cat.jpg"])
-def test_takes_a_url(url: str, demo: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_accepts_a_url(url: str, demo: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     serve_publicly(monkeypatch, PHOTO.read_bytes())
     demo.main(url, "What is this?")
     output = capsys.readouterr().out

@@ -110,7 +110,7 @@ def test_the_comparison_ignores_only_what_varies(text: str, other: str, is_same:
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_is_committed_as_a_reader_wants_it(path: Path) -> None:
+def test_committed_outputs_have_an_image_and_no_errors(path: Path) -> None:
     notebook = nbformat.read(path, as_version=4)
     shown = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
     assert any({"image/jpeg", "image/png"} & set(output.get("data", {})) for output in shown), "no image is shown"

@@ -28,7 +28,7 @@ def exif(orientation):
 
 
 @pytest.mark.parametrize("kind", list(TYPES))
-def test_answers_name_type_size_shape_and_colour(see, uri, encoded, kind):
+def test_answers_name_type_size_shape_and_color(see, uri, encoded, kind):
     text = said(see(uri(encoded(kind, (90, 60), (220, 20, 30)), TYPES[kind])))
     assert ("WebP" if kind == "WEBP" else kind) in text
     assert "90 x 60 pixels" in text

@@ -128,13 +128,13 @@ def test_photos_come_out_upright(orientation: int, kind: str, options: dict[str,
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
-def test_an_orientation_that_does_not_count_does_not_begin_to(kind: str) -> None:
+def test_an_invalid_orientation_is_ignored(kind: str) -> None:
     data = saved(kind, noise(), exif=exif(9))
     assert read(data).orientation == 1
     assert opened(rework(data, max_edge=20)).getexif()[0x0112] == 1
 
 
-def test_nothing_to_do_means_the_same_bytes() -> None:
+def test_an_image_that_needs_no_change_is_returned_unchanged() -> None:
     data = saved("JPEG", noise(), exif=exif(6))
     assert rework(data, upright=False) is data
     assert rework(data, upright=False, max_edge=96) is data
@@ -227,7 +227,7 @@ def test_other_types_are_converted(kind: str, image: Any, media_type: str) -> No
 
 @pytest.mark.parametrize("orientation", [3, 6])
 @pytest.mark.parametrize("kind", ["TIFF", "HEIF", *AVIF])
-def test_converted_pictures_are_upright(kind: str, orientation: int) -> None:
+def test_converted_images_are_upright(kind: str, orientation: int) -> None:
     if kind == "HEIF":
         pytest.importorskip("pillow_heif").register_heif_opener()
     stored = quarters().transpose(Image.Transpose[str(STORED_AS[orientation])])
@@ -251,7 +251,7 @@ def test_sixteen_bits_keep_their_brightness() -> None:
         assert opened(rework(data, max_edge=30)).convert("L").getextrema() == (128, 128)
 
 
-def test_a_transparent_colour_of_sixteen_bits() -> None:
+def test_a_transparent_color_of_sixteen_bits() -> None:
     """A 16-bit PNG whose tRNS names its one colour is transparent all over, also when it has 8 bits."""
     for colour_type, key in ((0, b"\x12\x34"), (2, b"\x12\x34\x56\x78\x9a\xbc")):
         chunks = [
@@ -267,7 +267,7 @@ def test_a_transparent_colour_of_sixteen_bits() -> None:
         assert opened(rework(data, max_edge=20)).getchannel("A").getextrema() == (0, 0)
 
 
-def test_the_colour_profile_stays_with_its_colours() -> None:
+def test_the_color_profile_is_kept() -> None:
     rgb, cmyk = (bytes(16) + space + bytes(108) for space in (b"RGB ", b"CMYK"))
     for kind in ("JPEG", "PNG", "WEBP"):
         assert opened(rework(saved(kind, noise(), icc_profile=rgb), max_edge=20)).info["icc_profile"] == rgb
@@ -332,7 +332,7 @@ WHOLE = {
 
 
 @pytest.mark.parametrize("kind", WHOLE)
-def test_truncated_pictures_are_refused(kind: str) -> None:
+def test_truncated_images_are_refused(kind: str) -> None:
     data = WHOLE[kind]
     # TIFF and AVIF keep what the header needs at the end or behind it, a GIF may lack its trailer.
     for part in (0.3, 0.6, 0.9):
@@ -344,7 +344,7 @@ def test_truncated_pictures_are_refused(kind: str) -> None:
 
 @settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.sampled_from(list(WHOLE.values())), st.randoms(use_true_random=False), st.integers(1, 30), st.booleans())
-def test_mutated_pictures_come_out_whole_or_are_refused(
+def test_mutated_images_are_converted_or_refused(
     whole: bytes, chance: random.Random, edits: int, is_early: bool
 ) -> None:
     mutated = bytearray(whole)

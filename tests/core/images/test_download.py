@@ -73,7 +73,7 @@ def numeric(host: str) -> list[str]:
 
 
 class TestFlow:
-    def test_asks_for_the_addresses_then_for_the_picture(self) -> None:
+    def test_resolves_the_host_then_downloads_the_image(self) -> None:
         steps, body = drive("https://a.example/p.png?q=1#f", [PUBLIC, PUBLIC_6], Got(200, body=b"x"))
         assert steps[0] == Resolve("a.example", 443)
         assert (str(steps[1].url.copy_with(fragment=None)), steps[1].address, steps[1].max_bytes) == (
@@ -96,7 +96,7 @@ class TestFlow:
             ("http://a.example?mail=x@y.example", "a.example", 80),
         ],
     )
-    def test_takes_ordinary_addresses(self, url: str, host: str, port: int) -> None:
+    def test_public_urls_are_accepted(self, url: str, host: str, port: int) -> None:
         assert drive(url)[0] == [Resolve(host, port)]
 
     @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ class TestFlow:
             ("/resized/https://c.example/x.png", "https://a.example/resized/https://c.example/x.png"),
         ],
     )
-    def test_a_redirect_is_followed_and_judged_anew(self, location: str, next_url: str) -> None:
+    def test_the_target_of_a_redirect_is_checked_again(self, location: str, next_url: str) -> None:
         steps, body = drive(
             "https://a.example/dir/p", [PUBLIC], Got(302, location=location), [PUBLIC_6], Got(200, body=b"x")
         )
@@ -139,7 +139,7 @@ class TestFlow:
             "http://",
         ],
     )
-    def test_a_redirect_inwards_is_refused(self, location: str) -> None:
+    def test_a_redirect_to_a_private_host_is_refused(self, location: str) -> None:
         steps = [[PUBLIC], Got(302, location=location), numeric("127.0.0.1")]
         with pytest.raises(ImageBlockedError):
             drive("https://a.example/", *steps)
@@ -150,17 +150,17 @@ class TestFlow:
         with pytest.raises(ImageFetchError, match="redirects more than 5"):
             drive("https://a.example/", *hop * 6)
 
-    def test_a_redirect_that_comes_to_a_host_that_is_not_allowed_is_refused(self) -> None:
+    def test_a_redirect_to_a_host_that_is_not_allowed_is_refused(self) -> None:
         policy = ImagePolicy(allowed_hosts=["a.example"])
         with pytest.raises(ImageBlockedError, match="allowed_hosts"):
             drive("https://a.example/", [PUBLIC], Got(302, location="https://b.example/"), policy=policy)
 
     @pytest.mark.parametrize("status", [204, 206, 304, 400, 401, 403, 404, 429, 500, 503])
-    def test_any_other_status_is_a_failure(self, status: int) -> None:
+    def test_any_other_status_is_an_error(self, status: int) -> None:
         with pytest.raises(ImageFetchError, match=str(status)):
             drive("https://a.example/", [PUBLIC], Got(status, body=b"x"))
 
-    def test_a_host_without_addresses_is_a_failure(self) -> None:
+    def test_a_host_without_ip_addresses_is_an_error(self) -> None:
         with pytest.raises(ImageFetchError):
             drive("https://a.example/", [])
 
@@ -174,17 +174,17 @@ class TestFlow:
             [PUBLIC, ""],
         ],
     )
-    def test_one_bad_address_among_good_ones_is_one_too_many(self, addresses: list[str]) -> None:
+    def test_one_private_ip_address_among_public_ones_is_refused(self, addresses: list[str]) -> None:
         with pytest.raises(ImageBlockedError):
             drive("https://a.example/", addresses)
 
-    def test_the_error_does_not_tell_the_address(self) -> None:
+    def test_the_error_does_not_show_the_ip_address(self) -> None:
         with pytest.raises(ImageBlockedError) as caught:
             drive("https://a.example/", ["10.20.30.40"])
         assert "10.20" not in str(caught.value)
         assert "a.example" in str(caught.value)
 
-    def test_the_address_that_was_judged_is_dialled(self) -> None:
+    def test_the_connection_goes_to_the_checked_ip_address(self) -> None:
         for address in (PUBLIC, PUBLIC_6):
             (_, get), _ = drive("https://a.example:8443/p", [address])
             assert (get.address, str(get.url)) == (address, "https://a.example:8443/p")
@@ -258,20 +258,20 @@ HOSTILE = [
 
 
 class TestHostileAddresses:
-    def test_there_are_enough(self) -> None:
+    def test_the_list_of_hostile_urls_is_long(self) -> None:
         assert len(set(HOSTILE)) == len(HOSTILE) > 100
 
     @pytest.mark.parametrize("url", HOSTILE)
-    def test_none_is_dialled(self, url: str) -> None:
+    def test_hostile_urls_are_refused(self, url: str) -> None:
         with pytest.raises((ImageBlockedError, ImageFetchError)):
             truthful(url, names=NAMES)
 
     @pytest.mark.parametrize("host", ["a.example", "a.example:65535", "[2606:2800:21f:cb07:6820:80da:af6b:8b2c]"])
-    def test_an_ordinary_one_is(self, host: str) -> None:
+    def test_an_ordinary_url_is_accepted(self, host: str) -> None:
         assert truthful(f"https://{host}/p", names={"a.example": [PUBLIC]}) in ([PUBLIC], [PUBLIC_6])
 
     @given(st.text(max_size=40), st.sampled_from(["http://", "https://", "http:", "HTTP://a.example:", ""]))
-    def test_any_text_is_taken_or_refused_in_our_own_words(self, text: str, start: str) -> None:
+    def test_any_text_is_accepted_or_refused_with_our_error(self, text: str, start: str) -> None:
         try:
             dialled = truthful(start + text, names=NAMES)
         except ImageError:
@@ -279,7 +279,7 @@ class TestHostileAddresses:
         assert all(url_guard.is_allowed(address, private=False) for address in dialled)
 
     @given(st.text(max_size=40))
-    def test_any_redirect_is_followed_or_refused_in_our_own_words(self, location: str) -> None:
+    def test_any_redirect_is_followed_or_refused_with_our_error(self, location: str) -> None:
         try:
             drive("https://a.example/", [PUBLIC], Got(302, location=location), [PUBLIC], Got(200, body=b"x"))
         except ImageError:
@@ -299,12 +299,12 @@ NEVER = [
 
 class TestPolicy:
     @pytest.mark.parametrize("address", PRIVATE)
-    def test_own_hosts_may_be_private(self, address: str) -> None:
+    def test_private_hosts_can_be_allowed(self, address: str) -> None:
         assert not url_guard.is_allowed(address, private=False)
         assert url_guard.is_allowed(address, private=True)
 
     @pytest.mark.parametrize("address", NEVER)
-    def test_nothing_opens_the_rest(self, address: str) -> None:
+    def test_reserved_ip_addresses_are_never_allowed(self, address: str) -> None:
         assert not url_guard.is_allowed(address, private=False)
         assert not url_guard.is_allowed(address, private=True)
 
@@ -313,15 +313,15 @@ class TestPolicy:
         ["fd00:ec2::23", "fd00:c1::a9fe:a9fe", "fd00:42::42", "fd00:a9fe:a9fe::1"],
         ids=["Amazon EKS", "Oracle", "Scaleway", "Linode"],
     )
-    def test_nor_the_other_metadata_services_of_clouds(self, address: str) -> None:
+    def test_metadata_services_of_clouds_are_never_allowed(self, address: str) -> None:
         assert not url_guard.is_allowed(address, private=True)
 
     @pytest.mark.parametrize("address", [PUBLIC, PUBLIC_6, "8.8.8.8", f"::ffff:{PUBLIC}", "64:ff9b::8.8.8.8"])
-    def test_public_addresses_are_open(self, address: str) -> None:
+    def test_public_ip_addresses_are_allowed(self, address: str) -> None:
         assert url_guard.is_allowed(address, private=False)
 
     @given(st.ip_addresses(v=4))
-    def test_ipv4_inside_ipv6_is_judged_as_itself(self, address: Any) -> None:
+    def test_ipv4_inside_ipv6_is_checked_as_ipv4(self, address: Any) -> None:
         for private in (False, True):
             may = url_guard.is_allowed(str(address), private=private)
             assert url_guard.is_allowed(f"::ffff:{address}", private=private) is may
@@ -331,7 +331,7 @@ class TestPolicy:
             )
 
     @given(st.ip_addresses())
-    def test_what_python_calls_private_is_never_public(self, address: Any) -> None:
+    def test_ip_addresses_that_python_calls_private_are_refused(self, address: Any) -> None:
         if url_guard.is_allowed(str(address), private=False) and int(address) >> 32 != 0x64FF9B << 64:
             address = getattr(address, "ipv4_mapped", None) or address
             kinds = ("private", "loopback", "link_local", "multicast", "reserved", "unspecified")
@@ -351,7 +351,7 @@ class TestPolicy:
             ("http://127.0.0.1/", False),
         ],
     )
-    def test_allowed_hosts_are_judged_before_a_name_is_looked_up(self, url: str, may: bool) -> None:
+    def test_allowed_hosts_are_checked_before_the_name_is_resolved(self, url: str, may: bool) -> None:
         policy = ImagePolicy(allowed_hosts=["a.example", ".b.example"])
         if may:
             assert isinstance(drive(url, policy=policy)[0][0], Resolve)
@@ -359,7 +359,7 @@ class TestPolicy:
             with pytest.raises(ImageBlockedError, match="allowed_hosts"):
                 drive(url, policy=policy)
 
-    def test_a_host_that_is_allowed_must_be_public_all_the_same(self) -> None:
+    def test_an_allowed_host_must_still_be_public(self) -> None:
         policy = ImagePolicy(allowed_hosts=["localhost"])
         with pytest.raises(ImageBlockedError, match="not public"):
             drive("http://localhost/", ["127.0.0.1"], policy=policy)
@@ -414,20 +414,20 @@ class TestDownload:
         assert [request.path for request in goal.requests] == ["/there"]
         assert "cookie" not in goal.requests[0].headers
 
-    def test_redirects_without_end_are_not(self, download: Any) -> None:
+    def test_endless_redirects_are_refused(self, download: Any) -> None:
         with FaultServer(answer(302, location="/")) as server:
             with pytest.raises(ImageFetchError, match="redirects"):
                 download(server.url, OPEN)
             assert len(server.requests) == 6
 
-    def test_a_private_host_is_not_dialled(self, download: Any) -> None:
+    def test_a_private_host_is_not_connected_to(self, download: Any) -> None:
         with FaultServer(answer(200, PNG)) as server:
             for url in (server.url, f"http://localhost:{server.port}/"):
                 with pytest.raises(ImageBlockedError):
                     download(url, ImagePolicy())
         assert server.requests == []
 
-    def test_the_allowed_number_of_bytes_is_taken_and_one_more_is_not(self, download: Any) -> None:
+    def test_max_bytes_is_inclusive(self, download: Any) -> None:
         with FaultServer(answer(200, PNG)) as server:
             assert download(server.url, ImagePolicy(allow_private_hosts=True, max_bytes=len(PNG))) == PNG
             with pytest.raises(ImageTooLargeError, match=rf"{len(PNG):,}.*{len(PNG) - 1:,}"):
@@ -446,13 +446,13 @@ class TestDownload:
         ],
         ids=["declared", "without a length", "chunked"],
     )
-    def test_too_much_is_refused_as_it_comes(self, download: Any, script: Any) -> None:
+    def test_a_body_over_the_limit_is_refused_while_it_arrives(self, download: Any, script: Any) -> None:
         with FaultServer(script) as server:
             with pytest.raises(ImageTooLargeError, match="100,000"):
                 download(server.url, ImagePolicy(allow_private_hosts=True, max_bytes=100_000))
 
     @pytest.mark.parametrize("declared", ["abc", "-5", "9" * 30, "1e9"])
-    def test_a_length_that_is_none_is_a_failure_and_no_crash(self, download: Any, declared: str) -> None:
+    def test_an_invalid_content_length_is_an_error(self, download: Any, declared: str) -> None:
         with FaultServer(answer(200, PNG, content_length=declared)) as server:
             with pytest.raises(ImageError):
                 download(server.url, OPEN)
@@ -495,7 +495,7 @@ class TestDownload:
             with pytest.raises(ImageFetchError, match=f"encoded as '{coding}'"):
                 download(server.url, OPEN)
 
-    def test_a_body_that_is_not_compressed_as_it_says_is_a_failure(self, download: Any) -> None:
+    def test_a_body_with_a_false_content_encoding_is_an_error(self, download: Any) -> None:
         with FaultServer(answer(200, PNG, content_encoding="gzip")) as server:
             with pytest.raises(ImageFetchError, match="DecodingError"):
                 download(server.url, OPEN)
@@ -533,7 +533,7 @@ class TestDownload:
         ],
         ids=["cut", "reset in the body", "reset", "closed", "no HTTP", "404", "204", "no location", "bad location"],
     )
-    def test_a_failure_is_ours_and_tells_no_address(self, download: Any, script: Any) -> None:
+    def test_failures_are_our_errors_and_show_no_ip_address(self, download: Any, script: Any) -> None:
         with FaultServer(script) as server:
             with pytest.raises((ImageFetchError, ImageBlockedError)) as caught:
                 download(f"http://localhost:{server.port}/", OPEN)
@@ -541,11 +541,11 @@ class TestDownload:
         assert caught.value.__cause__ is None
         assert caught.value.__context__ is None or caught.value.__suppress_context__
 
-    def test_nobody_listens(self, download: Any) -> None:
+    def test_a_refused_connection_is_an_error(self, download: Any) -> None:
         with pytest.raises(ImageFetchError):
             download(f"http://127.0.0.1:{unused_port()}/", OPEN)
 
-    def test_a_name_that_is_none(self, download: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_an_unknown_host_is_an_error(self, download: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         def unknown(*_: Any, **__: Any) -> Any:
             raise socket.gaierror(socket.EAI_NONAME, "unknown")
 
@@ -563,7 +563,7 @@ class TestDownload:
         ],
         ids=["silence", "silence in the body", "dripping body", "dripping headers"],
     )
-    def test_a_slow_host_is_given_up(self, download: Any, steps: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_slow_host_times_out(self, download: Any, steps: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(url_guard, "TOTAL_TIMEOUT", 0.4)
         delivered = threading.Event()
         with FaultServer([*steps, delivered.set]) as server:
@@ -573,7 +573,7 @@ class TestDownload:
 
 
 @pytest.mark.parametrize("colour", ["sync", "async"])
-def test_a_picture_takes_no_longer_than_the_timeout_of_the_call(colour: str) -> None:
+def test_the_timeout_of_the_call_bounds_a_download(colour: str) -> None:
     def ask(url: str) -> Any:
         options: dict[str, Any] = {"timeout": 0.4, "max_retries": 0, "images": OPEN}
         asked = question(f"{url}/a.png")
@@ -588,7 +588,7 @@ def test_a_picture_takes_no_longer_than_the_timeout_of_the_call(colour: str) -> 
 
 
 @pytest.mark.parametrize("address", ["169.254.169.254", "224.0.0.1", "[fe80::1]"])
-def test_what_is_refused_even_then_is_not_told_to_be_allowed(address: str) -> None:
+def test_an_error_suggests_no_option_that_would_not_help(address: str) -> None:
     (error,) = download.download_all([f"http://{address}/"], OPEN)
     assert isinstance(error, ImageBlockedError)
     assert "never connected to" in str(error)
@@ -611,17 +611,17 @@ class TestSideBySide:
         assert [type(result) for result in results] == [bytes, ImageFetchError, ImageBlockedError, bytes]
         assert results[0] == results[3] == PNG
 
-    def test_they_are_asked_for_at_the_same_time(self, fetch_all: Any) -> None:
+    def test_downloads_run_at_the_same_time(self, fetch_all: Any) -> None:
         # The server answers only when all of them were asked: one after the other would never get there.
         meeting = threading.Barrier(4, timeout=20)
         with FaultServer([meeting.wait, answer(200, PNG)]) as server:
             assert fetch_all([server.url] * 4) == [PNG] * 4
 
-    def test_more_than_run_at_once(self, fetch_all: Any) -> None:
+    def test_more_images_than_run_at_once(self, fetch_all: Any) -> None:
         with FaultServer(answer(200, PNG)) as server:
             assert fetch_all([server.url] * 20) == [PNG] * 20
         assert len(server.requests) == 20
 
 
-def test_every_error_is_of_the_family() -> None:
+def test_download_errors_are_our_errors() -> None:
     assert issubclass(ImageFetchError, PredictionGuardError)

@@ -100,26 +100,26 @@ class TestRead:
             "/proc/self/environ",
         ],
     )
-    def test_nothing_beyond_the_roots(self, root: Path, name: str) -> None:
+    def test_paths_outside_the_roots_are_refused(self, root: Path, name: str) -> None:
         with pytest.raises(ImageBlockedError):
             files.read(root / name, below(root))
 
     @posix
     @pytest.mark.parametrize("name", ["link.png", "way/out.png"])
-    def test_no_link_leads_out(self, odd: Path, name: str) -> None:
+    def test_links_out_of_the_roots_are_refused(self, odd: Path, name: str) -> None:
         with pytest.raises(ImageBlockedError, match="local_roots"):
             files.read(odd / name, below(odd))
 
     @posix
     @pytest.mark.parametrize("name", ["fifo", "to-fifo", "socket", "deep", ".", ""])
-    def test_what_is_no_regular_file_is_not_opened(self, odd: Path, name: str) -> None:
+    def test_only_regular_files_are_opened(self, odd: Path, name: str) -> None:
         for policy in (below(odd), ImagePolicy()):
             with pytest.raises(ImageBlockedError, match="regular"):
                 files.read(odd / name, policy)
 
     @linux
     @pytest.mark.parametrize("path", ["/dev/zero", "/dev/random", "/dev/stdin", "/dev/tty", "/dev", "/proc/self/fd/0"])
-    def test_a_device_is_not_read(self, path: str) -> None:
+    def test_devices_are_not_read(self, path: str) -> None:
         with pytest.raises(ImageError):
             files.read(Path(path), ImagePolicy())
 
@@ -127,14 +127,14 @@ class TestRead:
     @pytest.mark.parametrize(
         "name", ["nothing.png", "dangling", "loop", "in.png/x", "a\0b", "x" * 300, "~/in.png", "~root/x"]
     )
-    def test_what_is_not_there_is_said_to_be(self, odd: Path, name: str) -> None:
+    def test_missing_files_are_reported(self, odd: Path, name: str) -> None:
         for policy in (below(odd), ImagePolicy()):
             with pytest.raises(ImageFormatError, match="cannot be read"):
                 files.read(odd / name, policy)
 
     @posix
     @pytest.mark.skipif(hasattr(os, "geteuid") and os.geteuid() == 0, reason="root may read everything")
-    def test_what_may_not_be_read(self, root: Path) -> None:
+    def test_an_unreadable_file_is_reported(self, root: Path) -> None:
         (root / "in.png").chmod(0)
         with pytest.raises(ImageFormatError, match="cannot be read"):
             files.read(root / "in.png", below(root))
@@ -145,7 +145,7 @@ class TestRead:
             files.read(root / "in.png", below(root, max_bytes=len(PNG) - 1))
 
     @linux
-    def test_a_file_that_says_it_is_empty_is_bounded_all_the_same(self) -> None:
+    def test_a_file_with_size_zero_is_bounded_too(self) -> None:
         # /proc's files are regular and have a size of 0.
         with pytest.raises(ImageTooLargeError):
             files.read(Path("/proc/self/status"), ImagePolicy(max_bytes=10))
@@ -156,7 +156,7 @@ class TestRead:
         with pytest.raises(ImageTooLargeError, match=f"{1 << 40:,}"):
             files.read(root / "huge", ImagePolicy())
 
-    def test_the_error_pickles_and_tells_no_folder(self, root: Path) -> None:
+    def test_the_error_can_be_pickled_and_shows_no_folder(self, root: Path) -> None:
         for name in ("../out.png", "nothing.png", "deep"):
             with pytest.raises(ImageError) as caught:
                 files.read(root / name, below(root))
@@ -176,7 +176,7 @@ class TestStrings:
             with pytest.raises(ImageError):
                 prepared(text, policy)
 
-    def test_is_one_below_a_root(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_is_a_path_below_a_root(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert prepared(str(root / "in.png"), below(root))[0].data == PNG
         monkeypatch.chdir(root)
         assert prepared("in.png", below(root))[0].data == PNG
@@ -189,17 +189,17 @@ class TestStrings:
             "C:\\Windows\\win.ini", "\\\\server\\share\\x.png", "deep", "nothing.png", "smb://server/x", "\ud800.png",
         ],
     )  # fmt: skip
-    def test_and_otherwise_refused(self, root: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_is_refused_otherwise(self, root: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(root)
         with pytest.raises(ImageError):
             prepared(text, below(root))
 
     @given(text=st.text(max_size=60))
-    def test_any_text_is_refused_in_our_own_words(self, text: str) -> None:
+    def test_any_text_is_accepted_or_refused_with_our_error(self, text: str) -> None:
         with pytest.raises(PredictionGuardError):
             prepared(text, ImagePolicy(local_roots=["/nonexistent"]))
 
-    def test_a_file_below_a_root_must_be_a_picture(self, root: Path) -> None:
+    def test_a_file_below_a_root_must_be_an_image(self, root: Path) -> None:
         (root / "secret.png").write_bytes(b"root:x:0:0:s3cr3t")
         with pytest.raises(ImageFormatError) as caught:
             prepared(str(root / "secret.png"), below(root))

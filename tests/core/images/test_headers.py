@@ -82,7 +82,7 @@ if "AVIF" in Image.SAVE:
 
 
 @pytest.mark.parametrize("name", SENDABLE)
-def test_type_size_and_turn(name: str) -> None:
+def test_type_size_and_orientation(name: str) -> None:
     header = read(SENDABLE[name])
     kind, *traits = name.split()
     assert (header.media_type, header.width, header.height) == (f"image/{kind}", 37, 23)
@@ -90,7 +90,7 @@ def test_type_size_and_turn(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SENDABLE)
-def test_whole_wherever_it_is_cut(name: str) -> None:
+def test_truncation_is_detected(name: str) -> None:
     data = SENDABLE[name]
     assert read(data).is_whole
     assert read(data + bytes(70_000)).is_whole  # as cameras do
@@ -113,7 +113,7 @@ def test_a_gif_of_a_million_blocks_costs_no_more_than_thousands(end: bytes) -> N
     assert sum(asked) < 1 << 18
 
 
-def test_the_end_of_a_thumbnail_is_not_the_pictures() -> None:
+def test_the_end_of_a_thumbnail_is_not_the_end_of_the_image() -> None:
     block = Image.Exif()
     block[0x010E] = "x" * 40
     small = saved("JPEG", picture(size=(8, 8)))
@@ -123,7 +123,7 @@ def test_the_end_of_a_thumbnail_is_not_the_pictures() -> None:
     assert not read(data[:-40]).is_whole
 
 
-def test_an_end_far_from_the_end_is_found_in_few_reads() -> None:
+def test_trailing_bytes_cost_few_reads() -> None:
     data, asked = SENDABLE["jpeg"] + bytes(9 << 20), 0
 
     def at(offset: int, count: int) -> bytes:
@@ -158,7 +158,7 @@ def test_types_that_must_be_converted(media_type: str) -> None:
         (b"", None),
     ],
 )
-def test_sniff(head: bytes, media_type: str | None) -> None:
+def test_the_type_is_detected_from_the_first_bytes(head: bytes, media_type: str | None) -> None:
     assert detect.sniff(head) == media_type
 
 
@@ -178,7 +178,7 @@ def test_an_svg_behind_a_long_prolog_is_known() -> None:
         (b"secret", "no known image type"),
     ],
 )
-def test_what_is_no_picture_says_why_and_not_what(data: bytes, hint: str) -> None:
+def test_other_data_is_described_and_not_quoted(data: bytes, hint: str) -> None:
     with pytest.raises(ImageFormatError, match=hint) as caught:
         read(data)
     assert "secret" not in str(caught.value)
@@ -188,7 +188,7 @@ def segment(marker: int, body: bytes) -> bytes:
     return struct.pack(">BBH", 0xFF, marker, len(body) + 2) + body
 
 
-def test_a_jpeg_is_walked_by_its_segments() -> None:
+def test_jpeg_segments_are_skipped() -> None:
     """A thumbnail's frame header in APP1 is not the picture's, fill and stray bytes are passed over, little is read."""
     plain = saved("JPEG")
     lying = segment(0xE1, b"Exif\0\0" + plain * 20)
@@ -230,7 +230,7 @@ def test_orientation_in_both_byte_orders(order: str, value: int) -> None:
         b"RIFF\x16\0\0\0WEBPVP8 \x0a\0\0\0\x10\0\0\x9d\x01\x2a\0\0\5\0",
     ],
 )
-def test_a_picture_without_pixels_is_refused(data: bytes) -> None:
+def test_an_image_without_pixels_is_refused(data: bytes) -> None:
     with pytest.raises(ImageFormatError):
         read(data)
 
@@ -258,7 +258,7 @@ def test_cut_anywhere_in_the_header(name: str) -> None:
 
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.sampled_from([*SENDABLE.values(), *OTHERS.values()]), st.randoms(use_true_random=False), st.data())
-def test_mutated_pictures_are_read_or_refused(whole: bytes, chance: random.Random, data: st.DataObject) -> None:
+def test_mutated_images_are_read_or_refused(whole: bytes, chance: random.Random, data: st.DataObject) -> None:
     mutated = bytearray(whole[: data.draw(st.integers(0, min(len(whole), 3000)))])
     for _ in range(data.draw(st.integers(0, 20)) if mutated else 0):
         mutated[chance.randrange(min(len(mutated), 200))] = chance.randrange(256)
@@ -319,7 +319,7 @@ def test_endless_headers_are_refused_in_bounded_work(data: bytes) -> None:
 
 @pytest.mark.parametrize("orientation", [1, 6])
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
-def test_strip_drops_the_place_and_keeps_the_pixels(kind: str, orientation: int) -> None:
+def test_strip_removes_gps_and_keeps_the_pixels(kind: str, orientation: int) -> None:
     extra = {"JPEG": {"comment": b"hello"}, "PNG": {}, "WEBP": {}}[kind]
     data = saved(kind, exif=exif(orientation), xmp=b"<x:xmpmeta>hello</x:xmpmeta>", icc_profile=bytes(200), **extra)
     if kind == "PNG":
@@ -341,7 +341,7 @@ def test_strip_drops_the_place_and_keeps_the_pixels(kind: str, orientation: int)
 
 
 @pytest.mark.parametrize("name", SENDABLE)
-def test_strip_keeps_all_that_is_seen(name: str) -> None:
+def test_strip_keeps_everything_visible(name: str) -> None:
     data = SENDABLE[name]
     clean = metadata.strip(data, read(data))
     assert pixels_of(clean) == pixels_of(data)
@@ -353,7 +353,7 @@ def test_strip_keeps_all_that_is_seen(name: str) -> None:
         assert "comment" not in image.info
 
 
-def test_strip_refuses_what_it_can_not_take_apart() -> None:
+def test_strip_refuses_files_that_it_can_not_parse() -> None:
     with pytest.raises(ImageFormatError, match="image/bmp"):
         metadata.strip(OTHERS["image/bmp"], read(OTHERS["image/bmp"]))
     many = SENDABLE["png"][:-12] + b"\0\0\0\0teXt\0\0\0\0" * 100_000 + SENDABLE["png"][-12:]

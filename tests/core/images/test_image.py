@@ -102,14 +102,14 @@ def test_a_transparent_pil_image_stays_transparent() -> None:
     assert Image.open(image).to_pil().convert("RGBA").getpixel((0, 0)) == (255, 0, 0, 0)
 
 
-def test_an_array_is_told_how_to_become_an_image() -> None:
+def test_the_error_for_an_array_says_how_to_convert_it() -> None:
     numpy = pytest.importorskip("numpy")
     for prepare in (Image.open, prepared):
         with pytest.raises(ImageFormatError, match=r"a numpy\.ndarray.*PIL\.Image\.fromarray\(array\)"):
             prepare(numpy.zeros((4, 4, 3), "uint8"))
 
 
-def test_a_figure_is_told_how_to_become_an_image(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_for_a_figure_says_how_to_convert_it(monkeypatch: pytest.MonkeyPatch) -> None:
     class Figure:
         """In place of matplotlib's, which is large to install."""
 
@@ -118,7 +118,7 @@ def test_a_figure_is_told_how_to_become_an_image(monkeypatch: pytest.MonkeyPatch
         Image.open(Figure())
 
 
-def test_an_upload_in_a_message_is_told_how_to_become_a_path() -> None:
+def test_the_error_for_an_upload_says_how_to_get_its_path() -> None:
     with pytest.raises(ImageFormatError, match=r'pathlib\.Path\(value\["path"\]\)'):
         prepared({"path": "/tmp/gradio/photo.png"})
 

@@ -80,7 +80,7 @@ def test_without_the_extra_the_error_names_it(monkeypatch: pytest.MonkeyPatch) -
         Client("key", "http://127.0.0.1:9").chat(asked(DOCUMENT))
 
 
-def test_pages_stand_where_the_document_stood(sandbox: Sandbox, photos: Path) -> None:
+def test_pages_replace_the_document_in_its_place(sandbox: Sandbox, photos: Path) -> None:
     answer = Client("key", sandbox.url, images=ImagePolicy(pdf_dpi=INCH)).chat(
         asked(photos / "cat.jpg", DOCUMENT, photos / "coffee.jpg")
     )
@@ -104,7 +104,7 @@ def test_asynchronously_and_off_the_loop(sandbox: Sandbox, monkeypatch: pytest.M
     assert [thread is threading.main_thread() for thread in threads] == [False]
 
 
-def test_pages_count_as_pictures(sandbox: Sandbox) -> None:
+def test_pages_count_as_images(sandbox: Sandbox) -> None:
     with pytest.raises(ImageTooLargeError, match="2 images, the policy allows 1"):
         Client("key", sandbox.url, images=ImagePolicy(max_images=1)).chat(asked(DOCUMENT))
     assert sandbox.requests == []
@@ -123,7 +123,7 @@ def test_many_threads_at_once() -> None:
     assert drawn == [[(144, 216), (288, 72)]] * 8
 
 
-def test_an_embedding_is_of_one_picture(sandbox: Sandbox) -> None:
+def test_an_embedding_takes_one_image(sandbox: Sandbox) -> None:
     client = Client("key", sandbox.url)
     request = EmbeddingRequest(model="bridgetower-large-itm-mlm-itc", input=[EmbeddingInput(image=DOCUMENT)])
     with pytest.raises(UnsupportedContentError, match="2 pages") as caught:

@@ -114,7 +114,7 @@ class TestFiles:
         with pytest.raises(ImageFormatError, match="local_roots"):
             prepared(str(tmp_path / "p.png"))
 
-    def test_reading_and_decoding_wait_for_their_turn(self, tmp_path: Path) -> None:
+    def test_files_are_not_read_before_they_are_needed(self, tmp_path: Path) -> None:
         assert isinstance(open_source(tmp_path / "missing.png", ImagePolicy()), Deferred)
         with open(__file__, "rb") as file:
             assert isinstance(open_source(file, ImagePolicy()), Deferred)
@@ -131,7 +131,7 @@ class TestFiles:
 
 class TestRemote:
     @pytest.mark.parametrize("text", ["http://a.example/p", "HTTPS://a.example/p", "  https://a.example/p\n", "http:x"])
-    def test_an_address_is_left_to_whoever_may_dial(self, text: str) -> None:
+    def test_a_url_is_not_downloaded_here(self, text: str) -> None:
         assert open_source(text, ImagePolicy()) == Remote(text.strip())
         with pytest.raises(ImageError):
             Image.open(text)
@@ -168,7 +168,7 @@ class TestBadSources:
             Image.open(tmp_path / "p.png")
 
     @pytest.mark.parametrize("source", [None, 5, 1.5, [], {}, object(), Image, {"url": "x"}, ("a",)])
-    def test_what_is_no_source_is_named(self, source: Any) -> None:
+    def test_the_error_names_the_type_of_other_objects(self, source: Any) -> None:
         with pytest.raises(
             ImageFormatError, match=rf"the image is a [\w.]*{type(source).__name__}, which is not an image source"
         ):
@@ -182,14 +182,14 @@ class TestBadSources:
             "data:image/svg+xml,<svg xmlns='http://www.w3.org/2000/svg'/>", b64(PICTURES[0])[:40], "====", "é" * 50,
         ],
     )  # fmt: skip
-    def test_text_that_is_no_picture(self, text: str) -> None:
+    def test_text_that_is_no_image(self, text: str) -> None:
         with pytest.raises(ImageFormatError):
             Image.open(text)
 
     @pytest.mark.parametrize(
         "data", [b"hello", b"\0" * 100, PICTURES[0][:20], b"%PDF-1.7", b"<html>", b"<svg/>", b"MZ" * 99]
     )
-    def test_bytes_that_are_no_picture(self, data: bytes) -> None:
+    def test_bytes_that_are_no_image(self, data: bytes) -> None:
         for source in (data, io.BytesIO(data), Base64(b64(data)), data_uri(data)):
             with pytest.raises(ImageFormatError):
                 Image.open(source)
@@ -210,7 +210,7 @@ class TestBadSources:
         st.text(max_size=80),
         st.sampled_from(["", "data:", "data:image/png;base64,", "iVBORw0KGgo", "/9j/", "R0lGODlh"]),
     )
-    def test_any_text_is_refused_in_our_own_words(self, text: str, start: str) -> None:
+    def test_any_text_is_accepted_or_refused_with_our_error(self, text: str, start: str) -> None:
         source = start + text
         for each in (source, Base64(source)):
             try:
@@ -223,7 +223,7 @@ class TestBadSources:
         st.binary(max_size=80),
         st.sampled_from([b"", PICTURES[0][:40], GIF[:12], b"\xff\xd8\xff\xe0", b"RIFF\0\0\0\0WEBP"]),
     )
-    def test_any_bytes_are_refused_in_our_own_words(self, data: bytes, start: bytes) -> None:
+    def test_any_bytes_are_accepted_or_refused_with_our_error(self, data: bytes, start: bytes) -> None:
         with contextlib.suppress(PredictionGuardError):
             Image.open(start + data)
 
@@ -307,14 +307,14 @@ class TestPhonePhoto:
 
 
 class TestImage:
-    def test_knows_itself(self) -> None:
+    def test_attributes(self) -> None:
         image = Image.open(PICTURES[0])
         assert (image.media_type, image.size, image.data) == ("image/png", (5, 4), PICTURES[0])
         assert image.data_uri == data_uri(PICTURES[0])
         assert image.length == len(image.data_uri) == sum(map(len, image.pieces()))
 
     @pytest.mark.parametrize("given_as", [case[1] for case in SOURCES], ids=[case[0] for case in SOURCES])
-    def test_is_the_same_however_it_was_given(self, given_as: Callable[[bytes], Any]) -> None:
+    def test_equality_does_not_depend_on_the_source(self, given_as: Callable[[bytes], Any]) -> None:
         one, other = Image.open(PICTURES[0]), Image.open(given_as(PICTURES[0]))
         assert (one, hash(one), one.digest, repr(one)) == (other, hash(other), other.digest, repr(other))
         assert other != Image.open(PICTURES[1])
@@ -337,7 +337,7 @@ class TestImage:
         assert copy.copy(image) == image
         assert copy.deepcopy(image) == image
 
-    def test_can_be_given_again(self) -> None:
+    def test_can_be_a_source_again(self) -> None:
         image = Image.open(PICTURES[0])
         assert open_source(image, ImagePolicy()) is image
 
@@ -361,7 +361,7 @@ class TestMemory:
         [b64, data_uri, lambda data: Base64(b64(data).encode()), bytes],
         ids=["base64", "URI", "Base64", "bytes"],
     )
-    def test_a_picture_that_is_ready_is_not_copied(self, given_as: Callable[[bytes], Any], traced: None) -> None:
+    def test_an_image_is_not_copied(self, given_as: Callable[[bytes], Any], traced: None) -> None:
         source = given_as(png(5, 4, padding=self.SIZE))
         tracemalloc.reset_peak()
         before = tracemalloc.get_traced_memory()[0]
@@ -381,11 +381,11 @@ JPEG_CUT = b"\xff\xd8\xff\xc0\0\x11\x08\0\x09\0\x09\x03" + bytes(9) + b"\xff\xda
 
 @pytest.mark.parametrize("cut", [PICTURES[0][:-20], GIF[:-2], JPEG_CUT], ids=["PNG", "GIF", "JPEG"])
 @pytest.mark.parametrize("form", [bytes, b64, data_uri, io.BytesIO], ids=["bytes", "base64", "data URI", "file"])
-def test_a_picture_that_was_cut_is_refused(cut: bytes, form: Callable[[bytes], Any]) -> None:
+def test_a_truncated_image_is_refused(cut: bytes, form: Callable[[bytes], Any]) -> None:
     with pytest.raises(ImageFormatError, match="not fully there"):
         Image.open(form(cut))
 
 
-def test_limits_are_looked_at_before_the_end_is() -> None:
+def test_limits_are_checked_before_truncation() -> None:
     with pytest.raises(ImageTooLargeError, match="pixels"):
         Image.open(PICTURES[0][:-20], ImagePolicy(max_pixels=9))

@@ -57,16 +57,16 @@ LARGE = png(2000, 2000, padding=4 << 20)
     ],
     ids=range(11),
 )
-def test_a_picture_counts_by_its_size(source: Any, policy: dict[str, Any], size: tuple[int, int]) -> None:
+def test_an_image_counts_by_its_size(source: Any, policy: dict[str, Any], size: tuple[int, int]) -> None:
     assert count(source, **policy) == token_counts.estimate_image_tokens(*size)
 
 
 @pytest.mark.parametrize("source", [Path("photo.jpg"), "https://example.com/a.png", Unread(JPEG), b"%PDF-1.7\n"])
-def test_what_takes_a_file_or_the_network_counts_as_unseen(source: Any) -> None:
+def test_images_that_need_a_file_or_the_network_count_as_unread(source: Any) -> None:
     assert count(source) == token_counts.UNSEEN
 
 
-def test_a_damaged_picture_is_named_with_its_place() -> None:
+def test_a_damaged_image_is_reported_with_its_location() -> None:
     damaged = b64(LARGE)
     message = Message(role="user", content=[image_part(JPEG), image_part(damaged[:-9] + "!!!!!" + damaged[-4:])])
     message.content[1].location = (3, 1)  # type: ignore[union-attr]
