@@ -1,4 +1,4 @@
-"""What a careless user is told: each mistake's error says what to do, and each of them is made here."""
+"""Frequent mistakes: the error of each says what to do."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from predictionguard_core import (
 from predictionguard_core.sandbox import Sandbox
 from tests.faults.server import unused_port
 
-VISION, SEEING = "Qwen2.5-VL-7B-Instruct", "bridgetower-large-itm-mlm-itc"
+VISION, EMBEDDING = "Qwen2.5-VL-7B-Instruct", "bridgetower-large-itm-mlm-itc"
 CAT = Path(__file__).parents[1] / "notebooks" / "photos" / "cat.jpg"
 SVG = base64.b64encode(b"<svg xmlns='http://www.w3.org/2000/svg'></svg>").decode()
 
@@ -64,8 +64,8 @@ def chat(**options: Any) -> ChatPredictionGuard:
     return ChatPredictionGuard(**{"model": VISION, "max_retries": 0, **options})
 
 
-def seen(**picture: Any) -> Any:
-    return chat().invoke([{"role": "user", "content": [{"type": "image", **picture}]}])
+def ask_with(**image: Any) -> Any:
+    return chat().invoke([{"role": "user", "content": [{"type": "image", **image}]}])
 
 
 SETTINGS: dict[str, tuple[Callable[[], Any], str]] = {
@@ -124,21 +124,21 @@ SETTINGS: dict[str, tuple[Callable[[], Any], str]] = {
     "a bad stop": (lambda: chat().invoke("x", stop=3), "stop must be a string, got 3"),
     "the header, not the key": (lambda: chat(api_key="Bearer abc"), "without quotes or 'Bearer'"),
     "quotes about the key": (lambda: chat(api_key="'abc'"), "without quotes or 'Bearer'"),
-    "an endpoint, not the address": (lambda: chat(base_url="http://x/v1/chat/completions/"), "leave it out"),
+    "an endpoint, not the base URL": (lambda: chat(base_url="http://x/v1/chat/completions/"), "leave it out"),
     "no scheme": (lambda: chat(base_url="localhost:8080"), "https://api.predictionguard.com"),
     "no such capability": (lambda: chat().list_models("vision"), "chat-with-image"),
     "no JSON mode": (lambda: chat().invoke("x", response_format={}), "with_structured_output"),
 }
 CONTENT: dict[str, tuple[Callable[[], Any], str]] = {
-    "a path as text": (lambda: seen(url="photo.jpg"), "pass a pathlib.Path"),
-    "a file's address": (lambda: seen(url="file:///tmp/photo.jpg"), "Pass a pathlib.Path"),
-    "a bucket": (lambda: seen(url="s3://bucket/photo.jpg"), "pass its bytes"),
-    "an inner address": (lambda: seen(url="http://127.0.0.1/photo.jpg"), "allow_private_hosts=True"),
-    "a drawing": (lambda: seen(base64=SVG), "save it as PNG or JPEG"),
-    "a web page": (lambda: seen(base64=base64.b64encode(b"<html>").decode()), "pass the URL of the image file"),
-    "no source": (lambda: seen(), "give it 'url'"),
-    "an object that is no image": (lambda: seen(url=object()), "a data URI"),
-    "a file id": (lambda: seen(file_id="x"), "send the image itself"),
+    "a path as text": (lambda: ask_with(url="photo.jpg"), "pass a pathlib.Path"),
+    "a file URL": (lambda: ask_with(url="file:///tmp/photo.jpg"), "Pass a pathlib.Path"),
+    "a bucket": (lambda: ask_with(url="s3://bucket/photo.jpg"), "pass its bytes"),
+    "a private host": (lambda: ask_with(url="http://127.0.0.1/photo.jpg"), "allow_private_hosts=True"),
+    "an SVG": (lambda: ask_with(base64=SVG), "save it as PNG or JPEG"),
+    "a web page": (lambda: ask_with(base64=base64.b64encode(b"<html>").decode()), "pass the URL of the image file"),
+    "no source": (lambda: ask_with(), "give it 'url'"),
+    "an object that is no image": (lambda: ask_with(url=object()), "a data URI"),
+    "a file id": (lambda: ask_with(file_id="x"), "send the image itself"),
     "an image in place of content": (
         lambda: ChatRequest(model="m", messages=[{"role": "user", "content": Image.open(CAT)}]),
         'got Image. Send an image as a part: {"type": "image_url", "image_url": {"url": image}}',
@@ -159,11 +159,11 @@ CONTENT: dict[str, tuple[Callable[[], Any], str]] = {
         "embed_query",
     ),
     "one image in place of a list": (
-        lambda: PredictionGuardEmbeddings(model=SEEING).embed_images(Path("a.png")),  # type: ignore[arg-type]
+        lambda: PredictionGuardEmbeddings(model=EMBEDDING).embed_images(Path("a.png")),  # type: ignore[arg-type]
         "put one image in brackets",
     ),
     "one image in place of a list, LlamaIndex": (
-        lambda: PredictionGuardEmbedding(SEEING).get_image_embedding_batch("a.png"),
+        lambda: PredictionGuardEmbedding(EMBEDDING).get_image_embedding_batch("a.png"),
         "for one image, call get_image_embedding",
     ),
     "a path in place of a block": (
@@ -254,9 +254,9 @@ def test_a_host_that_does_not_exist(account: Sandbox, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
     with pytest.raises(ContentError, match="check its spelling"):
-        seen(url="http://no-such-host.example/photo.jpg")
+        ask_with(url="http://no-such-host.example/photo.jpg")
 
 
 def test_a_file_that_is_not_there(account: Sandbox, tmp_path: Path) -> None:
     with pytest.raises(ContentError, match="No such file"):
-        seen(url=tmp_path / "photo.jpg")
+        ask_with(url=tmp_path / "photo.jpg")

@@ -28,9 +28,9 @@ def jpeg(size: int) -> bytes:
 
 
 def photo(width: int = 4000, height: int = 3000) -> bytes:
-    """Return a JPEG that decodes: soft colours with some grain, as a phone's camera makes them."""
-    colours = random.Random(width)
-    small = Image.frombytes("RGB", (width // 8, height // 8), colours.randbytes(width // 8 * (height // 8) * 3))
+    """Return a JPEG that decodes: soft colors with some grain, as a phone's camera makes them."""
+    colors = random.Random(width)
+    small = Image.frombytes("RGB", (width // 8, height // 8), colors.randbytes(width // 8 * (height // 8) * 3))
     out = BytesIO()
     small.resize((width, height), Image.Resampling.BICUBIC).save(out, "JPEG", quality=92)
     return out.getvalue()

@@ -13,7 +13,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLo
 from tests.benchmarks.measure import Costs
 from tests.benchmarks.report import GROWING, TITLES, Results, size
 
-COLOURS = {
+COLORS = {
     "raw": "#444444",
     "least": "#999999",
     "openai": "#e08214",
@@ -46,7 +46,7 @@ def _lines(axes: Any, found: Mapping[int, Costs], times: Mapping[int, float]) ->
         if points:
             axes.plot(
                 *zip(*points, strict=True),
-                color=COLOURS[name],
+                color=COLORS[name],
                 label=TITLES[name].replace("**", ""),
                 linewidth=2.4 if name in OURS else 1.4,
                 linestyle="--" if name in ("raw", "least") else "-",

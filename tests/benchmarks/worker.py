@@ -196,8 +196,8 @@ def main(name: str) -> None:
     with asyncio.Runner() as runner:
         worker = Worker(name, runner)
         for line in sys.stdin:
-            told = json.loads(line)
-            print(json.dumps(getattr(worker, told.pop("do"))(**told)), file=out, flush=True)
+            command = json.loads(line)
+            print(json.dumps(getattr(worker, command.pop("do"))(**command)), file=out, flush=True)
 
 
 if __name__ == "__main__":

@@ -367,7 +367,7 @@ def one(**choice: Any) -> dict[str, Any]:
     return {"id": "chat-1", "object": "chat.completion", "created": 1727889823, "model": "m", "choices": [choice]}
 
 
-class TestReply:
+class TestResponse:
     @pytest.mark.parametrize(
         ("reply", "content", "finish"),
         [
@@ -442,8 +442,8 @@ class TestReply:
 
     @pytest.mark.parametrize("details", [[], "none", 5, {"cached_tokens": "many", "reasoning_tokens": []}])
     def test_unreadable_usage_details_do_not_lose_the_counts(self, details: Any) -> None:
-        told = {"prompt_tokens": 3, "prompt_tokens_details": details, "completion_tokens_details": details}
-        usage = parsed({**one(text="x"), "usage": told}).usage
+        reported = {"prompt_tokens": 3, "prompt_tokens_details": details, "completion_tokens_details": details}
+        usage = parsed({**one(text="x"), "usage": reported}).usage
         assert usage is not None
         assert usage.prompt_tokens == 3
 

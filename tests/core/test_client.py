@@ -1,4 +1,4 @@
-"""`Client` and `AsyncClient` over real sockets: against the stand-in API, and against servers that misbehave."""
+"""`Client` and `AsyncClient` over real sockets: against the sandbox, and against servers that misbehave."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def _nothing_is_left_open() -> Iterator[None]:
         pass
 
 
-class TestStandIn:
+class TestSandbox:
     @ALL_WAYS
     def test_chat_returns_a_response(self, ask: Any, sandbox: Sandbox) -> None:
         chunks = ask(sandbox.url, HELLO)
@@ -678,10 +678,10 @@ class TestLoopsAndThreads:
             if number % 3 == 1:
                 return client.chat(request).message.content
 
-            async def ask_twin() -> str | None:
+            async def ask_async() -> str | None:
                 return (await async_client.chat(request)).message.content
 
-            return asyncio.run(ask_twin())
+            return asyncio.run(ask_async())
 
         with ThreadPoolExecutor(8) as threads:
             answers = list(threads.map(ask, range(24)))

@@ -75,7 +75,7 @@ def classes() -> list[type[PredictionGuardError]]:
 
 
 def drawn_edges() -> set[tuple[str, str]]:
-    """(parent, child) for each line of the drawing in the module's docstring."""
+    """(parent, child) for each line of the tree in the module's docstring."""
     above: list[str] = []
     edges = set()
     for line in (errors.__doc__ or "").splitlines():
@@ -188,7 +188,7 @@ class TestFromResponse:
         assert str(error).startswith(f"that can't be (HTTP {status}, request r-9)")
 
     @pytest.mark.parametrize(
-        ("given", "told"),
+        ("given", "text"),
         [
             (b"<html><body>Bad Gateway</body></html>", "<html><body>Bad Gateway</body></html>"),
             (b"", "status 502 with an empty body"),
@@ -206,10 +206,10 @@ class TestFromResponse:
             (b'{"error": ' + b"9" * 5000 + b"}", "error"),
         ],
     )
-    def test_the_response_of_a_gateway_is_quoted(self, given: bytes, told: str) -> None:
+    def test_the_response_of_a_gateway_is_quoted(self, given: bytes, text: str) -> None:
         error = error_from_response(502, {}, given)
         assert type(error) is ServerError
-        assert told in error.message
+        assert text in error.message
 
     @pytest.mark.parametrize("whole", [b"<p>" * 1_000_000, body("no " * 1_000_000), body({"message": "x" * 3_000_000})])
     def test_a_long_page_is_shortened(self, whole: bytes) -> None:
@@ -263,8 +263,8 @@ class TestFromResponse:
     )
     def test_echoed_image_data_is_removed(self, echo: Any) -> None:
         encoded = base64.b64encode(bytes(range(256)) * 40).decode()
-        told = echo(f"data:image/png;base64,{encoded}")
-        given = told.encode() if isinstance(told, str) else json.dumps(told).encode()
+        text = echo(f"data:image/png;base64,{encoded}")
+        given = text.encode() if isinstance(text, str) else json.dumps(text).encode()
         error = error_from_response(400, {}, given)
         assert encoded[:80] not in str(error)
         assert encoded[400:480] not in repr(error)

@@ -570,7 +570,7 @@ def test_a_failure_of_the_server_is_kept_as_it_was() -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "kind", "text"),
+    ("payload", "kind", "text"),
     [
         ({"error": "pii detected"}, PIIDetectedError, "pii detected"),
         ({"error": {"message": "slow down", "code": 429}}, RateLimitError, "slow down"),
@@ -580,7 +580,7 @@ def test_a_failure_of_the_server_is_kept_as_it_was() -> None:
         (["error"], InvalidResponseError, "not the promised JSON"),
     ],
 )
-def test_an_error_with_the_status_of_a_success_is_that_error(told: Any, kind: type, text: str) -> None:
+def test_an_error_with_the_status_of_a_success_is_that_error(payload: Any, kind: type, text: str) -> None:
     flows = [
         operations.chat(ASKED, ImagePolicy(), 2),
         operations.complete(CompletionRequest(model="m", prompt="p"), 2),
@@ -589,7 +589,7 @@ def test_an_error_with_the_status_of_a_success_is_that_error(told: Any, kind: ty
         operations.models(None, 2),
     ]
     for flow in flows:
-        steps, error = drive(flow, answered(told, x_request_id="r-9"))
+        steps, error = drive(flow, answered(payload, x_request_id="r-9"))
         assert (type(error), len(steps)) == (kind, 1)
         assert text in str(error)
         assert getattr(error, "request_id", "r-9") == "r-9"

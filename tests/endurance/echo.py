@@ -103,8 +103,10 @@ class Connection(asyncio.Protocol):
         kind, text = _MIRRORS[how](sent)
         data = text.encode()
         key = re.search(r"Bearer \S+", sent)
-        told = f"content-type: {kind}\r\nx-request-id: {key[0] if key else ''}\r\ncontent-length: {len(data)}\r\n\r\n"
-        self.transport.write(f"HTTP/1.1 200 OK\r\n{told}".encode() + data)
+        headers = (
+            f"content-type: {kind}\r\nx-request-id: {key[0] if key else ''}\r\ncontent-length: {len(data)}\r\n\r\n"
+        )
+        self.transport.write(f"HTTP/1.1 200 OK\r\n{headers}".encode() + data)
 
     def stream(self, events: list[str], way: str) -> None:
         if self.transport.is_closing():

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
 
 class Child:
-    """A process that is forked here, does one thing, and tells what came of it."""
+    """A forked process that runs one function and sends its result back."""
 
     def __init__(self, work: Callable[[], Any]) -> None:
         self._out, into = os.pipe()
@@ -42,17 +42,17 @@ class Child:
         code = 1
         try:
             signal.alarm(PATIENCE)
-            told = json.dumps(work()).encode()
+            result = json.dumps(work()).encode()
             code = 0
         except BaseException:
-            told = traceback.format_exc().encode()
+            result = traceback.format_exc().encode()
         finally:
             with open(into, "wb") as pipe:
-                pipe.write(told)
+                pipe.write(result)
             os._exit(code)
 
-    def told(self) -> Any:
-        """What it came to. Fails if it failed or hung."""
+    def result(self) -> Any:
+        """Return its result. Fails if it failed or hung."""
         with open(self._out, "rb") as pipe:
             text = pipe.read().decode()
         _, status = os.waitpid(self.pid, 0)
@@ -83,7 +83,7 @@ def test_fork_while_connections_are_open(kind: Kind, echo: Echo) -> None:
     children = [Child(lambda first=first: asked(kind, model, range(first, first + 5))) for first in (1000, 2000)]
     assert asked(kind, model, range(5)) == twice(kind, range(5))
     for first, child in zip((1000, 2000), children, strict=True):
-        assert child.told() == twice(kind, range(first, first + 5))
+        assert child.result() == twice(kind, range(first, first + 5))
     assert asked(kind, model, range(5)) == twice(kind, range(5))
     used = connections(echo)
     assert used[True]
@@ -107,7 +107,7 @@ def test_fork_while_a_stream_runs(kind: Kind, echo: Echo) -> None:
     child = Child(work)
     heard += "".join(begun[0])
     assert heard == "123456"
-    assert child.told() == ["1000", "1001"]
+    assert child.result() == ["1000", "1001"]
     used = connections(echo)
     assert len(used[True]) >= 1
 
@@ -122,7 +122,7 @@ def test_fork_in_a_running_loop(kind: Kind, echo: Echo) -> None:
         heard = await anext(chunks)
         child = Child(in_a_thread)
         heard += "".join([each async for each in chunks])
-        assert await asyncio.to_thread(child.told) == twice(kind, range(1000, 1003))
+        assert await asyncio.to_thread(child.result) == twice(kind, range(1000, 1003))
         return heard
 
     def in_a_thread() -> list[int]:
@@ -147,7 +147,7 @@ def test_a_child_can_not_read_from_its_parents_stream(echo: Echo) -> None:
             return type(error).__name__
 
     child = Child(work)
-    assert child.told() == "StreamInterruptedError"
+    assert child.result() == "StreamInterruptedError"
     heard += chunks
     assert "".join(each.choices[0].delta.content or "" for each in heard) == "1234567890"
 
@@ -158,7 +158,7 @@ def test_a_child_keeps_no_connection_of_its_parent_open(echo: Echo) -> None:
     child = Child(lambda: [echo.sockets(), time.sleep(1)])
     client.close()
     eventually(lambda: echo.open == 0)
-    assert child.told()[0] == 0
+    assert child.result()[0] == 0
 
 
 @pytest.mark.parametrize("kind", SYNC, ids=str)
@@ -183,7 +183,7 @@ def test_fork_while_other_threads_make_calls(kind: Kind, echo: Echo) -> None:
     try:
         for number in range(4):
             first = 1000 + number
-            assert Child(lambda first=first: asked(kind, model, range(first, first + 1))).told() == twice(
+            assert Child(lambda first=first: asked(kind, model, range(first, first + 1))).result() == twice(
                 kind, range(first, first + 1)
             )
     finally:
@@ -216,7 +216,7 @@ def _held_elsewhere(lock: Any) -> Iterator[None]:
 def test_fork_while_a_lock_is_held(owner: Any, echo: Echo) -> None:
     with _held_elsewhere(owner.lock):
         child = Child(lambda: Client(KEY, echo.url).chat(HELLO).message.content)
-        assert child.told() == "7"
+        assert child.result() == "7"
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])

@@ -1,6 +1,6 @@
-"""A server that answers each request as it is told, down to the byte: on a raw socket, in threads that end with it.
+"""A server that answers each request with scripted bytes: on a raw socket, in threads that end with it.
 
-It keeps a journal of what it saw: `requests`, and `connections` with how each of them ended.
+It records `requests`, and `connections` with how each of them ended.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def event_stream(*events: str | dict[str, Any]) -> bytes:
 def chunked(
     pieces: Iterable[bytes], *, kind: str = "text/event-stream", last: bytes = b"0\r\n\r\n", **more: str
 ) -> bytes:
-    """An answer in chunks: whoever reads it is handed each of the pieces by itself. `last` is what ends it."""
+    """Return a chunked response in which each piece is one HTTP chunk. `last` ends it."""
     head = answer(200, content_type=kind, content_length="", transfer_encoding="chunked", **more)
     return head + b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces if piece) + last
 

@@ -44,8 +44,8 @@ def _script(does: Any, way: Way) -> Any:
 def check(fault: Fault, way: Way, met: Met, server: FaultServer, *, crowded: bool = False) -> None:
     """What the row promises.
 
-    `crowded`: calls wait for each other while they connect, so that one may be late and connect anew. That is a retry
-    as it is promised: a connection that was given up before a request went out on it is not counted.
+    `crowded`: calls wait for each other while they connect, so that one may be late and connect again. That is an
+    ordinary retry: a connection that was given up before a request was sent on it is not counted.
     """
     if isinstance(fault.comes_to, str):
         assert (met.error, met.text) == (None, way.text if fault.comes_to == table.TEXT else fault.comes_to)

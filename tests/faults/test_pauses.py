@@ -50,22 +50,22 @@ def test_retry_after_as_a_date() -> None:
         return datetime.datetime.now(datetime.UTC)
 
     ends: list[datetime.datetime] = []
-    wished = (now() + datetime.timedelta(seconds=3)).replace(microsecond=0)  # a date has no fractions of a second
-    refused = refusal(429, retry_after=email.utils.format_datetime(wished, usegmt=True))
+    moment = (now() + datetime.timedelta(seconds=3)).replace(microsecond=0)  # a date has no fractions of a second
+    refused = refusal(429, retry_after=email.utils.format_datetime(moment, usegmt=True))
     for way, met, requests in in_all_ways(refused, [lambda: ends.append(now())]):
         assert (met.error, met.text, requests) == (None, way.text, 3)
-    assert min(ends) >= wished - datetime.timedelta(seconds=0.05)
+    assert min(ends) >= moment - datetime.timedelta(seconds=0.05)
 
 
-@pytest.mark.parametrize("wish", ["-5", "nan", "1e400", "1, 2", "Wed, 99 Foo 2026", "\xe9"])
-def test_an_invalid_retry_after_is_ignored(wish: str) -> None:
-    for way, met, requests in in_all_ways(refusal(429, retry_after=wish)):
+@pytest.mark.parametrize("value", ["-5", "nan", "1e400", "1, 2", "Wed, 99 Foo 2026", "\xe9"])
+def test_an_invalid_retry_after_is_ignored(value: str) -> None:
+    for way, met, requests in in_all_ways(refusal(429, retry_after=value)):
         assert (met.error, met.text, requests) == (None, way.text, 2)
         assert met.seconds < 30
 
 
-@pytest.mark.parametrize(("wish", "seconds"), [("1e9", 1e9), ("86400", 86400.0), ("-5", 0.0), ("nan", None)])
-def test_the_error_has_the_retry_after_of_the_service(wish: str, seconds: float | None) -> None:
-    for _, met, requests in in_all_ways(refusal(429, retry_after=wish), good=False, max_retries=0):
+@pytest.mark.parametrize(("value", "seconds"), [("1e9", 1e9), ("86400", 86400.0), ("-5", 0.0), ("nan", None)])
+def test_the_error_has_the_retry_after_of_the_service(value: str, seconds: float | None) -> None:
+    for _, met, requests in in_all_ways(refusal(429, retry_after=value), good=False, max_retries=0):
         assert isinstance(met.error, RateLimitError)
         assert (met.error.retry_after, requests) == (seconds, 1)

@@ -1,4 +1,4 @@
-"""Records blocking calls (files, name lookups, decoders, hashes of large data) made in a running event loop's thread."""
+"""Records blocking calls in the thread of a running event loop: files, name lookups, decoders, hashes of large data."""
 
 from __future__ import annotations
 

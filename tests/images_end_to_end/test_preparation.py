@@ -312,7 +312,9 @@ def test_texts_of_decoders_are_not_quoted(entry_point: str, box: Sandbox) -> Non
         whole = encoded(photo(), kind)
         cut = whole[: len(whole) // 2] if kind == "BMP" else whole[:8] + b"\xff" * (len(whole) - 8)
         error = refused(entry_point, box, cut, ImageFormatError, max_edge=10)
-        assert [word for word in ("PIL", "truncated", "struct", "Traceback", "unpack", "IFD") if word in str(error)] == []
+        assert [
+            word for word in ("PIL", "truncated", "struct", "Traceback", "unpack", "IFD") if word in str(error)
+        ] == []
 
 
 def test_the_data_uri_of_an_opened_image_is_accepted(entry_point: str, box: Sandbox) -> None:

@@ -37,7 +37,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationW
 
 
 class Service(Sandbox):
-    """A sandbox that does otherwise where it is told to."""
+    """A sandbox whose responses a test can replace."""
 
     fault: Callable[[Any], Response | None] | None = None
 
@@ -120,7 +120,7 @@ def many(folder: Path, photo: Path, count: int) -> None:
         shutil.copy(photo, folder / f"{number:03}.jpg")
 
 
-def test_new_files_are_added_to_earlier_results(a_ray: Path, box: Service, folder: Path, out: Path, photos: Path) -> None:
+def test_new_files_are_added_to_results(a_ray: Path, box: Service, folder: Path, out: Path, photos: Path) -> None:
     said = recipe.run(folder, out, batch=3)
     assert said == "7 images: 6 done now, 0 done before, 1 failed (1 other files)"
     first = rows(out)
@@ -137,7 +137,7 @@ def test_new_files_are_added_to_earlier_results(a_ray: Path, box: Service, folde
     (out / ".run-0").mkdir()
     (out / ".run-0" / "part-0.parquet").write_bytes(b"PAR1 cut off")
     shutil.copy(photos / "phone_portrait.jpg", folder)
-    shutil.copy(photos / "cat.jpg", folder / BROKEN)  # it was mended
+    shutil.copy(photos / "cat.jpg", folder / BROKEN)  # it was repaired
     assert recipe.run(folder, out) == "8 images: 2 done now, 6 done before, 0 failed (1 other files)"
     assert len(box.requests) == 2
     assert [path.name for path in out.iterdir() if path.suffix != ".parquet"] == [".lock"]

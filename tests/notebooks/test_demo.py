@@ -57,7 +57,9 @@ def test_accepts_a_pdf(demo: Any, capsys: pytest.CaptureFixture[str], tmp_path: 
 
 
 @pytest.mark.parametrize("url", ["https://example.com/cat.jpg", "HTTP://example.com/cat.jpg"])
-def test_accepts_a_url(url: str, demo: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_accepts_a_url(
+    url: str, demo: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     serve_publicly(monkeypatch, PHOTO.read_bytes())
     demo.main(url, "What is this?")
     output = capsys.readouterr().out

@@ -108,12 +108,12 @@ def ask(data):
         messages = [{"role": "user", "content": [part]}]
         return client.chat(ChatRequest(model=VISION, messages=messages)).message.content
 
-def told(do, *words):
+def expect(do, *words):
     try:
-        said = str(do())
+        text = str(do())
     except (ImportError, PredictionGuardError) as error:
-        said = str(error)
-    assert all(word in said for word in words), said
+        text = str(error)
+    assert all(word in text for word in words), text
 
 assert "PNG" in ask(UPRIGHT)
 """
@@ -136,16 +136,16 @@ from llama_index.postprocessor.predictionguard_rerank import PredictionGuardRera
 """,
     "agents": "from langchain_predictionguard.middleware import PredictionGuardMiddleware",
     "images": "image = Image.open(ON_ITS_SIDE); assert (image.width, image.height) == (2, 4)",
-    "pdf": "told(lambda: ask(PDF), 'The image is a JPEG')",
-    "sandbox": "told(lambda: ask(UPRIGHT), 'Main colour')",
+    "pdf": "expect(lambda: ask(PDF), 'The image is a JPEG')",
+    "sandbox": "expect(lambda: ask(UPRIGHT), 'Main colour')",
 }
 WITHOUT = {
-    "langchain": "told(lambda: __import__('langchain_predictionguard'), 'is not installed', {remedy!r})",
-    "llama-index": "told(lambda: __import__('llama_index_predictionguard'), 'is not installed', {remedy!r})",
-    "agents": "told(lambda: __import__('langchain_predictionguard.middleware'), 'pip install')",
-    "images": "told(lambda: Image.open(ON_ITS_SIDE), {remedy!r})",
-    "pdf": "told(lambda: ask(PDF), {remedy!r})",
-    "sandbox": "told(lambda: ask(UPRIGHT), {remedy!r})",
+    "langchain": "expect(lambda: __import__('langchain_predictionguard'), 'is not installed', {remedy!r})",
+    "llama-index": "expect(lambda: __import__('llama_index_predictionguard'), 'is not installed', {remedy!r})",
+    "agents": "expect(lambda: __import__('langchain_predictionguard.middleware'), 'pip install')",
+    "images": "expect(lambda: Image.open(ON_ITS_SIDE), {remedy!r})",
+    "pdf": "expect(lambda: ask(PDF), {remedy!r})",
+    "sandbox": "expect(lambda: ask(UPRIGHT), {remedy!r})",
 }
 PILLOW = {"images", "sandbox"}
 BRINGS = {

@@ -51,9 +51,9 @@ def chat(ask):
 def encoded():
     """Make an image and return its bytes: `encoded("PNG", (8, 4), "red")`."""
 
-    def make(kind="PNG", size=(40, 20), colour="red", mode="RGB", **options):
+    def make(kind="PNG", size=(40, 20), color="red", mode="RGB", **options):
         out = io.BytesIO()
-        Image.new(mode, size, colour).save(out, kind, **options)
+        Image.new(mode, size, color).save(out, kind, **options)
         return out.getvalue()
 
     return make

@@ -176,7 +176,9 @@ def test_examples_of_the_specification(box, path, name):
 
 
 def test_the_example_of_document_extraction(box):
-    item = yaml.safe_load((FOLDER / "documents.yaml").read_text(encoding="utf-8"))["paths"]["/documents/extract"]["post"]
+    item = yaml.safe_load((FOLDER / "documents.yaml").read_text(encoding="utf-8"))["paths"]["/documents/extract"][
+        "post"
+    ]
     content = item["requestBody"]["content"]["multipart/form-data"]
     fields = {name: str(value) for name, value in content["examples"]["multipart/form-data"]["value"].items()}
     fields.pop("file")

@@ -194,7 +194,7 @@ def test_a_step_that_needs_a_result_waits_for_it(chat, question, tools, steps):
 
 
 def test_a_required_call_uses_the_image_once_it_is_there(ask, uri, encoded):
-    report = tool("Report", "A report.", width=WHOLE, main_colour=TEXT)
+    report = tool("Report", "A report.", width=WHOLE, main_color=TEXT)
     messages = [{"role": "user", "content": "Take a photo with the desk camera, report"}]
     body = {
         "model": "Qwen2.5-VL-7B-Instruct",
@@ -205,14 +205,14 @@ def test_a_required_call_uses_the_image_once_it_is_there(ask, uri, encoded):
     message = ask(body).body["choices"][0]["message"]
     [call] = message["tool_calls"]
     assert call["function"]["name"] == "take_photo"
-    photo = {"type": "image_url", "image_url": {"url": uri(encoded(colour="blue"))}}
+    photo = {"type": "image_url", "image_url": {"url": uri(encoded(color="blue"))}}
     messages += [
         message,
         {"role": "tool", "tool_call_id": call["id"], "content": "taken"},
         {"role": "user", "content": [photo]},
     ]
     [call] = ask(body).body["choices"][0]["message"]["tool_calls"]
-    assert call["function"] == {"name": "Report", "arguments": '{"width": 40, "main_colour": "blue"}'}
+    assert call["function"] == {"name": "Report", "arguments": '{"width": 40, "main_color": "blue"}'}
 
 
 def test_only_the_last_results_are_quoted(chat):
@@ -230,7 +230,7 @@ def test_only_the_last_results_are_quoted(chat):
 
 def test_an_image_after_a_tool_result_belongs_to_it(ask, uri, encoded):
     call = {"id": "c1", "type": "function", "function": {"name": "take_photo", "arguments": "{}"}}
-    photo = {"type": "image_url", "image_url": {"url": uri(encoded(colour="blue"))}}
+    photo = {"type": "image_url", "image_url": {"url": uri(encoded(color="blue"))}}
     messages = [
         {"role": "user", "content": "take a photo"},
         {"role": "assistant", "content": None, "tool_calls": [call]},

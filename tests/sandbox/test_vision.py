@@ -46,11 +46,11 @@ def test_shapes(see, uri, encoded, size, shape):
 
 
 @pytest.mark.parametrize(
-    ("colour", "words"),
+    ("color", "words"),
     [("white", "light"), ((20, 20, 24), "dark"), ((119, 119, 119), "of medium brightness")],
 )
-def test_brightness(see, uri, encoded, colour, words):
-    assert f"square, {words}." in said(see(uri(encoded(size=(8, 8), colour=colour))))
+def test_brightness(see, uri, encoded, color, words):
+    assert f"square, {words}." in said(see(uri(encoded(size=(8, 8), color=color))))
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -59,12 +59,12 @@ def test_exif_orientation_is_named(see, uri, encoded, orientation, kind):
     text = said(see(uri(encoded(kind, (90, 60), exif=exif(orientation)), TYPES[kind])))
     turned = orientation >= 5
     assert ("60 x 90 pixels, portrait" if turned else "90 x 60 pixels, landscape") in text
-    told = f"stored as 90 x 60 pixels with EXIF orientation {orientation}, not turned upright"
-    assert (told in text) == (orientation != 1)
+    words = f"stored as 90 x 60 pixels with EXIF orientation {orientation}, not turned upright"
+    assert (words in text) == (orientation != 1)
 
 
 def test_several_images_are_numbered_in_order(see, uri, encoded):
-    text = said(see(uri(encoded(colour="blue")), uri(encoded(size=(20, 40), colour="yellow"))))
+    text = said(see(uri(encoded(color="blue")), uri(encoded(size=(20, 40), color="yellow"))))
     assert "There are 2 images" in text
     first, second = text.index("Image 1 is a PNG, 40 x 20"), text.index("Image 2 is a PNG, 20 x 40")
     assert first < text.index("blue") < second < text.index("yellow")
@@ -173,15 +173,15 @@ def test_every_kind_of_png_is_seen(mode, white):
 
 
 def test_what_is_transparent_lies_on_white(encoded):
-    assert images.from_bytes(encoded(colour=(255, 0, 0, 0), mode="RGBA")).main_colors == [("white", 1.0)]
+    assert images.from_bytes(encoded(color=(255, 0, 0, 0), mode="RGBA")).main_colors == [("white", 1.0)]
 
 
 def test_cmyk_jpegs_are_seen(encoded):
-    assert images.from_bytes(encoded("JPEG", mode="CMYK", colour=(0, 255, 255, 0))).main_colors[0][0] == "red"
+    assert images.from_bytes(encoded("JPEG", mode="CMYK", color=(0, 255, 255, 0))).main_colors[0][0] == "red"
 
 
 def test_an_animation_is_counted_and_its_first_frame_seen():
-    frames = [Image.new("RGB", (10, 10), colour) for colour in ("red", "blue", "green")]
+    frames = [Image.new("RGB", (10, 10), color) for color in ("red", "blue", "green")]
     for kind in ("GIF", "WEBP"):
         out = io.BytesIO()
         frames[0].save(out, kind, save_all=True, append_images=frames[1:], lossless=True)
@@ -353,28 +353,28 @@ def test_larger_images_count_more_tokens_up_to_a_limit(see, uri, encoded):
 
 
 def test_a_list_of_objects_has_one_for_each_image(see, uri, encoded):
-    colour = {"type": "object", "properties": {"name": {}, "share": {"type": "number"}}, "required": ["name", "share"]}
+    color = {"type": "object", "properties": {"name": {}, "share": {"type": "number"}}, "required": ["name", "share"]}
     photo = {
         "type": "object",
-        "properties": {"colours": {"type": "array", "items": colour}, "width": {"type": "integer"}, "caption": {}},
-        "required": ["colours", "width", "caption"],
+        "properties": {"colors": {"type": "array", "items": color}, "width": {"type": "integer"}, "caption": {}},
+        "required": ["colors", "width", "caption"],
     }
     fields = {"photos": {"type": "array", "items": photo}, "height": {"type": "integer"}}
     parameters = {"type": "object", "properties": fields, "required": list(fields)}
     tool = {"type": "function", "function": {"name": "Report", "parameters": parameters}}
-    reply = see(uri(encoded()), uri(encoded(size=(7, 9), colour="blue")), tools=[tool], tool_choice="required")
+    reply = see(uri(encoded()), uri(encoded(size=(7, 9), color="blue")), tools=[tool], tool_choice="required")
     call = reply.body["choices"][0]["message"]["tool_calls"][0]["function"]
     made = json.loads(call["arguments"])
     first, second = made["photos"]
     assert made["height"] == 20
-    assert (first["width"], first["colours"]) == (40, [{"name": "red", "share": 1.0}])
-    assert (second["width"], second["colours"]) == (7, [{"name": "blue", "share": 1.0}])
+    assert (first["width"], first["colors"]) == (40, [{"name": "red", "share": 1.0}])
+    assert (second["width"], second["colors"]) == (7, [{"name": "blue", "share": 1.0}])
     assert "7 x 9 pixels" in second["caption"]
 
 
 def test_images_fill_fields_of_a_forced_tool(see, uri, encoded):
     fields = {
-        "dominant_colours": {"type": "array", "items": {"type": "string"}},
+        "dominant_colors": {"type": "array", "items": {"type": "string"}},
         "width": {"type": "integer"},
         "height_px": {"type": "integer"},
         "format": {"type": "string", "enum": ["PNG", "JPEG"]},
@@ -386,7 +386,7 @@ def test_images_fill_fields_of_a_forced_tool(see, uri, encoded):
     reply = see(uri(encoded("JPEG", (90, 60), "navy"), "image/jpeg"), tools=[tool], tool_choice="required")
     call = reply.body["choices"][0]["message"]["tool_calls"][0]["function"]
     assert json.loads(call["arguments"]) == {
-        "dominant_colours": ["navy"],
+        "dominant_colors": ["navy"],
         "width": 90,
         "height_px": 60,
         "format": "JPEG",

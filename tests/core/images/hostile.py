@@ -91,13 +91,13 @@ def png_chunk(kind: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
-def png_bomb(width: int, height: int, depth: int, colour: int, row: int) -> bytes:
+def png_bomb(width: int, height: int, depth: int, color: int, row: int) -> bytes:
     """A PNG of zeros, with text chunks that unpack to a gigabyte. It is marked as rotated."""
     deflate = zlib.compressobj(9)
     data = b"".join(deflate.compress(bytes(row)) for _ in range(height)) + deflate.flush()
     text = b"a\0\0" + zlib.compress(bytes(50_000_000), 9)
     turned = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"
-    chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)), (b"eXIf", turned)]
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0)), (b"eXIf", turned)]
     chunks += [(b"zTXt", text)] * 20 + [(b"IDAT", data), (b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(*each) for each in chunks)
 

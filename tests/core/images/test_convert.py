@@ -26,7 +26,7 @@ AVIF = ["AVIF"] if "AVIF" in Image.SAVE else []
 MILLIONS = 50_000_000
 MAX_PAGES = 16
 CORNERS = {"red": (0, 0), "lime": (1, 0), "blue": (0, 1), "yellow": (1, 1)}
-# What a camera does to the upright picture before it writes this orientation.
+# What a camera does to the upright image before it writes this orientation.
 STORED_AS = {
     1: None,
     2: "FLIP_LEFT_RIGHT",
@@ -40,11 +40,11 @@ STORED_AS = {
 
 
 def quarters(size: tuple[int, int] = (96, 64)) -> Any:
-    """Each quarter in a colour of its own."""
+    """Each quarter in a color of its own."""
     image = Image.new("RGB", size)
-    for colour, (x, y) in CORNERS.items():
+    for color, (x, y) in CORNERS.items():
         box = (x * size[0] // 2, y * size[1] // 2, (x + 1) * size[0] // 2, (y + 1) * size[1] // 2)
-        image.paste(colour, box)
+        image.paste(color, box)
     return image
 
 
@@ -98,8 +98,8 @@ def has_its_corners(image: Any) -> bool:
     from PIL import ImageColor
 
     image = image.convert("RGB")
-    places = {colour: (x * (image.width - 1), y * (image.height - 1)) for colour, (x, y) in CORNERS.items()}
-    return all(close(image.getpixel(place), ImageColor.getrgb(colour)) for colour, place in places.items())
+    places = {color: (x * (image.width - 1), y * (image.height - 1)) for color, (x, y) in CORNERS.items()}
+    return all(close(image.getpixel(place), ImageColor.getrgb(color)) for color, place in places.items())
 
 
 @pytest.mark.parametrize("options", [{}, {"subsampling": 0}, {"subsampling": 1}, {"lossless": True}, {"mode": "P"}])
@@ -252,10 +252,10 @@ def test_sixteen_bits_keep_their_brightness() -> None:
 
 
 def test_a_transparent_color_of_sixteen_bits() -> None:
-    """A 16-bit PNG whose tRNS names its one colour is transparent all over, also when it has 8 bits."""
-    for colour_type, key in ((0, b"\x12\x34"), (2, b"\x12\x34\x56\x78\x9a\xbc")):
+    """A 16-bit PNG whose tRNS names its one color is transparent all over, also when it has 8 bits."""
+    for color_type, key in ((0, b"\x12\x34"), (2, b"\x12\x34\x56\x78\x9a\xbc")):
         chunks = [
-            (b"IHDR", struct.pack(">IIBBBBB", 40, 20, 16, colour_type, 0, 0, 0)),
+            (b"IHDR", struct.pack(">IIBBBBB", 40, 20, 16, color_type, 0, 0, 0)),
             (b"tRNS", key),
             (b"IDAT", zlib.compress((b"\0" + key * 40) * 20)),
             (b"IEND", b""),
@@ -277,7 +277,7 @@ def test_the_color_profile_is_kept() -> None:
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "GIF"])
 def test_animations_give_their_first_frame(kind: str) -> None:
-    rest = [Image.new("RGB", (96, 64), colour) for colour in ("black", "white")]
+    rest = [Image.new("RGB", (96, 64), color) for color in ("black", "white")]
     result = opened(rework(saved(kind, quarters(), save_all=True, append_images=rest, duration=50), max_edge=48))
     assert getattr(result, "n_frames", 1) == 1
     assert has_its_corners(result)

@@ -1,4 +1,4 @@
-"""Which addresses are dialled for a picture: the flow with plain lists, then the download over a real socket."""
+"""Which URLs an image may be downloaded from: the checks without I/O, then the download over a real socket."""
 
 from __future__ import annotations
 
@@ -373,11 +373,11 @@ def async_download(url: str, policy: ImagePolicy) -> bytes:
     return asyncio.run(download.async_download(url, policy))
 
 
-COLOURS = pytest.mark.parametrize("download", [sync_download, async_download])
+BOTH = pytest.mark.parametrize("download", [sync_download, async_download])
 PNG = png(40, 30, padding=300_000)
 
 
-@COLOURS
+@BOTH
 class TestDownload:
     def test_the_bytes_arrive_and_nothing_secret_is_sent(self, download: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("PREDICTIONGUARD_API_KEY", "pg-s3cr3t")
@@ -572,12 +572,12 @@ class TestDownload:
             assert not delivered.is_set()
 
 
-@pytest.mark.parametrize("colour", ["sync", "async"])
-def test_the_timeout_of_the_call_bounds_a_download(colour: str) -> None:
+@pytest.mark.parametrize("mode", ["sync", "async"])
+def test_the_timeout_of_the_call_bounds_a_download(mode: str) -> None:
     def ask(url: str) -> Any:
         options: dict[str, Any] = {"timeout": 0.4, "max_retries": 0, "images": OPEN}
         asked = question(f"{url}/a.png")
-        if colour == "sync":
+        if mode == "sync":
             return Client("key", url, **options).chat(asked)
         return asyncio.run(AsyncClient("key", url, **options).chat(asked))
 

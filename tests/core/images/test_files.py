@@ -32,7 +32,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="needs the files of L
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A folder with a picture in it; beside it, one more that is out of bounds."""
+    """A folder with an image, and next to it another folder that must not be read."""
     (tmp_path / "root" / "deep").mkdir(parents=True)
     (tmp_path / "root" / "in.png").write_bytes(PNG)
     (tmp_path / "root" / "deep" / "in.png").write_bytes(PNG)
@@ -206,7 +206,7 @@ class TestStrings:
         assert "s3cr3t" not in str(caught.value)
 
     def test_damaged_base64_that_is_tried_as_a_path_is_not_quoted(self, root: Path) -> None:
-        text = b64(b"no picture, but bytes of somebody's " * 50)
+        text = b64(b"no image, but bytes of another file " * 50)
         with pytest.raises(ImageError) as caught:
             prepared(text, below(root))
         assert text[:200] not in str(caught.value)

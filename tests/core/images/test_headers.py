@@ -19,17 +19,17 @@ from predictionguard_core.images import detect, metadata
 Image = pytest.importorskip("PIL.Image")
 Image.init()
 
-GPS = b"GPS-of-the-house"
+GPS = b"GPS-of-the-office"
 
 
-def picture(mode: str = "RGB", size: tuple[int, int] = (37, 23)) -> Any:
+def noise(mode: str = "RGB", size: tuple[int, int] = (37, 23)) -> Any:
     noise = random.Random(7).randbytes(size[0] * size[1] * 3)
     return Image.frombytes("RGB", size, noise).convert(mode)
 
 
 def saved(kind: str, image: Any = None, **options: Any) -> bytes:
     file = io.BytesIO()
-    (image or picture()).save(file, kind, **options)
+    (image or noise()).save(file, kind, **options)
     return file.getvalue()
 
 
@@ -58,16 +58,16 @@ def frames() -> dict[str, Any]:
 SENDABLE = {
     "jpeg": saved("JPEG"),
     "jpeg progressive": saved("JPEG", progressive=True),
-    "jpeg gray": saved("JPEG", picture("L")),
-    "jpeg cmyk": saved("JPEG", picture("CMYK")),
+    "jpeg gray": saved("JPEG", noise("L")),
+    "jpeg cmyk": saved("JPEG", noise("CMYK")),
     "jpeg metadata": saved("JPEG", exif=exif(6), comment=b"hello", xmp=b"<x:xmpmeta/>", icc_profile=b"p" * 70_000),
     "png": saved("PNG"),
-    "png palette": saved("PNG", picture("P")),
+    "png palette": saved("PNG", noise("P")),
     "png metadata": saved("PNG", exif=exif(6)),
     "png animated": saved("PNG", **frames()),
     "webp": saved("WEBP"),
     "webp lossless": saved("WEBP", lossless=True),
-    "webp alpha": saved("WEBP", picture("RGBA")),
+    "webp alpha": saved("WEBP", noise("RGBA")),
     "webp metadata": saved("WEBP", exif=exif(6), xmp=b"<x:xmpmeta/>"),
     "webp animated": saved("WEBP", **frames()),
     "gif": saved("GIF"),
@@ -116,7 +116,7 @@ def test_a_gif_of_a_million_blocks_costs_no_more_than_thousands(end: bytes) -> N
 def test_the_end_of_a_thumbnail_is_not_the_end_of_the_image() -> None:
     block = Image.Exif()
     block[0x010E] = "x" * 40
-    small = saved("JPEG", picture(size=(8, 8)))
+    small = saved("JPEG", noise(size=(8, 8)))
     data = saved("JPEG", exif=b"Exif\0\0" + bytes(block.tobytes())[6:] + small)
     assert data.count(b"\xff\xd9") > 1
     assert read(data).is_whole
@@ -189,7 +189,7 @@ def segment(marker: int, body: bytes) -> bytes:
 
 
 def test_jpeg_segments_are_skipped() -> None:
-    """A thumbnail's frame header in APP1 is not the picture's, fill and stray bytes are passed over, little is read."""
+    """A thumbnail's frame header in APP1 is ignored, fill and stray bytes are skipped, little is read."""
     plain = saved("JPEG")
     lying = segment(0xE1, b"Exif\0\0" + plain * 20)
     profile = segment(0xE2, b"ICC_PROFILE\0" + bytes(65_000)) * 40

@@ -50,8 +50,8 @@ def sizes(drawn: list[bytes]) -> list[tuple[int, int]]:
 def test_each_page_in_its_order_at_the_resolution_that_is_asked_for() -> None:
     drawn = render(DOCUMENT, ImagePolicy(pdf_dpi=100))
     assert sizes(drawn) == [(200, 300), (400, 100)]
-    colours = [Image.open(BytesIO(each)).getpixel((50, 50)) for each in drawn]
-    assert [max(range(3), key=lambda band: colour[band]) for colour in colours] == [0, 2]  # type: ignore[index]
+    colors = [Image.open(BytesIO(each)).getpixel((50, 50)) for each in drawn]
+    assert [max(range(3), key=lambda band: color[band]) for color in colors] == [0, 2]  # type: ignore[index]
 
 
 def test_no_edge_is_longer_than_the_policy_allows() -> None:

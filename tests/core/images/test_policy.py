@@ -38,9 +38,9 @@ def test_it_is_frozen_compared_hashed_and_copied() -> None:
     policy = ImagePolicy(local_roots=["/srv/photos"], allowed_hosts=["a.example"], max_edge=9)
     with pytest.raises(dataclasses.FrozenInstanceError):
         policy.max_bytes = 1  # type: ignore[misc]
-    for twin in (pickle.loads(pickle.dumps(policy)), copy.deepcopy(policy), dataclasses.replace(policy)):
-        assert twin == policy
-        assert hash(twin) == hash(policy)
+    for copied in (pickle.loads(pickle.dumps(policy)), copy.deepcopy(policy), dataclasses.replace(policy)):
+        assert copied == policy
+        assert hash(copied) == hash(policy)
     assert policy != ImagePolicy()
 
 

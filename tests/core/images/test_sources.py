@@ -1,4 +1,4 @@
-"""Any source in, one picture out: the same bytes on the wire, whatever the source."""
+"""Every kind of image source is sent as the same bytes."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ from predictionguard_core.images.sources import Base64, Deferred, Remote, open_s
 from tests.core.images.samples import GIF, b64, data_uri, png, prepared, question
 
 MEBIBYTE = 1 << 20
-# Neighbours of every remainder modulo 3, so that each padding occurs, and all signs of both alphabets.
-PICTURES = [png(5, 4, padding=length, seed=length) for length in (1000, 1001, 1002)]
+# Lengths of every remainder modulo 3, so that each base64 padding and every character of both alphabets occur.
+IMAGES = [png(5, 4, padding=length, seed=length) for length in (1000, 1001, 1002)]
 
 
 def urlsafe(data: bytes) -> str:
@@ -81,16 +81,16 @@ SOURCES: list[tuple[str, Callable[[bytes], Any]]] = [
 
 
 def on_the_wire(source: Any, policy: ImagePolicy | None = None) -> str:
-    """The URL that a body with this picture holds."""
+    """Return the image URL in the request body."""
     body = json.loads(b"".join(chat_body(question(Image.open(source, policy)), stream=False)))
     found: str = body["messages"][0]["content"][1]["image_url"]["url"]
     return found
 
 
-@pytest.mark.parametrize("picture", PICTURES, ids=["1000", "1001", "1002"])
-@pytest.mark.parametrize("given_as", [case[1] for case in SOURCES], ids=[case[0] for case in SOURCES])
-def test_every_source_gives_the_same_bytes_on_the_wire(given_as: Callable[[bytes], Any], picture: bytes) -> None:
-    assert on_the_wire(given_as(picture)) == data_uri(picture)
+@pytest.mark.parametrize("image", IMAGES, ids=["1000", "1001", "1002"])
+@pytest.mark.parametrize("as_source", [case[1] for case in SOURCES], ids=[case[0] for case in SOURCES])
+def test_every_source_gives_the_same_bytes_on_the_wire(as_source: Callable[[bytes], Any], image: bytes) -> None:
+    assert on_the_wire(as_source(image)) == data_uri(image)
 
 
 class TestFiles:
@@ -108,9 +108,9 @@ class TestFiles:
         assert on_the_wire(path) == data_uri(path.read_bytes(), "image/jpeg")
 
     def test_a_string_is_a_path_only_below_the_roots(self, tmp_path: Path) -> None:
-        (tmp_path / "p.png").write_bytes(PICTURES[0])
+        (tmp_path / "p.png").write_bytes(IMAGES[0])
         (image,) = prepared(str(tmp_path / "p.png"), ImagePolicy(local_roots=[tmp_path]))
-        assert image.data == PICTURES[0]
+        assert image.data == IMAGES[0]
         with pytest.raises(ImageFormatError, match="local_roots"):
             prepared(str(tmp_path / "p.png"))
 
@@ -145,7 +145,7 @@ class TestRemote:
 
 
 def damaged(sign: str) -> Iterator[Any]:
-    """Base64 with a sign that does not belong there: at its start, in its header, further on, and before its end."""
+    """Base64 with an invalid character: at its start, in its header, further on, and before its end."""
     text = b64(png(5, 4, padding=300_000))
     for index in (0, 40, 100_000, 200_000, len(text) - 9):
         broken = text[:index] + sign + text[index + 1 :]
@@ -177,9 +177,9 @@ class TestBadSources:
     @pytest.mark.parametrize(
         "text",
         [
-            "hello", "a picture of a cat", b64(b"no picture at all" * 9), "data:image/png", "data:image/png;base64",
-            "data:image/png;base64,hello", f"data:image/png,{b64(PICTURES[0])}", "data:" + "x" * 2000, "iVBORw0KGgo=",
-            "data:image/svg+xml,<svg xmlns='http://www.w3.org/2000/svg'/>", b64(PICTURES[0])[:40], "====", "é" * 50,
+            "hello", "an image of a cat", b64(b"no image at all" * 9), "data:image/png", "data:image/png;base64",
+            "data:image/png;base64,hello", f"data:image/png,{b64(IMAGES[0])}", "data:" + "x" * 2000, "iVBORw0KGgo=",
+            "data:image/svg+xml,<svg xmlns='http://www.w3.org/2000/svg'/>", b64(IMAGES[0])[:40], "====", "é" * 50,
         ],
     )  # fmt: skip
     def test_text_that_is_no_image(self, text: str) -> None:
@@ -187,7 +187,7 @@ class TestBadSources:
             Image.open(text)
 
     @pytest.mark.parametrize(
-        "data", [b"hello", b"\0" * 100, PICTURES[0][:20], b"%PDF-1.7", b"<html>", b"<svg/>", b"MZ" * 99]
+        "data", [b"hello", b"\0" * 100, IMAGES[0][:20], b"%PDF-1.7", b"<html>", b"<svg/>", b"MZ" * 99]
     )
     def test_bytes_that_are_no_image(self, data: bytes) -> None:
         for source in (data, io.BytesIO(data), Base64(b64(data)), data_uri(data)):
@@ -221,7 +221,7 @@ class TestBadSources:
 
     @given(
         st.binary(max_size=80),
-        st.sampled_from([b"", PICTURES[0][:40], GIF[:12], b"\xff\xd8\xff\xe0", b"RIFF\0\0\0\0WEBP"]),
+        st.sampled_from([b"", IMAGES[0][:40], GIF[:12], b"\xff\xd8\xff\xe0", b"RIFF\0\0\0\0WEBP"]),
     )
     def test_any_bytes_are_accepted_or_refused_with_our_error(self, data: bytes, start: bytes) -> None:
         with contextlib.suppress(PredictionGuardError):
@@ -229,15 +229,15 @@ class TestBadSources:
 
 
 class TestLimits:
-    @pytest.mark.parametrize("given_as", [case[1] for case in SOURCES if case[0] != "Image"])
-    def test_bytes_with_both_numbers(self, given_as: Callable[[bytes], Any]) -> None:
-        picture = PICTURES[1]
-        assert Image.open(given_as(picture), ImagePolicy(max_bytes=len(picture))).data == picture
-        with pytest.raises(ImageTooLargeError, match=rf"{len(picture):,}.* {len(picture) - 1:,} .*max_bytes"):
-            Image.open(given_as(picture), ImagePolicy(max_bytes=len(picture) - 1))
+    @pytest.mark.parametrize("as_source", [case[1] for case in SOURCES if case[0] != "Image"])
+    def test_bytes_with_both_numbers(self, as_source: Callable[[bytes], Any]) -> None:
+        image = IMAGES[1]
+        assert Image.open(as_source(image), ImagePolicy(max_bytes=len(image))).data == image
+        with pytest.raises(ImageTooLargeError, match=rf"{len(image):,}.* {len(image) - 1:,} .*max_bytes"):
+            Image.open(as_source(image), ImagePolicy(max_bytes=len(image) - 1))
 
     def test_bytes_of_a_file(self, tmp_path: Path) -> None:
-        (tmp_path / "p.png").write_bytes(PICTURES[0])
+        (tmp_path / "p.png").write_bytes(IMAGES[0])
         with pytest.raises(ImageTooLargeError, match=r"100 \(ImagePolicy.max_bytes"):
             Image.open(tmp_path / "p.png", ImagePolicy(max_bytes=100))
 
@@ -275,7 +275,7 @@ class TestLimits:
 
 
 class TestPhonePhoto:
-    """`phone_portrait.jpg` is stored sideways, with its orientation, its maker and a place on Earth beside it."""
+    """`phone_portrait.jpg` is stored sideways, with its orientation, its maker and a GPS position."""
 
     @pytest.fixture
     def photo(self, photos: Path) -> Path:
@@ -308,37 +308,37 @@ class TestPhonePhoto:
 
 class TestImage:
     def test_attributes(self) -> None:
-        image = Image.open(PICTURES[0])
-        assert (image.media_type, image.size, image.data) == ("image/png", (5, 4), PICTURES[0])
-        assert image.data_uri == data_uri(PICTURES[0])
+        image = Image.open(IMAGES[0])
+        assert (image.media_type, image.size, image.data) == ("image/png", (5, 4), IMAGES[0])
+        assert image.data_uri == data_uri(IMAGES[0])
         assert image.length == len(image.data_uri) == sum(map(len, image.pieces()))
 
-    @pytest.mark.parametrize("given_as", [case[1] for case in SOURCES], ids=[case[0] for case in SOURCES])
-    def test_equality_does_not_depend_on_the_source(self, given_as: Callable[[bytes], Any]) -> None:
-        one, other = Image.open(PICTURES[0]), Image.open(given_as(PICTURES[0]))
+    @pytest.mark.parametrize("as_source", [case[1] for case in SOURCES], ids=[case[0] for case in SOURCES])
+    def test_equality_does_not_depend_on_the_source(self, as_source: Callable[[bytes], Any]) -> None:
+        one, other = Image.open(IMAGES[0]), Image.open(as_source(IMAGES[0]))
         assert (one, hash(one), one.digest, repr(one)) == (other, hash(other), other.digest, repr(other))
-        assert other != Image.open(PICTURES[1])
-        assert other != PICTURES[0]
+        assert other != Image.open(IMAGES[1])
+        assert other != IMAGES[0]
 
     def test_its_repr_shows_no_bytes(self) -> None:
-        image = Image.open(PICTURES[0])
+        image = Image.open(IMAGES[0])
         assert repr(image) == f"<image/png 5×4 sha256:{image.digest[:12]}>"
-        for shown in (repr(Base64(b64(PICTURES[0]))), repr(Remote("http://a.example/")), repr(image)):
+        for shown in (repr(Base64(b64(IMAGES[0]))), repr(Remote("http://a.example/")), repr(image)):
             assert "iVBOR" not in shown
             assert len(shown) < 100
 
     def test_shows_itself_in_a_notebook(self) -> None:
-        bundle = Image.open(PICTURES[0])._repr_mimebundle_()
-        assert base64.b64decode(bundle["image/png"]) == PICTURES[0]
-        assert bundle["text/plain"] == repr(Image.open(PICTURES[0]))
+        bundle = Image.open(IMAGES[0])._repr_mimebundle_()
+        assert base64.b64decode(bundle["image/png"]) == IMAGES[0]
+        assert bundle["text/plain"] == repr(Image.open(IMAGES[0]))
 
     def test_is_copied(self) -> None:
-        image = Image.open(PICTURES[0])
+        image = Image.open(IMAGES[0])
         assert copy.copy(image) == image
         assert copy.deepcopy(image) == image
 
     def test_can_be_a_source_again(self) -> None:
-        image = Image.open(PICTURES[0])
+        image = Image.open(IMAGES[0])
         assert open_source(image, ImagePolicy()) is image
 
 
@@ -352,17 +352,17 @@ def traced() -> Iterator[None]:
 
 
 class TestMemory:
-    """A picture exists once. What a body takes beside its source stays far below the picture's size."""
+    """An image exists once in memory. A request body takes far less than the image in addition to the source."""
 
     SIZE = 10 * MEBIBYTE
 
     @pytest.mark.parametrize(
-        "given_as",
+        "as_source",
         [b64, data_uri, lambda data: Base64(b64(data).encode()), bytes],
         ids=["base64", "URI", "Base64", "bytes"],
     )
-    def test_an_image_is_not_copied(self, given_as: Callable[[bytes], Any], traced: None) -> None:
-        source = given_as(png(5, 4, padding=self.SIZE))
+    def test_an_image_is_not_copied(self, as_source: Callable[[bytes], Any], traced: None) -> None:
+        source = as_source(png(5, 4, padding=self.SIZE))
         tracemalloc.reset_peak()
         before = tracemalloc.get_traced_memory()[0]
         body = chat_body(question(Image.open(source)), stream=False)
@@ -379,7 +379,7 @@ class TestMemory:
 JPEG_CUT = b"\xff\xd8\xff\xc0\0\x11\x08\0\x09\0\x09\x03" + bytes(9) + b"\xff\xda\0\x0c" + bytes(900)
 
 
-@pytest.mark.parametrize("cut", [PICTURES[0][:-20], GIF[:-2], JPEG_CUT], ids=["PNG", "GIF", "JPEG"])
+@pytest.mark.parametrize("cut", [IMAGES[0][:-20], GIF[:-2], JPEG_CUT], ids=["PNG", "GIF", "JPEG"])
 @pytest.mark.parametrize("form", [bytes, b64, data_uri, io.BytesIO], ids=["bytes", "base64", "data URI", "file"])
 def test_a_truncated_image_is_refused(cut: bytes, form: Callable[[bytes], Any]) -> None:
     with pytest.raises(ImageFormatError, match="not fully there"):
@@ -388,4 +388,4 @@ def test_a_truncated_image_is_refused(cut: bytes, form: Callable[[bytes], Any]) 
 
 def test_limits_are_checked_before_truncation() -> None:
     with pytest.raises(ImageTooLargeError, match="pixels"):
-        Image.open(PICTURES[0][:-20], ImagePolicy(max_pixels=9))
+        Image.open(IMAGES[0][:-20], ImagePolicy(max_pixels=9))

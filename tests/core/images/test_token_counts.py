@@ -1,4 +1,4 @@
-"""Pictures count by the size in which they go out, whatever has to be done to them first."""
+"""The token estimate of an image depends on the size in which it is sent."""
 
 from __future__ import annotations
 
