@@ -10,8 +10,7 @@ import os
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +18,7 @@ import pytest
 
 from predictionguard_core import Client
 from predictionguard_core.http import shared_clients
-
-_SETTLED = 30.0
-"""Seconds after which an open connection counts as leaked. Generous, for slow machines."""
+from tests.waiting import PATIENCE, until
 
 
 class Echo:
@@ -32,7 +29,7 @@ class Echo:
         self.url = f"http://127.0.0.1:{port}"
 
     def _told(self, path: str) -> Any:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=_SETTLED)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
         try:
             connection.request("GET", path)
             return json.loads(connection.getresponse().read())
@@ -55,7 +52,7 @@ class Echo:
 
     def settles(self, most: int = 0) -> None:
         """Wait until at most `most` connections are open, in this process and on the server."""
-        eventually(lambda: self.sockets() <= most and self.open <= most)
+        until(lambda: self.sockets() <= most and self.open <= most)
 
 
 def descriptors() -> dict[int, str]:
@@ -73,14 +70,6 @@ def _peer(descriptor: int) -> int | None:
         name = other.getpeername()
         return int(name[1]) if isinstance(name, tuple) else None
     return None
-
-
-def eventually(holds: Callable[[], bool]) -> None:
-    """Wait until `holds()` is true; fail after 30 seconds."""
-    end = time.monotonic() + _SETTLED
-    while not holds():
-        assert time.monotonic() < end, "the condition did not become true in time"
-        time.sleep(0.01)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""A server in a process of its own, which answers each request with the number that it finds in it: `marker-17`.
+"""A server in its own process that answers each request with the number in it: 17 for `marker-17`.
 
 Whoever gets another number than the one that was sent got somebody else's answer. It knows which of its connections are
 open, and which connection each request came by. The first part of a path says how it is to behave:
@@ -25,7 +25,7 @@ from typing import Any
 
 MARKER = re.compile(rb"marker-(\d+)")
 PAUSE = 0.005
-"""Seconds between two chunks of a slow stream, or two looks at a body."""
+"""Seconds between two chunks of a slow stream, or between two reads of a body."""
 
 _STREAM = b"content-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 
@@ -148,7 +148,7 @@ _MIRRORS: dict[str, Callable[[str], tuple[str, str]]] = {
 
 
 async def main() -> None:
-    """Serve until the standard input is closed: with whoever started this, at the latest."""
+    """Serve until the standard input is closed, at the latest when the parent process ends."""
     loop = asyncio.get_running_loop()
     server = await loop.create_server(Connection, "127.0.0.1", 0, backlog=1024)
     print(server.sockets[0].getsockname()[1], flush=True)  # noqa: T201 - it is how the port gets out

@@ -27,7 +27,7 @@ _IMAGE = [ImageNode(image=base64.b64encode(png()).decode())]
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """`make(url, **options)`; then `ask(model, number)` gives the number that came back, or what the service said."""
+    """A public class: `make(url, **options)` creates an object, `ask(model, number)` returns the echoed number."""
 
     name: str
     make: Callable[..., Any]

@@ -15,8 +15,9 @@ import pytest
 
 from predictionguard_core import AsyncClient, ChatRequest, Client, PredictionGuardError
 from tests.core.images.samples import png, question
-from tests.endurance.conftest import Echo, descriptors, eventually
+from tests.endurance.conftest import Echo, descriptors
 from tests.endurance.kinds import ASYNC, ASYNC_STREAMS, KEY, KINDS, STREAMS, Kind
+from tests.waiting import until
 
 HELLO = ChatRequest(model="m", messages="marker-7")
 
@@ -66,7 +67,7 @@ def test_streams_that_only_the_garbage_collector_closes(kind: Kind, echo: Echo) 
 
 @pytest.mark.parametrize("own", [False, True], ids=["shared", "own"])
 def test_garbage_collection_during_a_call(own: bool, echo: Echo) -> None:
-    """A stream is closed in the midst of another call: after each so many of the objects that this call makes."""
+    """The garbage collector closes a stream in the middle of another call, after each number of allocations."""
     done = threading.Event()
 
     def ask() -> None:
@@ -125,7 +126,7 @@ async def alone() -> None:
 
 
 async def settled(echo: Echo, most: int) -> None:
-    """As `Echo.settles`, with the loop running meanwhile and nothing but this task left."""
+    """Wait like `Echo.settles`, while the event loop runs, until only the current task is left."""
     await alone()
     await asyncio.to_thread(echo.settles, most)
 
@@ -134,7 +135,7 @@ async def settled(echo: Echo, most: int) -> None:
 
 
 async def cancelled_after(steps: int, work: Awaitable[Any]) -> bool:
-    """Start it and cancel it after `turns` iterations of the loop. Return whether it had finished before."""
+    """Start a task and cancel it after `steps` iterations of the loop. Return whether it had finished before."""
     task = asyncio.ensure_future(work)
     for _ in range(steps):
         await asyncio.sleep(0)
@@ -147,7 +148,7 @@ async def cancelled_after(steps: int, work: Awaitable[Any]) -> bool:
 
 
 async def cancelled_everywhere(echo: Echo, work: Callable[[], Awaitable[Any]], times: int, most: int) -> None:
-    """Cancel it at each of its turns, on connections that are new and on connections that are used again."""
+    """Cancel it after each number of iterations, on new and on reused connections."""
     finished = 0
     for _ in range(times):
         for steps in range(most):
@@ -202,7 +203,7 @@ def test_uploads_that_are_cancelled_at_any_point(way: str, echo: Echo) -> None:
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_connecting_may_be_cancelled(scheme: str) -> None:
-    """At an address that takes connections and says nothing: the second scheme waits for a handshake."""
+    """The server accepts connections and sends nothing, so https waits for the handshake."""
 
     async def cancel(url: str) -> None:
         client = AsyncClient(KEY, url, max_retries=0)
@@ -213,7 +214,7 @@ def test_connecting_may_be_cancelled(scheme: str) -> None:
                 async with asyncio.timeout(seconds):
                     await client.chat(HELLO)
         assert len(asyncio.all_tasks()) == 1
-        await asyncio.to_thread(eventually, lambda: descriptors_to(listener) == 0)
+        await asyncio.to_thread(until, lambda: descriptors_to(listener) == 0)
 
     with socket.create_server(("127.0.0.1", 0), backlog=256) as listener:
         asyncio.run(cancel(f"{scheme}://127.0.0.1:{listener.getsockname()[1]}"))
@@ -240,7 +241,7 @@ def test_a_call_that_is_cancelled_twice(echo: Echo) -> None:
 
 
 def test_a_burst_of_streams_that_end_in_every_way(echo: Echo) -> None:
-    """Read, left, broken, cancelled and timed out, all at once, in one loop."""
+    """Complete, abandoned, interrupted, cancelled and timed-out streams at the same time in one loop."""
 
     async def one(number: int) -> None:
         way = ("slow", "endless", "broken", "silent", "whole")[number % 5]

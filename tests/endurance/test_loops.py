@@ -48,7 +48,7 @@ def test_a_loop_in_each_of_many_threads(kind: Kind, echo: Echo) -> None:
 
 @EACH
 def test_a_long_running_loop_beside_short_ones(kind: Kind, echo: Echo) -> None:
-    """A server's loop in a thread, and scripts' loops beside it."""
+    """One loop runs in a thread, as in a server, while others start and end."""
     assert kind.aask
     model, loop = kind.make(echo.url), asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
@@ -120,7 +120,7 @@ def test_sync_and_async_calls_of_one_object_at_once(kind: Kind, echo: Echo) -> N
 
 
 def test_loops_closed_without_asyncio_run_leak_nothing(echo: Echo) -> None:
-    """Without `asyncio.run` nobody tells us that a loop ends: what it had open goes when the next one calls."""
+    """Without `asyncio.run` there is no event for the end of a loop: the next call closes its connections."""
     (kind,) = [kind for kind in ASYNC if kind.name == "AsyncClient"]
     assert kind.aask
     model = kind.make(echo.url)

@@ -38,7 +38,7 @@ class Proxy(BaseHTTPRequestHandler):
     do_GET = do_POST
 
     def log_message(self, *args: Any) -> None:
-        """Nothing."""
+        """Print nothing."""
 
 
 @pytest.fixture

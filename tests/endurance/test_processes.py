@@ -20,8 +20,9 @@ import pytest
 
 from predictionguard_core import ChatRequest, Client
 from predictionguard_core.http import shared_clients, tls
-from tests.endurance.conftest import Echo, eventually
+from tests.endurance.conftest import Echo
 from tests.endurance.kinds import ASYNC_STREAMS, KEY, KINDS, STREAMS, SYNC, Kind
+from tests.waiting import until
 
 HELLO = ChatRequest(model="m", messages="marker-7")
 PATIENCE = 60
@@ -69,7 +70,7 @@ def twice(kind: Kind, numbers: range) -> list[int]:
 
 
 def connections(echo: Echo) -> dict[bool, set[int]]:
-    """The connections of the children's requests, by their large numbers, and those of the parent's."""
+    """Return the connections of the children (True), whose numbers are large, and those of the parent (False)."""
     found: dict[bool, set[int]] = {True: set(), False: set()}
     for each in echo.seen():
         found[each["marker"] >= 1000].add(each["connection"])
@@ -92,7 +93,7 @@ def test_fork_while_connections_are_open(kind: Kind, echo: Echo) -> None:
 
 @pytest.mark.parametrize("kind", STREAMS, ids=str)
 def test_fork_while_a_stream_runs(kind: Kind, echo: Echo) -> None:
-    """The child lets go of what it inherited, makes its own, and the parent's goes on as if nothing had been."""
+    """The child drops the inherited stream and makes its own calls; the stream of the parent continues undisturbed."""
     assert kind.stream
     model = kind.make(f"{echo.url}/slow")
     begun = [iter(kind.stream(model, 123456))]
@@ -126,7 +127,7 @@ def test_fork_in_a_running_loop(kind: Kind, echo: Echo) -> None:
         return heard
 
     def in_a_thread() -> list[int]:
-        # The thread that forked is in its loop: the child's own loops run in a thread of their own.
+        # The forked thread is inside a running loop, so the child runs its own loops in another thread.
         answers: list[int] = []
         thread = threading.Thread(target=lambda: answers.extend(asked(kind, plain, range(1000, 1003))))
         thread.start()
@@ -157,13 +158,13 @@ def test_a_child_keeps_no_connection_of_its_parent_open(echo: Echo) -> None:
     client.chat(HELLO)
     child = Child(lambda: [echo.sockets(), time.sleep(1)])
     client.close()
-    eventually(lambda: echo.open == 0)
+    until(lambda: echo.open == 0)
     assert child.result()[0] == 0
 
 
 @pytest.mark.parametrize("kind", SYNC, ids=str)
 def test_fork_while_other_threads_make_calls(kind: Kind, echo: Echo) -> None:
-    """Whatever lock another thread holds at that moment stays locked in the child."""
+    """A lock that another thread holds during the fork stays locked in the child."""
     model, over = kind.make(echo.url), threading.Event()
 
     def ask(number: int) -> None:

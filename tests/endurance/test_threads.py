@@ -20,7 +20,7 @@ THREADS = 16
 
 @pytest.fixture(autouse=True)
 def _hasty_switches() -> Iterator[None]:
-    """Threads take turns a hundred times as often as they usually do: what can come in between, does."""
+    """Switch threads a hundred times as often as usual, to provoke race conditions."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(before / 100)
     yield

@@ -11,13 +11,13 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The pauses' jitter comes from `random.uniform`. How long they are is tested in `test_pauses`."""
+    """The pauses' jitter comes from `random.uniform`. test_retry_delays.py tests their length."""
     monkeypatch.setattr(random, "uniform", lambda low, high: 0.0)
 
 
 @pytest.fixture(autouse=True)
 def _loops_do_not_complain(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """Of tasks that were destroyed, errors that nobody took, and whatever else they only log."""
+    """Fail if asyncio logged a warning, such as a destroyed task or an error that was never retrieved."""
     yield
     said = [each for each in caplog.get_records("call") if each.name == "asyncio" and each.levelno > logging.INFO]
     assert [each.getMessage() for each in said] == []

@@ -19,16 +19,16 @@ from typing import Any
 RESET = object()
 """Step: end the connection with a reset."""
 STALL = object()
-"""Step: say nothing more, and keep the connection open."""
+"""Step: send nothing more, and keep the connection open."""
 DEAF = object()
-"""Step: read nothing more, say nothing more. Of this connection the server does not see when it is closed."""
+"""Step: read nothing more and send nothing more. The server does not see when the client closes."""
 KEEP = object()
-"""Step: meet the next request on this connection, too."""
+"""Step: serve the next request on this connection, too."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Drip:
-    """Step: send `data` byte by byte, with `pause` seconds before each, for as long as somebody listens."""
+    """Step: send `data` byte by byte, with `pause` seconds before each, until the client closes."""
 
     data: bytes
     pause: float
@@ -36,21 +36,21 @@ class Drip:
 
 @dataclasses.dataclass(frozen=True)
 class Flood:
-    """Step: send `data` over and over, as fast as it is taken, for as long as somebody listens."""
+    """Step: send `data` again and again, as fast as the client reads, until the client closes."""
 
     data: bytes
 
 
 @dataclasses.dataclass(frozen=True)
 class Unread:
-    """A script for a connection of which no request is read."""
+    """A script for a connection whose request is not read."""
 
     steps: list[Any]
 
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """A request as it was read. The names of `headers` are in lower case."""
+    """A request. The names in `headers` are in lower case."""
 
     method: str
     path: str
@@ -64,10 +64,7 @@ class Request:
 
 @dataclasses.dataclass
 class Connection:
-    """What the server saw of one connection.
-
-    `is_open` until the client has closed its end, or was sent a reset; `has_ended` once the server has closed its own.
-    """
+    """One connection: `is_open` until the client closes it or gets a reset, `has_ended` once the server closed it."""
 
     requests: int = 0
     is_open: bool = True
@@ -75,7 +72,7 @@ class Connection:
 
 
 def answer(status: int = 200, body: bytes | str | dict[str, Any] = b"", **headers: str) -> bytes:
-    """A whole answer. `Content-Length` and `Connection: close` stand in it unless `headers` names them."""
+    """Return a complete response, with `Content-Length` and `Connection: close` unless `headers` sets them."""
     kind = "application/json" if isinstance(body, dict) else "text/plain"
     data = json.dumps(body).encode() if isinstance(body, dict) else body.encode() if isinstance(body, str) else body
     named = {name.replace("_", "-").lower(): value for name, value in headers.items()}
@@ -85,7 +82,7 @@ def answer(status: int = 200, body: bytes | str | dict[str, Any] = b"", **header
 
 
 def event_stream(*events: str | dict[str, Any]) -> bytes:
-    """An event stream that ends with its connection."""
+    """Return an event stream that ends with its connection."""
     texts = [event if isinstance(event, str) else json.dumps(event) for event in events]
     body = "".join(f"data: {text}\n\n" for text in texts)
     return answer(200, body, content_type="text/event-stream", content_length="")
@@ -100,18 +97,19 @@ def chunked(
 
 
 class FaultServer:
-    """Meets the n-th request with the n-th of `scripts`, and each later one with the last.
+    """Answers the n-th request with the n-th of `scripts`, and each later one with the last.
 
     A script is bytes, or a list of steps: bytes, `Drip`, `Flood`, `RESET`, `STALL`, `DEAF`, `KEEP`, or a function to
-    call; or `Unread` steps, which meet a connection before its request is read. Afterwards the connection is closed.
-    `requests` holds what was read, in order of arrival.
+    call; or `Unread` steps, which run before the request is read. Without `KEEP` the connection is closed afterwards: a
+    response must then say `Connection: close`, as `answer` does, or the client's next request may use the connection
+    while it closes. `requests` lists what was read, in order of arrival.
     """
 
     def __init__(self, *scripts: Any) -> None:
         self.requests: list[Request] = []
         self.connections: list[Connection] = []
         self.inodes: set[int] = set()
-        """Of the server's own sockets, which are this process's, too."""
+        """The inodes of the server's own sockets, which belong to this process too."""
         self._scripts = scripts
         self._turns = 0
         self._guard = threading.Lock()
@@ -168,9 +166,9 @@ class FaultServer:
         with connection:
             try:
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                while self._meet(connection, seen):
+                while self._answer_next(connection, seen):
                     pass
-                # Closed in good order: with nothing unread, so that the close is no reset.
+                # Everything is read before the connection is closed: else the close would be a reset.
                 connection.shutdown(socket.SHUT_WR)
                 seen.has_ended = True
                 self._until_closed(connection)
@@ -178,8 +176,8 @@ class FaultServer:
                 pass  # the client is gone, or the server closes
             seen.is_open = False
 
-    def _meet(self, connection: socket.socket, seen: Connection) -> bool:
-        """Play the script whose turn it is. True if the connection is kept for another request."""
+    def _answer_next(self, connection: socket.socket, seen: Connection) -> bool:
+        """Run the next script. Return whether the connection is kept for another request."""
         with self._guard:
             script = self._script()
             self._turns += isinstance(script, Unread)

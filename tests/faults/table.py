@@ -1,8 +1,8 @@
-"""The matrix: what a server does wrong, what that comes to for whoever asked, and how many requests it may cost.
+"""The faults of a server, the expected result of a call, and how many requests the call may send.
 
-Each row is met in all ways of asking (`ways`). Its `does` is what the server does with the first request, the second,
-and so on; with each further one it does the last again. `comes_to` is the class of the error, or the text that is heard
-all the same. `requests` is counted at the server: with `max_retries=2` it is never more than 3.
+Each row is tested with every method (`methods.py`). Its `does` says what the server does with the first request, the
+second, and so on; it repeats the last for each further request. `expected` is the class of the error, or the text that
+is received nevertheless. `requests` is counted at the server: with `max_retries=2` it is never more than 3.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from predictionguard_core.errors import (
     StreamInterruptedError,
     ToxicityError,
 )
+from tests.faults.methods import ANSWER, CHUNKS, PLAIN, STREAM, TEXT, chunk
 from tests.faults.server import RESET, STALL, Drip, Flood, Unread, answer, chunked
-from tests.faults.ways import ANSWER, CHUNKS, PLAIN, STREAM, TEXT, chunk
 
 GOOD = object()
-"""In `does`: the good answer, whatever was asked for."""
+"""In `does`: the response that the method expects."""
 REFUSED = object()
-"""In `does`: nobody listens."""
+"""In `does`: the connection is refused."""
 
 LANGCHAIN: dict[type[Exception], type[Exception]] = {
     APIConnectionError: lc.ModelConnectionError,
@@ -58,23 +58,22 @@ LANGCHAIN: dict[type[Exception], type[Exception]] = {
     InvalidResponseError: lc.ModelAPIError,
     StreamInterruptedError: lc.ModelAPIError,
 }
-"""What an error is in LangChain, besides being ours."""
+"""The LangChain class that each error of the adapter also is."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Fault:
     """A row of the matrix.
 
-    `connections` are as many as `requests`, where nothing else is said. `heard` is what a stream delivers before its
-    error.
+    `connections` is the same as `requests` if it is None. `received` is the text of a stream before its error.
     """
 
     name: str
     does: list[Any]
-    comes_to: type[Exception] | str
+    expected: type[Exception] | str
     requests: int = 1
     connections: int | None = None
-    heard: str = ""
+    received: str = ""
     tls: bool = False
 
 
@@ -90,13 +89,13 @@ def of_stream(body: bytes | str, **headers: str) -> bytes:
     return answer(200, body, **{"content_type": "text/event-stream", **headers})
 
 
-# Before the first byte of an answer: asked again, whatever was asked.
+# Before the first byte of a response: every request is retried.
 
 LOST = [
-    Fault("nobody listens", [REFUSED], APIConnectionError, requests=0),
+    Fault("refused", [REFUSED], APIConnectionError, requests=0),
     Fault("reset once connected", [Unread([RESET])], APIConnectionError, requests=0, connections=3),
     Fault("closed once connected", [Unread([])], APIConnectionError, requests=0, connections=3),
-    Fault("no TLS at an https address", [Unread([b"220\r\n"])], APIConnectionError, 0, connections=3, tls=True),
+    Fault("no TLS at an https URL", [Unread([b"220\r\n"])], APIConnectionError, 0, connections=3, tls=True),
     Fault("reset before the headers", [[RESET]], APIConnectionError, requests=3),
     Fault("closed before the headers", [[]], APIConnectionError, requests=3),
     Fault("closed within the headers", [PLAIN[:30]], APIConnectionError, requests=3),
@@ -104,7 +103,7 @@ LOST = [
     Fault("not HTTP", [b"220 mail.example ESMTP\r\n\r\n"], APIConnectionError, requests=3),
     Fault("headers without end", [[b"HTTP/1.1 200 OK\r\n", Flood(b"x: y\r\n" * 1000)]], APIConnectionError, requests=3),
     Fault("two lengths", [of_json("{}", content_length="2\r\ncontent-length: 3")], APIConnectionError, requests=3),
-    Fault("a length that is none", [of_json("{}", content_length="-2")], APIConnectionError, requests=3),
+    Fault("an invalid length", [of_json("{}", content_length="-2")], APIConnectionError, requests=3),
     Fault("reset once connected, then good", [Unread([RESET]), GOOD], TEXT, requests=1, connections=2),
     Fault("reset, then good", [[RESET], GOOD], TEXT, requests=2),
     Fault("closed, closed, then good", [[], [], GOOD], TEXT, requests=3),
@@ -115,7 +114,7 @@ LOST = [
     Fault("503, then a 500 cut short", [refusal(503), answer(500, content_length="9")], APIConnectionError, requests=2),
 ]
 
-# The status decides; what stands in the body does not, but for the checks.
+# The status decides, not the body, except for failed checks.
 
 ONCE: dict[int, type[Exception]] = {
     204: InvalidResponseError,
@@ -179,8 +178,8 @@ STATUSES = [
     Fault("103 and 503, then good", [HINTS + refusal(503), GOOD], TEXT, requests=2),
 ]
 
-# A success whose body is not what was asked for: not asked again. A plain answer to a question for a stream is taken,
-# so these hold for streams, too, as long as the type does not say that it is one.
+# A success with an unexpected body is not retried. A stream request accepts a plain response, so these rows hold for
+# streams too, unless the content type says that it is a stream.
 
 JSON = json.dumps(ANSWER)
 LONGER = json.dumps({**ANSWER, "more": "x" * 500}).encode()
@@ -189,7 +188,7 @@ CUT_JSON = b'{"choices": [{"index": 0, "message": {"role": "assistant", "content
 
 @functools.cache
 def bomb() -> bytes:
-    """Less than a megabyte that unfolds to many."""
+    """Return less than a megabyte that decompresses to 160."""
     packer = zlib.compressobj(1, wbits=31)
     return b"".join([*(packer.compress(b" " * (1 << 20)) for _ in range(160)), packer.flush()])
 
@@ -224,12 +223,12 @@ BODIES = [
     Fault("half a gzip", [of_json(gzip.compress(LONGER)[:80], content_encoding="gzip")], InvalidResponseError),
     Fault("damaged gzip", [of_json(gzip.compress(LONGER)[:40] + b"x", content_encoding="gzip")], InvalidResponseError),
     Fault("gzip of a gzip", [of_json(gzip.compress(LONGER), content_encoding="gzip, gzip")], InvalidResponseError),
-    Fault("gzip that unfolds without end", [lambda: of_json(bomb(), content_encoding="gzip")], InvalidResponseError),
-    Fault("a coding nobody asked for", [of_json(LONGER, content_encoding="br")], InvalidResponseError),
+    Fault("a gzip bomb", [lambda: of_json(bomb(), content_encoding="gzip")], InvalidResponseError),
+    Fault("an unrequested content encoding", [of_json(LONGER, content_encoding="br")], InvalidResponseError),
     Fault("a terabyte", [[of_json("", content_length=str(1 << 40)), Flood(b" " * 65536)]], InvalidResponseError),
 ]
 
-# The answer had begun, so it is not asked for again: it may have been paid for.
+# The response had begun, so the request is not retried: it may have been paid for.
 
 HEAD = of_json("", content_length="500")
 CHUNKED_HEAD = chunked([], kind="application/json", last=b"")
@@ -249,18 +248,18 @@ CUT_PLAIN = [
 
 
 def events(*given: str | dict[str, Any], last: bytes = b"0\r\n\r\n") -> bytes:
-    """A stream of these: a text as it is, a dict as the JSON of an event. `last` ends it in good order."""
+    """Return a stream of these events: a text as it is, a dict as JSON. `last` ends it properly."""
     texts = [each if isinstance(each, str) else f"data: {json.dumps(each)}\n\n" for each in given]
     return chunked([each.encode() for each in texts], last=last)
 
 
 def cut(*given: str | dict[str, Any]) -> bytes:
-    """The same without an end."""
+    """Return the same without its end."""
     return events(*given, last=b"")
 
 
 def by_bytes(body: bytes) -> bytes:
-    """A stream of which each byte comes by itself."""
+    """Return a stream in which each byte is one HTTP chunk."""
     return chunked([bytes([each]) for each in body])
 
 
@@ -277,28 +276,30 @@ CUT_STREAM = [
     Fault("closed after the headers", [cut()], StreamInterruptedError),
     Fault("no event", [events()], StreamInterruptedError),
     Fault("comments only", [events(": hello\n\n", ": hello\n\n")], StreamInterruptedError),
-    Fault("reset", [[cut(A), RESET]], StreamInterruptedError, heard="hello "),
-    Fault("closed between chunks", [cut(A)], StreamInterruptedError, heard="hello "),
-    Fault("closed within a chunk", [cut(A) + b"ff\r\ndata: {"], StreamInterruptedError, heard="hello "),
-    Fault("closed within an event", [events(A, "data: {")], StreamInterruptedError, heard="hello "),
+    Fault("reset", [[cut(A), RESET]], StreamInterruptedError, received="hello "),
+    Fault("closed between chunks", [cut(A)], StreamInterruptedError, received="hello "),
+    Fault("closed within a chunk", [cut(A) + b"ff\r\ndata: {"], StreamInterruptedError, received="hello "),
+    Fault("closed within an event", [events(A, "data: {")], StreamInterruptedError, received="hello "),
     Fault(
         "closed short of its length",
         [of_stream(BODY[:130], content_length="999")],
         StreamInterruptedError,
-        heard="hello ",
+        received="hello ",
     ),
-    Fault("ended without an end", [events(A, B)], StreamInterruptedError, heard=TEXT),
+    Fault("ended without an end", [events(A, B)], StreamInterruptedError, received=TEXT),
     Fault("half a gzip", [of_stream(gzip.compress(BODY)[:60], content_encoding="gzip")], StreamInterruptedError),
     Fault("no gzip", [of_stream(BODY, content_encoding="gzip")], InvalidResponseError),
     Fault("gzip of a gzip", [of_stream(gzip.compress(BODY), content_encoding="gzip, gzip")], InvalidResponseError),
-    Fault("an error", [events(A, {"error": "failed toxicity check"})], ToxicityError, heard="hello "),
+    Fault("an error", [events(A, {"error": "failed toxicity check"})], ToxicityError, received="hello "),
     Fault("an error at once", [events({"error": {"message": "slow", "code": 429}})], RateLimitError),
-    Fault("an error by name", [events(A, 'event: error\ndata: {"x": 1}\n\n')], APIStatusError, heard="hello "),
-    Fault("an error by name, HTML", [events(A, f"event: error\ndata: {PAGE}\n\n")], APIStatusError, heard="hello "),
-    Fault("an error by name, nothing", [events(A, "event: error\ndata:\n\n")], APIStatusError, heard="hello "),
+    Fault("an error by name", [events(A, 'event: error\ndata: {"x": 1}\n\n')], APIStatusError, received="hello "),
+    Fault("an error by name, HTML", [events(A, f"event: error\ndata: {PAGE}\n\n")], APIStatusError, received="hello "),
+    Fault("an error by name, nothing", [events(A, "event: error\ndata:\n\n")], APIStatusError, received="hello "),
     Fault("an error in place of an answer", [of_json('{"error": "pii detected"}')], PIIDetectedError),
-    Fault("an error in a choice", [events(A, chunk(status="error: pii detected"))], PIIDetectedError, heard="hello "),
-    Fault("HTML for an event", [events(A, f"data: {PAGE}\n\n", STOP)], InvalidResponseError, heard="hello "),
+    Fault(
+        "an error in a choice", [events(A, chunk(status="error: pii detected"))], PIIDetectedError, received="hello "
+    ),
+    Fault("HTML for an event", [events(A, f"data: {PAGE}\n\n", STOP)], InvalidResponseError, received="hello "),
     Fault("HTML for a stream", [of_stream(PAGE)], StreamInterruptedError),
     Fault("JSON for a stream", [of_stream(JSON)], StreamInterruptedError),
     Fault("a stream that calls itself JSON", [of_json(BODY)], InvalidResponseError),
@@ -340,7 +341,7 @@ WHOLE_STREAM = [
     Fault("a plain answer", [PLAIN], TEXT),
 ]
 
-# These cost the whole of their `timeout`, so the ways of each are met side by side.
+# These take their whole `timeout`, so all methods run at the same time.
 
 SLOW = [
     Fault("silence", [[STALL]], APITimeoutError),
@@ -363,24 +364,24 @@ SLOW_CONNECTING = [
 ]
 SLOW_STREAM = [
     Fault("silence after the headers", [[cut(), STALL]], APITimeoutError),
-    Fault("silence after a chunk", [[cut(A), STALL]], APITimeoutError, heard="hello "),
-    Fault("silence within an event", [[cut(A, "data: {"), STALL]], APITimeoutError, heard="hello "),
+    Fault("silence after a chunk", [[cut(A), STALL]], APITimeoutError, received="hello "),
+    Fault("silence within an event", [[cut(A, "data: {"), STALL]], APITimeoutError, received="hello "),
     Fault("silence after the finish reason", [[cut(A, B, STOP), STALL]], TEXT),
     Fault("silence after [DONE] without a blank line", [[cut(A, B, STOP, "data: [DONE]\n"), STALL]], TEXT),
     Fault("a dripping stream", [[cut(A), Drip(cut(B, STOP, DONE).partition(b"\r\n\r\n")[2], 0.005)]], TEXT),
 ]
 
-# What everything else that asks the endpoint meets.
+# The rows for the other endpoints.
 
-_OF_SIBLINGS = (
+_OF_OTHERS = (
     ("reset before the headers", "reset, then good", "closed, closed, then good"),
     ("400", "401", "422", "429", "503", "503, then good", "404, HTML", "400, a check", "103, then good"),
     ("HTML", "empty", "broken JSON", "other JSON", "an error in place of an answer", "gzip of a gzip"),
 )
-SIBLINGS = [
+OTHERS = [
     next(row for row in rows if row.name == name)
-    for rows, names in zip((LOST, STATUSES, BODIES), _OF_SIBLINGS, strict=True)
+    for rows, names in zip((LOST, STATUSES, BODIES), _OF_OTHERS, strict=True)
     for name in names
 ]
-SIBLINGS_SLOW = [row for row in SLOW if row.name in ("silence", "a dripping plain answer")]
-SIBLINGS_PLAIN = [row for row in CUT_PLAIN if row.name in ("reset in the body", "cut within a chunk")]
+OTHERS_SLOW = [row for row in SLOW if row.name in ("silence", "a dripping plain answer")]
+OTHERS_PLAIN = [row for row in CUT_PLAIN if row.name in ("reset in the body", "cut within a chunk")]

@@ -1,6 +1,4 @@
-"""Every fault of the table, met in every way of asking: the right class or the right text, the right number of
-requests, in bounded time, and nothing left open.
-"""
+"""Every fault of the table with every method: the error or text, the number of requests, nothing left open."""
 
 from __future__ import annotations
 
@@ -15,147 +13,116 @@ from langchain_core.exceptions import ModelError
 
 from predictionguard_core.errors import APITimeoutError, PredictionGuardError
 from tests.faults import table
-from tests.faults.meeting import Met, meet
+from tests.faults.methods import CHAT, KEY, OTHER_METHODS, Method
+from tests.faults.recorded_calls import Outcome, record_call
 from tests.faults.server import FaultServer, unused_port
 from tests.faults.table import GOOD, LANGCHAIN, REFUSED, Fault
-from tests.faults.ways import CHAT, KEY, SIBLINGS, Way
 
-PLAIN_WAYS = [way for way in CHAT if not way.streams]
-STREAM_WAYS = [way for way in CHAT if way.streams]
-PLAIN_SIBLINGS = [way for way in SIBLINGS if not way.streams]
+PLAIN_METHODS = [method for method in CHAT if not method.streams]
+STREAM_METHODS = [method for method in CHAT if method.streams]
+OTHER_PLAIN_METHODS = [method for method in OTHER_METHODS if not method.streams]
 LONGEST = 30.0
-"""Seconds in which a call has to end, whatever it meets: many times what it needs, for slow machines."""
+"""Seconds after which a call counts as hanging. Generous, for slow machines."""
 
 
 @contextlib.contextmanager
-def served(fault: Fault, way: Way) -> Iterator[tuple[str, FaultServer]]:
-    """The address of a server with this fault, and the server."""
-    with FaultServer(*(_script(does, way) for does in fault.does)) as server:
+def served(fault: Fault, method: Method) -> Iterator[tuple[str, FaultServer]]:
+    """A server with this fault: its URL, and the server."""
+    with FaultServer(*(_script(does, method) for does in fault.does)) as server:
         url = f"http://127.0.0.1:{unused_port()}" if REFUSED in fault.does else server.url
         yield url.replace("http:", "https:") if fault.tls else url, server
 
 
-def _script(does: Any, way: Way) -> Any:
+def _script(does: Any, method: Method) -> Any:
     if isinstance(does, list):
-        return [way.good if step is GOOD else step for step in does]
-    return way.good if does is GOOD else does() if callable(does) else does
+        return [method.good if step is GOOD else step for step in does]
+    return method.good if does is GOOD else does() if callable(does) else does
 
 
-def check(fault: Fault, way: Way, met: Met, server: FaultServer, *, crowded: bool = False) -> None:
-    """What the row promises.
+def check(fault: Fault, method: Method, outcome: Outcome, server: FaultServer, *, crowded: bool = False) -> None:
+    """Check the result of a call against its row.
 
     `crowded`: calls wait for each other while they connect, so that one may be late and connect again. That is an
     ordinary retry: a connection that was given up before a request was sent on it is not counted.
     """
-    if isinstance(fault.comes_to, str):
-        assert (met.error, met.text) == (None, way.text if fault.comes_to == table.TEXT else fault.comes_to)
+    if isinstance(fault.expected, str):
+        assert (outcome.error, outcome.text) == (None, method.text if fault.expected == table.TEXT else fault.expected)
     else:
-        assert own_class(met.error) is fault.comes_to, repr(met.error)
-        assert isinstance(met.error, LANGCHAIN[fault.comes_to]) == (way.adapter == "LangChain")
-        assert isinstance(met.error, ModelError) == (way.adapter == "LangChain")
-        assert met.text == (fault.heard if way.streams else "")
-        assert KEY not in f"{met.error!r} {met.error} {met.error.__cause__!r} {met.error.__context__!r}"
+        assert own_class(outcome.error) is fault.expected, repr(outcome.error)
+        assert isinstance(outcome.error, LANGCHAIN[fault.expected]) == (method.adapter == "LangChain")
+        assert isinstance(outcome.error, ModelError) == (method.adapter == "LangChain")
+        assert outcome.text == (fault.received if method.streams else "")
+        assert KEY not in f"{outcome.error!r} {outcome.error} {outcome.error.__cause__!r} {outcome.error.__context__!r}"
     assert len(server.requests) == fault.requests <= 3
     connections = [each for each in server.connections if each.requests or not (crowded and fault.connections is None)]
     assert len(connections) == (fault.requests if fault.connections is None else fault.connections)
     assert len(server.connections) <= 3
     assert len({request.body for request in server.requests}) <= 1
-    assert (met.sockets, met.tasks) == (0, 0)
-    assert met.seconds < LONGEST
+    assert (outcome.sockets, outcome.tasks) == (0, 0)
+    assert outcome.seconds < LONGEST
 
 
 def own_class(error: BaseException | None) -> type:
-    """The core's class of an error."""
+    """Return the class of the core that an error is."""
     return next(kind for kind in type(error).__mro__ if kind.__module__ == PredictionGuardError.__module__)
 
 
-def run(fault: Fault, way: Way) -> None:
-    with served(fault, way) as (url, server):
-        check(fault, way, meet(way, url, server), server)
+def cases(faults: list[Fault], methods: list[Method]) -> list[Any]:
+    return [pytest.param(fault, method, id=f"{fault.name} - {method.name}") for fault in faults for method in methods]
 
 
-def cases(faults: list[Fault], ways: list[Way]) -> pytest.MarkDecorator:
-    found = [pytest.param(fault, way, id=f"{fault.name} - {way.name}") for fault in faults for way in ways]
-    return pytest.mark.parametrize(("fault", "way"), found)
-
-
-@cases(table.LOST, CHAT)
-def test_a_connection_lost_before_the_response(fault: Fault, way: Way) -> None:
-    run(fault, way)
-
-
-@cases(table.STATUSES, CHAT)
-def test_a_status(fault: Fault, way: Way) -> None:
-    run(fault, way)
-
-
-@cases(table.BODIES, CHAT)
-def test_a_body(fault: Fault, way: Way) -> None:
-    run(fault, way)
-
-
-@cases(table.CUT_PLAIN, PLAIN_WAYS)
-def test_an_interrupted_response(fault: Fault, way: Way) -> None:
-    run(fault, way)
-
-
-@cases(table.CUT_STREAM, STREAM_WAYS)
-def test_an_interrupted_stream(fault: Fault, way: Way) -> None:
-    run(fault, way)
-
-
-@cases(table.WHOLE_STREAM, STREAM_WAYS)
-def test_a_complete_stream(fault: Fault, way: Way) -> None:
-    run(fault, way)
-
-
-@cases(table.SIBLINGS, SIBLINGS)
-def test_the_other_endpoints(fault: Fault, way: Way) -> None:
-    run(fault, way)
-
-
-@cases(table.SIBLINGS_PLAIN, PLAIN_SIBLINGS)
-def test_an_interrupted_response_of_the_other_endpoints(fault: Fault, way: Way) -> None:
-    run(fault, way)
+@pytest.mark.parametrize(
+    ("fault", "method"),
+    [
+        *cases([*table.LOST, *table.STATUSES, *table.BODIES], CHAT),
+        *cases(table.CUT_PLAIN, PLAIN_METHODS),
+        *cases([*table.CUT_STREAM, *table.WHOLE_STREAM], STREAM_METHODS),
+        *cases(table.OTHERS, OTHER_METHODS),
+        *cases(table.OTHERS_PLAIN, OTHER_PLAIN_METHODS),
+    ],
+)
+def test_a_fault(fault: Fault, method: Method) -> None:
+    with served(fault, method) as (url, server):
+        check(fault, method, record_call(method, url, server), server)
 
 
 SIDE_BY_SIDE = [
     *(pytest.param(fault, CHAT, id=fault.name) for fault in [*table.SLOW, *table.SLOW_CONNECTING]),
-    *(pytest.param(fault, STREAM_WAYS, id=f"a stream, {fault.name}") for fault in table.SLOW_STREAM),
-    *(pytest.param(fault, SIBLINGS, id=f"the siblings, {fault.name}") for fault in table.SIBLINGS_SLOW),
+    *(pytest.param(fault, STREAM_METHODS, id=f"a stream, {fault.name}") for fault in table.SLOW_STREAM),
+    *(pytest.param(fault, OTHER_METHODS, id=f"other methods, {fault.name}") for fault in table.OTHERS_SLOW),
 ]
 
 
-@pytest.mark.parametrize(("fault", "ways"), SIDE_BY_SIDE)
-def test_a_server_that_is_slow(fault: Fault, ways: list[Way]) -> None:
-    def one(way: Way) -> tuple[Way, Met, FaultServer]:
-        with served(fault, way) as (url, server):
-            met = meet(way, url, server, alone=False, timeout=1.0)
-            return way, met, server
+@pytest.mark.parametrize(("fault", "methods"), SIDE_BY_SIDE)
+def test_a_server_that_is_slow(fault: Fault, methods: list[Method]) -> None:
+    def one(method: Method) -> tuple[Method, Outcome, FaultServer]:
+        with served(fault, method) as (url, server):
+            outcome = record_call(method, url, server, alone=False, timeout=1.0)
+            return method, outcome, server
 
     with ThreadPoolExecutor(13) as threads:
-        for way, met, server in threads.map(one, ways):
-            check(fault, way, met, server, crowded=True)
-            if fault.comes_to is APITimeoutError:
-                assert met.seconds >= 0.9
+        for method, outcome, server in threads.map(one, methods):
+            check(fault, method, outcome, server, crowded=True)
+            if fault.expected is APITimeoutError:
+                assert outcome.seconds >= 0.9
 
 
-@pytest.mark.parametrize("way", CHAT, ids=lambda way: way.name)
+@pytest.mark.parametrize("method", CHAT, ids=lambda method: method.name)
 @pytest.mark.parametrize("max_retries", [0, 1, 4])
 @pytest.mark.parametrize("name", ["429", "reset before the headers"])
-def test_retries_do_not_multiply(name: str, max_retries: int, way: Way) -> None:
+def test_retries_do_not_multiply(name: str, max_retries: int, method: Method) -> None:
     fault = next(row for row in [*table.LOST, *table.STATUSES] if row.name == name)
-    with served(fault, way) as (url, server):
-        assert own_class(meet(way, url, server, max_retries=max_retries).error) is fault.comes_to
+    with served(fault, method) as (url, server):
+        assert own_class(record_call(method, url, server, max_retries=max_retries).error) is fault.expected
         assert len(server.requests) == max_retries + 1
 
 
-@pytest.mark.parametrize("way", CHAT, ids=lambda way: way.name)
-def test_the_error_has_the_details_of_the_response(way: Way, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("method", CHAT, ids=lambda method: method.name)
+def test_the_error_has_the_details_of_the_response(method: Method, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     refused = table.refusal(429, "slow down", retry_after="0", x_request_id="r-7")
     with FaultServer(refused) as server:
-        error: Any = meet(way, server.url, server).error
+        error: Any = record_call(method, server.url, server).error
     assert (error.status_code, error.message, error.request_id, error.retry_after) == (429, "slow down", "r-7", 0.0)
     assert "r-7" in str(error)
     assert KEY not in caplog.text

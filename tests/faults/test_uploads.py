@@ -10,10 +10,10 @@ import pytest
 
 from predictionguard_core import APIConnectionError, APITimeoutError, AsyncClient, Client, RequestTooLargeError
 from tests.core.images.samples import png, question
-from tests.faults.meeting import sockets
+from tests.faults.methods import KEY, PLAIN, STREAM, TEXT
+from tests.faults.recorded_calls import sockets
 from tests.faults.server import DEAF, RESET, FaultServer, Unread
 from tests.faults.table import refusal
-from tests.faults.ways import KEY, PLAIN, STREAM, TEXT
 
 ASKED = question(png(9, 9, padding=12_000_000), vision_streaming=True)
 
@@ -41,18 +41,18 @@ def async_stream(url: str, **options: Any) -> str:
     return asyncio.run(ask())
 
 
-WAYS = pytest.mark.parametrize("ask", [plain, stream, async_plain, async_stream])
+METHODS = pytest.mark.parametrize("ask", [plain, stream, async_plain, async_stream])
 
 
 def left(server: FaultServer, before: set[int]) -> int:
-    """How many sockets of ours stay open."""
+    """Return how many sockets of the client stay open."""
     end = time.monotonic() + 30
     while (found := sockets() - before - server.inodes) and time.monotonic() < end:
         time.sleep(0.005)
     return len(found)
 
 
-@WAYS
+@METHODS
 def test_a_reset_during_the_upload(ask: Any) -> None:
     before = sockets()
     with FaultServer(Unread([RESET])) as server:
@@ -62,7 +62,7 @@ def test_a_reset_during_the_upload(ask: Any) -> None:
         assert left(server, before) == 0
 
 
-@WAYS
+@METHODS
 def test_a_retry_after_a_reset_during_the_upload(ask: Any) -> None:
     good = STREAM if ask in (stream, async_stream) else PLAIN
     with FaultServer(Unread([RESET]), [RESET], good) as server:
@@ -73,7 +73,7 @@ def test_a_retry_after_a_reset_during_the_upload(ask: Any) -> None:
     assert len(first) > 16_000_000
 
 
-@WAYS
+@METHODS
 def test_a_server_that_does_not_read(ask: Any) -> None:
     before = sockets()
     with FaultServer(Unread([DEAF])) as server:
@@ -83,7 +83,7 @@ def test_a_server_that_does_not_read(ask: Any) -> None:
         assert left(server, before) == 0
 
 
-@WAYS
+@METHODS
 def test_a_response_before_the_body_is_read(ask: Any) -> None:
     with FaultServer(Unread([refusal(413)])) as server:
         with pytest.raises(RequestTooLargeError):

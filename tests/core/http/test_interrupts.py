@@ -22,6 +22,7 @@ from predictionguard_core.errors import ConfigurationError, ImageFetchError
 from predictionguard_core.http import shared_clients
 from predictionguard_core.images.policy import ImagePolicy
 from tests.faults.server import DEAF, STALL, Drip, FaultServer, Unread, answer, event_stream
+from tests.waiting import until
 
 OPEN = ImagePolicy(allow_private_hosts=True)
 HELLO = ChatRequest(model="m", messages="Hello")
@@ -215,10 +216,3 @@ def test_loops_that_are_nested_or_closed_by_hand_print_nothing() -> None:
         command = [sys.executable, "-c", LOOPS, server.url]
         found = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert (found.returncode, found.stdout, found.stderr) == (0, "", "")
-
-
-def until(true: Callable[[], object]) -> None:
-    end = time.monotonic() + 20
-    while not true() and time.monotonic() < end:
-        time.sleep(0.01)
-    assert true()

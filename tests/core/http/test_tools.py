@@ -20,29 +20,29 @@ from predictionguard_core import AsyncClient, Client
 from predictionguard_core.http import shared_clients
 from predictionguard_core.images.policy import ImagePolicy
 from tests.core.images.samples import png, question
+from tests.faults.methods import CHAT, KEY, PLAIN, TEXT, Method
 from tests.faults.server import FaultServer, answer, unused_port
-from tests.faults.ways import CHAT, KEY, PLAIN, TEXT, Way
 
 PNG = png(40, 30)
 OPEN = ImagePolicy(allow_private_hosts=True)
-EACH = pytest.mark.parametrize("way", CHAT, ids=lambda way: way.name)
+EACH = pytest.mark.parametrize("method", CHAT, ids=lambda method: method.name)
 
 
-def heard(way: Way, url: str, **options: Any) -> str:
-    """What is heard through a way, all in all."""
+def received(method: Method, url: str, **options: Any) -> str:
+    """What is received through a method, all in all."""
 
     async def ask() -> str:
-        return "".join([text async for text in way.ask(url, **options)])
+        return "".join([text async for text in method.ask(url, **options)])
 
-    return asyncio.run(ask()) if way.is_async else "".join(way.ask(url, **options))
+    return asyncio.run(ask()) if method.is_async else "".join(method.ask(url, **options))
 
 
 def body_of(raw: bytes) -> bytes:
     return raw.partition(b"\r\n\r\n")[2]
 
 
-def kind_of(way: Way) -> dict[str, str]:
-    return {"Content-Type": "text/event-stream" if way.streams else "application/json"}
+def kind_of(method: Method) -> dict[str, str]:
+    return {"Content-Type": "text/event-stream" if method.streams else "application/json"}
 
 
 def ask_about_image(is_async: bool, url: str, image_url: str) -> Any:
@@ -57,9 +57,9 @@ BOTH = pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
 
 class TestPytestHttpx:
     @EACH
-    def test_calls(self, way: Way, httpx_mock: Any) -> None:
-        httpx_mock.add_response(content=body_of(way.good), headers=kind_of(way))
-        assert heard(way, "http://service.example") == TEXT
+    def test_calls(self, method: Method, httpx_mock: Any) -> None:
+        httpx_mock.add_response(content=body_of(method.good), headers=kind_of(method))
+        assert received(method, "http://service.example") == TEXT
         (request,) = httpx_mock.get_requests()
         assert str(request.url) == "http://service.example/chat/completions"
         assert request.headers["authorization"] == f"Bearer {KEY}"
@@ -73,29 +73,29 @@ class TestPytestHttpx:
         assert [request.url.host for request in httpx_mock.get_requests()] == ["localhost", "service.example"]
 
     @EACH
-    def test_calls_through_a_proxy(self, way: Way, httpx_mock: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_calls_through_a_proxy(self, method: Method, httpx_mock: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{unused_port()}")
         monkeypatch.setattr(shared_clients, "_registry", shared_clients._Registry())
-        httpx_mock.add_response(content=body_of(way.good), headers=kind_of(way))
-        assert heard(way, "http://service.example") == TEXT
+        httpx_mock.add_response(content=body_of(method.good), headers=kind_of(method))
+        assert received(method, "http://service.example") == TEXT
 
     @BOTH
     def test_calls_of_a_users_own_client(self, is_async: bool, httpx_mock: Any) -> None:
         httpx_mock.add_response(content=body_of(PLAIN))
-        way = next(way for way in CHAT if way.name == f"core chat{' async' * is_async}")
+        method = next(method for method in CHAT if method.name == f"core chat{' async' * is_async}")
         own: Any = httpx.AsyncClient() if is_async else httpx.Client()
-        assert heard(way, "http://service.example", http_client=own) == TEXT
+        assert received(method, "http://service.example", http_client=own) == TEXT
         assert len(httpx_mock.get_requests()) == 1
 
 
 class TestRespx:
     @EACH
-    def test_calls(self, way: Way) -> None:
+    def test_calls(self, method: Method) -> None:
         with respx.mock() as mock:
             mock.post("http://service.example/chat/completions").respond(
-                content=body_of(way.good), headers=kind_of(way)
+                content=body_of(method.good), headers=kind_of(method)
             )
-            assert heard(way, "http://service.example") == TEXT
+            assert received(method, "http://service.example") == TEXT
             assert mock.calls.call_count == 1
 
     @BOTH
@@ -108,14 +108,14 @@ class TestRespx:
 
 class TestVcrpy:
     @EACH
-    def test_calls(self, way: Way, tmp_path: Path) -> None:
+    def test_calls(self, method: Method, tmp_path: Path) -> None:
         cassette = str(tmp_path / "cassette.yaml")
-        with FaultServer(way.good) as server:
+        with FaultServer(method.good) as server:
             with vcr.use_cassette(cassette) as recorded:
-                assert heard(way, server.url) == TEXT
+                assert received(method, server.url) == TEXT
         assert [request.uri for request in recorded.requests] == [f"{server.url}/chat/completions"]
         with vcr.use_cassette(cassette, record_mode="none") as replayed:  # nobody listens at the URL any more
-            assert heard(way, server.url) == TEXT
+            assert received(method, server.url) == TEXT
             assert replayed.all_played
 
     @BOTH
@@ -144,9 +144,9 @@ def spans() -> Iterator[Callable[[], list[Any]]]:
 
 class TestOpenTelemetry:
     @EACH
-    def test_calls(self, way: Way, spans: Callable[[], list[Any]]) -> None:
-        with FaultServer(way.good) as server:
-            assert heard(way, server.url) == TEXT
+    def test_calls(self, method: Method, spans: Callable[[], list[Any]]) -> None:
+        with FaultServer(method.good) as server:
+            assert received(method, server.url) == TEXT
         (span,) = spans()
         assert span.attributes["http.url"] == f"{server.url}/chat/completions"
         assert KEY not in span.to_json()

@@ -18,7 +18,7 @@ from predictionguard_core import APIStatusError, APITimeoutError, AsyncClient, A
 from predictionguard_core.http import shared_clients, timeouts, transport
 from predictionguard_core.http.proxies import Proxies
 from tests.faults.server import KEEP, RESET, STALL, Drip, FaultServer, answer, event_stream
-from tests.faults.test_kept_connections import until
+from tests.waiting import until
 
 HELLO = ChatRequest(model="m", messages="Hello")
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"

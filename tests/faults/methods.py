@@ -31,7 +31,7 @@ TEXT = "hello you"
 
 
 def chunk(content: str | None = None, **choice: Any) -> dict[str, Any]:
-    """A chunk of a stream, as an event's data."""
+    """Return a chunk of a stream, as the data of an event."""
     delta = {} if content is None else {"content": content}
     return {"id": "c", "created": 1, "model": MODEL, "choices": [{"index": 0, "delta": delta, **choice}]}
 
@@ -43,7 +43,7 @@ ANSWER = {
     "choices": [{"index": 0, "message": {"role": "assistant", "content": TEXT}, "finish_reason": "stop"}],
 }
 
-# The good answers, by what was asked for.
+# The responses that the methods expect.
 PLAIN = answer(200, ANSWER)
 STREAM = event_stream(*CHUNKS, "[DONE]")
 COMPLETION = answer(200, {"id": "c", "model": MODEL, "choices": [{"index": 0, "text": TEXT, "finish_reason": "stop"}]})
@@ -58,10 +58,10 @@ MODELS = answer(200, {"data": [{"id": "hello you"}]})
 
 
 @dataclasses.dataclass(frozen=True)
-class Way:
-    """A public method. `ask(url, options)` gives the texts of its answer as they come.
+class Method:
+    """A public method. `ask(url, options)` yields the texts of its result.
 
-    `good` is the answer that the endpoint gives it; `text` is what is heard then, all in all.
+    `good` is the response that it expects; `text` is the complete text of that response.
     """
 
     name: str
@@ -76,7 +76,7 @@ class Way:
 
     @property
     def kept(self) -> bytes:
-        """The good answer, behind which the connection stays."""
+        """The expected response, without `Connection: close`."""
         head, _, body = self.good.partition(b"\r\n\r\n")
         if self.streams:
             return chunked([body], connection="")
@@ -202,30 +202,32 @@ async def _acompleting(url: str, options: dict[str, Any]) -> str:
 
 
 CHAT = [
-    Way("core chat", _once(lambda *at: _client(*at).chat(_HELLO).message.content), PLAIN),
-    Way("core chat async", _async_once(_async_chat), PLAIN),
-    Way("core stream", _many(lambda *at: _client(*at).stream(_HELLO), _delta), STREAM, streams=True),
-    Way("core stream async", _async_many(lambda *at: _async_client(*at).stream(_HELLO), _delta), STREAM, streams=True),
-    Way("LangChain invoke", _once(lambda *at: _chat(*at).invoke("Hello").text), PLAIN),
-    Way("LangChain invoke async", _async_once(_ainvoke), PLAIN),
-    Way(
+    Method("core chat", _once(lambda *at: _client(*at).chat(_HELLO).message.content), PLAIN),
+    Method("core chat async", _async_once(_async_chat), PLAIN),
+    Method("core stream", _many(lambda *at: _client(*at).stream(_HELLO), _delta), STREAM, streams=True),
+    Method(
+        "core stream async", _async_many(lambda *at: _async_client(*at).stream(_HELLO), _delta), STREAM, streams=True
+    ),
+    Method("LangChain invoke", _once(lambda *at: _chat(*at).invoke("Hello").text), PLAIN),
+    Method("LangChain invoke async", _async_once(_ainvoke), PLAIN),
+    Method(
         "LangChain stream", _many(lambda *at: _chat(*at).stream("Hello"), lambda each: each.text), STREAM, streams=True
     ),
-    Way(
+    Method(
         "LangChain stream async",
         _async_many(lambda *at: _chat(*at).astream("Hello"), lambda each: each.text),
         STREAM,
         streams=True,
     ),
-    Way("LlamaIndex chat", _once(lambda *at: _llm(*at).chat(_MESSAGES).message.content), PLAIN),
-    Way("LlamaIndex chat async", _async_once(_achat), PLAIN),
-    Way(
+    Method("LlamaIndex chat", _once(lambda *at: _llm(*at).chat(_MESSAGES).message.content), PLAIN),
+    Method("LlamaIndex chat async", _async_once(_achat), PLAIN),
+    Method(
         "LlamaIndex stream_chat",
         _many(lambda *at: _llm(*at).stream_chat(_MESSAGES), lambda each: each.delta),
         STREAM,
         streams=True,
     ),
-    Way(
+    Method(
         "LlamaIndex stream_chat async",
         _async_many(lambda *at: _llm(*at).astream_chat(_MESSAGES), lambda each: each.delta),
         STREAM,
@@ -235,54 +237,54 @@ CHAT = [
 """All methods of the chat models; tested with every fault."""
 
 VECTOR, SCORE = "[[0.5, 1.5]]", "[0.25]"
-SIBLINGS = [
-    Way("core complete", _once(lambda *at: _client(*at).complete(_PROMPT).message.content), COMPLETION),
-    Way("core complete async", _async_once(_async_complete), COMPLETION),
-    Way(
+OTHER_METHODS = [
+    Method("core complete", _once(lambda *at: _client(*at).complete(_PROMPT).message.content), COMPLETION),
+    Method("core complete async", _async_once(_async_complete), COMPLETION),
+    Method(
         "core complete_stream",
         _many(lambda *at: _client(*at).complete_stream(_PROMPT), _delta),
         COMPLETION_STREAM,
         streams=True,
     ),
-    Way(
+    Method(
         "core complete_stream async",
         _async_many(lambda *at: _async_client(*at).complete_stream(_PROMPT), _delta),
         COMPLETION_STREAM,
         streams=True,
     ),
-    Way("core embed", _once(lambda *at: str(_client(*at).embed(_INPUT))), VECTORS, text=VECTOR),
-    Way("core embed async", _async_once(_async_embed), VECTORS, text=VECTOR),
-    Way(
+    Method("core embed", _once(lambda *at: str(_client(*at).embed(_INPUT))), VECTORS, text=VECTOR),
+    Method("core embed async", _async_once(_async_embed), VECTORS, text=VECTOR),
+    Method(
         "core rerank",
         _once(lambda *at: str([each.relevance_score for each in _client(*at).rerank(_QUERY)])),
         RANKING,
         text=SCORE,
     ),
-    Way("core rerank async", _async_once(_async_rerank), RANKING, text=SCORE),
-    Way("core models", _once(lambda *at: _client(*at).models()[0].id), MODELS),
-    Way("core models async", _async_once(_async_models), MODELS),
-    Way("LangChain completion", _once(lambda *at: _completing(*at).invoke("Hello")), COMPLETION),
-    Way("LangChain completion async", _async_once(_acompleting), COMPLETION),
-    Way(
+    Method("core rerank async", _async_once(_async_rerank), RANKING, text=SCORE),
+    Method("core models", _once(lambda *at: _client(*at).models()[0].id), MODELS),
+    Method("core models async", _async_once(_async_models), MODELS),
+    Method("LangChain completion", _once(lambda *at: _completing(*at).invoke("Hello")), COMPLETION),
+    Method("LangChain completion async", _async_once(_acompleting), COMPLETION),
+    Method(
         "LangChain completion stream",
         _many(lambda *at: _completing(*at).stream("Hello"), str),
         COMPLETION_STREAM,
         streams=True,
     ),
-    Way(
+    Method(
         "LangChain completion stream async",
         _async_many(lambda *at: _completing(*at).astream("Hello"), str),
         COMPLETION_STREAM,
         streams=True,
     ),
-    Way(
+    Method(
         "LangChain embed_documents",
         _once(lambda *at: str(_embeddings(*at).embed_documents(["Hello"]))),
         VECTORS,
         text=VECTOR,
     ),
-    Way("LangChain embed_documents async", _async_once(_aembed_documents), VECTORS, text=VECTOR),
-    Way(
+    Method("LangChain embed_documents async", _async_once(_aembed_documents), VECTORS, text=VECTOR),
+    Method(
         "LangChain compress_documents",
         _once(
             lambda *at: str(
@@ -295,29 +297,29 @@ SIBLINGS = [
         RANKING,
         text=SCORE,
     ),
-    Way("LangChain compress_documents async", _async_once(_acompress), RANKING, text=SCORE),
-    Way("LlamaIndex complete", _once(lambda *at: _multi(*at).complete("Hello").text), PLAIN),
-    Way("LlamaIndex complete async", _async_once(_acomplete), PLAIN),
-    Way(
+    Method("LangChain compress_documents async", _async_once(_acompress), RANKING, text=SCORE),
+    Method("LlamaIndex complete", _once(lambda *at: _multi(*at).complete("Hello").text), PLAIN),
+    Method("LlamaIndex complete async", _async_once(_acomplete), PLAIN),
+    Method(
         "LlamaIndex stream_complete",
         _many(lambda *at: _multi(*at).stream_complete("Hello"), lambda each: each.delta),
         STREAM,
         streams=True,
     ),
-    Way(
+    Method(
         "LlamaIndex stream_complete async",
         _async_many(lambda *at: _multi(*at).astream_complete("Hello"), lambda each: each.delta),
         STREAM,
         streams=True,
     ),
-    Way(
+    Method(
         "LlamaIndex embeddings",
         _once(lambda *at: str(_embedding(*at).get_text_embedding_batch(["Hello"]))),
         VECTORS,
         text=VECTOR,
     ),
-    Way("LlamaIndex embeddings async", _async_once(_aget_text_embeddings), VECTORS, text=VECTOR),
-    Way(
+    Method("LlamaIndex embeddings async", _async_once(_aget_text_embeddings), VECTORS, text=VECTOR),
+    Method(
         "LlamaIndex rerank",
         _once(
             lambda *at: str([each.score for each in _postprocessor(*at).postprocess_nodes(_NODES, query_str="Hello")])
@@ -325,6 +327,6 @@ SIBLINGS = [
         RANKING,
         text=SCORE,
     ),
-    Way("LlamaIndex rerank async", _async_once(_apostprocess), RANKING, text=SCORE),
+    Method("LlamaIndex rerank async", _async_once(_apostprocess), RANKING, text=SCORE),
 ]
 """The methods of everything else that calls the API."""

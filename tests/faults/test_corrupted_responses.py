@@ -11,8 +11,8 @@ from collections.abc import Iterator
 import pytest
 
 from predictionguard_core.errors import PredictionGuardError
+from tests.faults.methods import ANSWER, CHAT, PLAIN, STREAM, Method
 from tests.faults.server import FaultServer, answer, chunked
-from tests.faults.ways import ANSWER, CHAT, PLAIN, STREAM, Way
 
 _PACKED = answer(200, gzip.compress(json.dumps(ANSWER).encode()), content_encoding="gzip")
 _CHUNKED = chunked([STREAM.partition(b"\r\n\r\n")[2]])
@@ -26,16 +26,16 @@ BITS = [
 COUNT = 60
 
 
-def spoilt(chance: random.Random) -> bytes:
-    """An answer with some of its bytes changed, left out, added or repeated: mostly in its body."""
+def corrupted(chance: random.Random) -> bytes:
+    """Return a response with bytes changed, removed, added or repeated, mostly in its body."""
     head, blank, body = chance.choice(REPLIES).partition(b"\r\n\r\n")
     if chance.random() < 0.3:
-        return _spoilt(head + blank + body, chance)
+        return _corrupted(head + blank + body, chance)
     lines = [line for line in head.split(b"\r\n") if not line.startswith(b"content-length")]
-    return b"\r\n".join(lines) + blank + _spoilt(body, chance)
+    return b"\r\n".join(lines) + blank + _corrupted(body, chance)
 
 
-def _spoilt(data: bytes, chance: random.Random) -> bytes:
+def _corrupted(data: bytes, chance: random.Random) -> bytes:
     for _ in range(chance.choice([1, 1, 1, 2, 3, 8])):
         at, other = sorted(chance.randrange(len(data) + 1) for _ in range(2))
         what = chance.randrange(5)
@@ -52,16 +52,16 @@ def _spoilt(data: bytes, chance: random.Random) -> bytes:
     return data
 
 
-@pytest.mark.parametrize("way", CHAT, ids=lambda way: way.name)
-def test_a_corrupted_response_is_read_or_raises_our_error(way: Way) -> None:
-    chance = random.Random(way.name)
-    replies = [spoilt(chance) for _ in range(COUNT)]
+@pytest.mark.parametrize("method", CHAT, ids=lambda method: method.name)
+def test_a_corrupted_response_is_read_or_raises_our_error(method: Method) -> None:
+    chance = random.Random(method.name)
+    replies = [corrupted(chance) for _ in range(COUNT)]
 
     def asked() -> Iterator[bool]:
         for reply in replies:
             with FaultServer(reply) as server:
                 try:
-                    yield all(isinstance(text, str | None) for text in way.ask(server.url, timeout=30))
+                    yield all(isinstance(text, str | None) for text in method.ask(server.url, timeout=30))
                 except PredictionGuardError:
                     yield True
                 assert 1 <= len(server.requests) <= 3
@@ -71,11 +71,13 @@ def test_a_corrupted_response_is_read_or_raises_our_error(way: Way) -> None:
         for reply in replies:
             with FaultServer(reply) as server:
                 try:
-                    fine.append(all([isinstance(text, str | None) async for text in way.ask(server.url, timeout=30)]))
+                    fine.append(
+                        all([isinstance(text, str | None) async for text in method.ask(server.url, timeout=30)])
+                    )
                 except PredictionGuardError:
                     fine.append(True)
                 assert 1 <= len(server.requests) <= 3
         return fine
 
-    found = asyncio.run(ask()) if way.is_async else list(asked())
+    found = asyncio.run(ask()) if method.is_async else list(asked())
     assert found == [True] * COUNT
