@@ -39,11 +39,13 @@ check: $(VENV)/test.done ## 1 min    format, lint, types and the tests of the pa
 	"$(BIN)/ruff" format .
 	"$(BIN)/ruff" check --fix .
 	"$(BIN)/mypy"
-	@tests=; changed=$$(git status --porcelain --untracked-files=all | cut -c4-; git diff --name-only '@{upstream}...' 2>/dev/null); \
-	for pair in predictionguard_core/sandbox:sandbox predictionguard_core/:core langchain_predictionguard/:langchain \
-		llama_index_predictionguard/:llama_index tests/core:core tests/sandbox:sandbox tests/langchain:langchain tests/llama_index:llama_index; do \
-		echo "$$changed" | grep -q "^$${pair%:*}" && tests="$$tests tests/$${pair#*:}"; \
-	done; tests=$$(echo "$$tests" | tr ' ' '\n' | sort -u | tr '\n' ' '); \
+	@tests=$$({ git status --porcelain --untracked-files=all | cut -c4-; git diff --name-only '@{upstream}...' 2>/dev/null; } | sed -nE '\
+		s,^(predictionguard_core|tests)/sandbox/.*,tests/sandbox,p; t; \
+		s,^(predictionguard_core|tests/core)/(images|http)/.*,tests/core/\2,p; t; \
+		s,^(predictionguard_core|tests/core)/.*,tests/core/test_*.py,p; t; \
+		s,^langchain_predictionguard/.*,tests/langchain,p; t; \
+		s,^llama_index_predictionguard/.*,tests/llama_index,p; t; \
+		s,^(tests/[a-z_]+)/.*,\1,p' | sort -u); \
 	"$(BIN)/python" $(PYTEST) $$tests tests/test_architecture.py
 
 lint: $(VENV)/test.done ## 1 min    formatter, linter, type checker
