@@ -246,13 +246,13 @@ class TestLimits:
             """Returns less than it is asked for."""
 
             def __init__(self) -> None:
-                self._rest = PICTURES[0]
+                self._rest = IMAGES[0]
 
             def read(self, size: int = -1) -> bytes:
                 data, self._rest = self._rest[:7], self._rest[7:]
                 return data
 
-        assert Image.open(Pipe()).data == PICTURES[0]
+        assert Image.open(Pipe()).data == IMAGES[0]
 
     def test_an_endless_file_is_not_read_to_its_end(self) -> None:
         class Endless(io.RawIOBase):
