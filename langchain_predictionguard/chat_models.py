@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
@@ -270,6 +270,11 @@ class ChatPredictionGuard(GenerativeModel, BaseChatModel):
         options = {"stream_options": usage, **options}
         response_tool = self._add_response_tool(options)
         if not options.get("tools"):
+            if "tools" not in options and options.get("tool_choice", "auto") not in ("auto", "none", False):
+                raise ConfigurationError(
+                    f"tool_choice is {options['tool_choice']!r}, but the call has no tools: use bind_tools"
+                )
+            # Agents without tools send an empty list.
             options = {name: value for name, value in options.items() if name not in _TOOL_OPTIONS}
         if "tool_choice" in options:
             names = [tool["function"]["name"] for tool in options["tools"] if "function" in tool]
@@ -317,8 +322,10 @@ class ChatPredictionGuard(GenerativeModel, BaseChatModel):
         """
         from langchain_predictionguard import tool_calls
 
-        offered = [tool_calls.to_tool(tool, strict=strict) for tool in tools]
         with langchain_errors():
+            if not isinstance(tools, Iterable) or isinstance(tools, str | dict | BaseTool):
+                raise ConfigurationError(f"tools must be a list, got {type(tools).__name__}: put it in brackets")
+            offered = [tool_calls.to_tool(tool, strict=strict) for tool in tools]
             for tool in offered:
                 if "function" not in tool:
                     raise ConfigurationError(f"the API takes tools of type 'function', got {tool.get('type')!r}")
@@ -360,7 +367,7 @@ class ChatPredictionGuard(GenerativeModel, BaseChatModel):
 
         with langchain_errors():
             structured_output.check_arguments(method, schema)
-        tool = structured_output.schema_tool(schema, strict=strict)
+            tool = structured_output.schema_tool(schema, strict=strict)
         name = tool["function"]["name"]
         model = self.bind_tools(
             [tool],

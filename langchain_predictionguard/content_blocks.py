@@ -79,7 +79,8 @@ def _to_part(block: Any, *, from_assistant: bool) -> Part | None:
     if from_assistant and kind == "refusal" and isinstance(block.get("refusal"), str):
         return TextPart(text=block["refusal"])
     raise UnsupportedContentError(
-        f"unsupported content block of type {kind[:40]!r}: the API takes text and images"
+        f"unsupported content block of type {kind[:40]!r}: the API takes text and images; their types are 'text', "
+        "'image', 'image_url' and 'file'"
         if kind
         else "a content block needs a type, such as 'text' or 'image'"
     )
@@ -201,7 +202,8 @@ def _source(block: Block) -> Any:
         return value
     if inner.get("file_id") or (inner.get("id") and inner.get("source_type") == "id"):
         raise UnsupportedContentError("the API stores no files: send the image itself, not a file id")
-    keys = ", ".join(repr(str(key)[:40]) for key in inner if key != "type")
+    found = block["image_url"] if isinstance(block.get("image_url"), dict) else inner
+    keys = ", ".join(repr(str(key)[:40]) for key in found if key != "type")
     raise UnsupportedContentError(
         f"the {block.get('type') or 'image'} block has no source{f', only {keys}' if keys else ''}: give it 'url' (a "
         "data URI, an http(s) URL, a pathlib.Path, bytes, an open file, a PIL image) or 'base64'"

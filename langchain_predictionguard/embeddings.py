@@ -90,11 +90,11 @@ class PredictionGuardEmbeddings(ServiceModel, Embeddings):
 
     def embed_query(self, text: str, *, extra_headers: dict[str, str] | None = None) -> list[float]:
         """Return the vector of one text."""
-        return self.embed_documents([text], **_headers(extra_headers))[0]
+        return self.embed_documents(_one(text), **_headers(extra_headers))[0]
 
     async def aembed_query(self, text: str, *, extra_headers: dict[str, str] | None = None) -> list[float]:
         """Async version of `embed_query`."""
-        return (await self.aembed_documents([text], **_headers(extra_headers)))[0]
+        return (await self.aembed_documents(_one(text), **_headers(extra_headers)))[0]
 
     def embed_images(self, images: Sequence[Any], *, extra_headers: dict[str, str] | None = None) -> list[list[float]]:
         """Return a vector for each image.
@@ -161,6 +161,15 @@ class PredictionGuardEmbeddings(ServiceModel, Embeddings):
 def _headers(extra_headers: dict[str, str] | None) -> dict[str, Any]:
     # A subclass may override `embed_documents` with LangChain's own signature, which has no headers.
     return {} if extra_headers is None else {"extra_headers": extra_headers}
+
+
+def _one(text: str) -> list[str]:
+    if not isinstance(text, str):
+        with langchain_errors():
+            raise ContentError(
+                f"embed_query takes one string, got {type(text).__name__}; for several there is embed_documents"
+            )
+    return [text]
 
 
 def _as_list(texts: list[str]) -> list[str]:

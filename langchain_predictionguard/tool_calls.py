@@ -34,6 +34,7 @@ removed when the message goes back to the service.
 
 CUT_OFF = "max_tokens cut the answer off before the call was complete; raise max_tokens or ask for less"
 
+_SHOWN = 60
 _TOOL_CALL_BLOCK_TYPES = {"tool_use", "tool_call", "function_call", "invalid_tool_call"}
 
 
@@ -54,6 +55,13 @@ def to_tool(tool: Any, *, strict: bool | None = None) -> dict[str, Any]:
         converted = convert_to_openai_tool(tool, strict=strict)
     except RecursionError:  # a recursive TypedDict
         converted = convert_to_openai_tool(object_schema(TypeAdapter(tool).json_schema()), strict=strict)
+    except ValueError as error:
+        if not any(text in str(error) for text in ("Unsupported function", "not supported by signature")):
+            raise
+        raise ConfigurationError(
+            f"expected a function, a pydantic class, a TypedDict, a LangChain tool or a JSON schema with a title, got "
+            f"{repr(tool)[:_SHOWN]}"
+        ) from None
     schema = tool.tool_call_schema if isinstance(tool, BaseTool) else tool
     if isinstance(schema, type) and issubclass(schema, BaseModel):
         schema = schema.model_json_schema()
