@@ -23,15 +23,7 @@ from pydantic import (
     model_validator,
 )
 
-from llama_index_predictionguard.messages import (
-    ato_api,
-    ato_chunks,
-    check_messages,
-    check_prompt,
-    to_api,
-    to_chunks,
-    to_response,
-)
+from llama_index_predictionguard.messages import ato_chunks, check_messages, check_prompt, to_chunks, to_response
 from predictionguard_core import models, settings
 from predictionguard_core.api.base import checked, unknown, with_text_keys
 from predictionguard_core.api.chat import ChatRequest, Message
@@ -381,12 +373,6 @@ class ChatComponent(ImageComponent):
         return {name: value for name, value in additional_kwargs.items() if name != "extra_headers"}
 
     # The call
-
-    def _to_api(self, messages: Sequence[ChatMessage]) -> list[Message]:
-        return to_api(messages, self._policy)
-
-    async def _ato_api(self, messages: Sequence[ChatMessage]) -> list[Message]:
-        return await ato_api(messages, self._policy)
 
     def _chat(self, messages: list[Message], kwargs: dict[str, Any]) -> ChatResponse:
         request, extra_headers = self._request(messages, kwargs)

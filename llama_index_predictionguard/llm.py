@@ -26,7 +26,7 @@ from llama_index.core.llms.llm import ToolSelection
 
 from llama_index_predictionguard import tool_calls
 from llama_index_predictionguard.base import ChatComponent
-from llama_index_predictionguard.messages import prompt_to_api
+from llama_index_predictionguard.messages import ato_api, prompt_to_api, to_api
 from llama_index_predictionguard.structured_output import StructuredOutputLLM
 
 if TYPE_CHECKING:
@@ -223,22 +223,22 @@ class PredictionGuard(ChatComponent, StructuredOutputLLM):
     @_chat_callback
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Send messages and return the whole answer. `kwargs` are options that override the model's."""
-        return self._chat(self._to_api(messages), kwargs)
+        return self._chat(to_api(messages, self._policy), kwargs)
 
     @_chat_callback
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Asynchronous version of `chat`."""
-        return await self._achat(await self._ato_api(messages), kwargs)
+        return await self._achat(await ato_api(messages, self._policy), kwargs)
 
     @_chat_callback
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
         """Send messages and return the answer as it is produced: each response has `delta` and the message so far."""
-        return self._stream_chat(self._to_api(messages), kwargs)
+        return self._stream_chat(to_api(messages, self._policy), kwargs)
 
     @_chat_callback
     async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
         """Asynchronous version of `stream_chat`."""
-        return self._astream_chat(await self._ato_api(messages), kwargs)
+        return self._astream_chat(await ato_api(messages, self._policy), kwargs)
 
     @_completion_callback
     def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:

@@ -24,7 +24,7 @@ from pydantic import Field
 
 from llama_index_predictionguard.base import ChatComponent
 from llama_index_predictionguard.image_sources import ImageLike
-from llama_index_predictionguard.messages import prompt_to_api
+from llama_index_predictionguard.messages import ato_api, prompt_to_api, to_api
 
 Images = Sequence[ImageLike] | ImageLike | None
 
@@ -109,16 +109,16 @@ class PredictionGuardMultiModal(ChatComponent, MultiModalLLM):
 
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Send messages and return the whole answer. `kwargs` are options that override the model's."""
-        return self._chat(self._to_api(messages), kwargs)
+        return self._chat(to_api(messages, self._policy), kwargs)
 
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Asynchronous version of `chat`."""
-        return await self._achat(await self._ato_api(messages), kwargs)
+        return await self._achat(await ato_api(messages, self._policy), kwargs)
 
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
         """Send messages and return the answer as it is produced: each response has `delta` and the message so far."""
-        return self._stream_chat(self._to_api(messages), kwargs)
+        return self._stream_chat(to_api(messages, self._policy), kwargs)
 
     async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
         """Asynchronous version of `stream_chat`."""
-        return self._astream_chat(await self._ato_api(messages), kwargs)
+        return self._astream_chat(await ato_api(messages, self._policy), kwargs)
