@@ -69,26 +69,21 @@ CUT_STREAM = ("reset", "closed between chunks", "closed within an event", "an er
 WHOLE = ("ordinary", "CR LF, byte by byte", "gzip", "a plain answer", "reset after the finish reason")
 
 
-@cases(FAULTS, METHODS)
-def test_any_answer(fault: Fault, method: Method) -> None:
-    with served(fault, method) as (url, server):
-        check(fault, method, record_call(method, url, server), server)
-
-
-@cases([row for row in table.CUT_PLAIN if row.name in CUT], [method for method in METHODS if not method.streams])
-def test_a_plain_answer(fault: Fault, method: Method) -> None:
-    with served(fault, method) as (url, server):
-        check(fault, method, record_call(method, url, server), server)
-
-
-@cases(
+@pytest.mark.parametrize(
+    ("fault", "method"),
     [
-        *(row for row in table.CUT_STREAM if row.name in CUT_STREAM),
-        *(row for row in table.WHOLE_STREAM if row.name in WHOLE),
+        *cases(FAULTS, METHODS),
+        *cases([row for row in table.CUT_PLAIN if row.name in CUT], [each for each in METHODS if not each.streams]),
+        *cases(
+            [
+                *(row for row in table.CUT_STREAM if row.name in CUT_STREAM),
+                *(row for row in table.WHOLE_STREAM if row.name in WHOLE),
+            ],
+            [each for each in METHODS if each.streams],
+        ),
     ],
-    [method for method in METHODS if method.streams],
 )
-def test_a_stream(fault: Fault, method: Method) -> None:
+def test_a_fault(fault: Fault, method: Method) -> None:
     with served(fault, method) as (url, server):
         check(fault, method, record_call(method, url, server), server)
 
