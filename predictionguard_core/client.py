@@ -98,6 +98,8 @@ class _BaseClient:
         http_client: Any = None,
     ) -> None:
         settings = resolve_settings(api_key, base_url, timeout=timeout, max_retries=max_retries)
+        self.base_url = settings.base_url
+        """The URL that requests go to, without a slash at its end."""
         self._settings_with_key: Settings | None = settings
         self._picklable_settings: dict[str, Any] = {
             "base_url": settings.base_url,
@@ -116,11 +118,6 @@ class _BaseClient:
         if self._settings_with_key is None:
             self._settings_with_key = resolve_settings(**self._picklable_settings)
         return self._settings_with_key
-
-    @property
-    def base_url(self) -> str:
-        """The URL that requests go to, without a slash at its end."""
-        return str(self._picklable_settings["base_url"])
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.base_url!r})"
@@ -151,14 +148,12 @@ class _BaseClient:
             redact_error(error, [*keys, *secrets_of(self._default_headers), *secrets_of(extra_headers or {})])
             raise
 
-    def _request_head(self, send: steps.Send, key: Any, extra_headers: Mapping[str, str] | None) -> RequestHead:
-        secret = check_api_key(key)
-        text = secret.get_secret_value()
-        if secret not in self._recent_keys:
-            self._recent_keys.append(secret)
+    def _request_head(self, send: steps.Send, key: SecretStr, extra_headers: Mapping[str, str]) -> RequestHead:
+        if key not in self._recent_keys:
+            self._recent_keys.append(key)
         # Keyed by the lower-case name, so that default_headers and extra_headers override ours in any spelling.
         headers = {
-            "authorization": ("Authorization", f"Bearer {text}"),
+            "authorization": ("Authorization", f"Bearer {key.get_secret_value()}"),
             "accept": ("Accept", "text/event-stream, application/json" if send.stream else "application/json"),
             "accept-encoding": ("Accept-Encoding", "gzip, deflate"),
             "user-agent": ("User-Agent", _USER_AGENT),
@@ -166,7 +161,7 @@ class _BaseClient:
         if send.body is not None:
             headers["content-type"] = ("Content-Type", send.body.content_type)
             headers["content-length"] = ("Content-Length", str(send.body.length))
-        for name, value in [*send.headers.items(), *self._default_headers.items(), *(extra_headers or {}).items()]:
+        for name, value in [*send.headers.items(), *self._default_headers.items(), *extra_headers.items()]:
             headers[name.lower()] = (name, value)
         return RequestHead(send.method, self.base_url + send.path, dict(headers.values()), self._settings.timeout)
 
@@ -543,7 +538,7 @@ class Client(_BaseClient):
         self.close()
 
     def _run(self, operation: steps.Operation[T], extra_headers: Mapping[str, str] | None = None) -> T:
-        extra_headers = check_headers(extra_headers, "extra_headers")
+        extra_headers = check_headers(extra_headers, "extra_headers") if extra_headers else {}
         with self._redacted(extra_headers):
             try:
                 step = next(operation)
@@ -905,7 +900,7 @@ class AsyncClient(_BaseClient):
         await self.aclose()
 
     async def _run(self, operation: steps.Operation[T], extra_headers: Mapping[str, str] | None = None) -> T:
-        extra_headers = check_headers(extra_headers, "extra_headers")
+        extra_headers = check_headers(extra_headers, "extra_headers") if extra_headers else {}
         with self._redacted(extra_headers):
             try:
                 step = next(operation)
@@ -949,7 +944,7 @@ class AsyncClient(_BaseClient):
                 return steps.Response(response.status_code, response.headers, body)
 
 
-def _get_key(api_key: SecretStr | Callable[[], Any]) -> Any:
+def _get_key(api_key: SecretStr | Callable[[], Any]) -> SecretStr:
     if isinstance(api_key, SecretStr):
         return api_key
     key = api_key()
@@ -957,14 +952,14 @@ def _get_key(api_key: SecretStr | Callable[[], Any]) -> Any:
         if inspect.iscoroutine(key):
             key.close()
         raise ConfigurationError("api_key is an async function; pass one that is not to make sync calls")
-    return key
+    return check_api_key(key)
 
 
-async def _async_get_key(api_key: SecretStr | Callable[[], Any]) -> Any:
+async def _async_get_key(api_key: SecretStr | Callable[[], Any]) -> SecretStr:
     if isinstance(api_key, SecretStr):
         return api_key
     key = api_key()
-    return await key if inspect.isawaitable(key) else key
+    return check_api_key(await key if inspect.isawaitable(key) else key)
 
 
 def _is_event_stream(headers: Mapping[str, str]) -> bool:

@@ -145,8 +145,8 @@ _DECIDING = ("messages", "prompt", "stream", "stream_options")
 """Fields that decide the form of the response: the client has to know them."""
 
 
-def check_extra_body(extra_body: dict[str, Any] | None) -> None:
-    """Raise `ConfigurationError` for an `extra_body` that can't override a field, or that JSON has no form for."""
+def check_extra_body(extra_body: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return `extra_body`. Raises `ConfigurationError` if it overrides a deciding field, or is no JSON."""
     deciding = [name for name in _DECIDING if name in (extra_body or {})]
     if deciding:
         raise ConfigurationError(f"extra_body: {', '.join(deciding)} can't be set there; call the matching method")
@@ -154,6 +154,7 @@ def check_extra_body(extra_body: dict[str, Any] | None) -> None:
         json.dumps(extra_body, allow_nan=False)
     except (ValueError, TypeError, RecursionError) as error:
         raise ConfigurationError(f"extra_body can't be written as JSON: {error}") from None
+    return extra_body
 
 
 def with_text_keys(value: Any) -> Any:

@@ -18,7 +18,7 @@ _MESSAGES = TypeAdapter(list[Message])
 _INPUTS = TypeAdapter(list[str] | list[EmbeddingInput])
 
 # Where an image goes, the JSON says `"url":false` or `"image":false`. No text can forge that: inside a JSON string a
-# quote is escaped, and beside the fields that hold images nothing in a message or an input has these names.
+# quote is escaped, and except for the fields that hold images nothing in a message or an input has these names.
 _FIELDS = {"max_tokens": "max_completion_tokens"}
 """Fields that an entry of `extra_body` replaces, where they have another name."""
 
@@ -26,7 +26,7 @@ _URL, _IMAGE = b'"url":', b'"image":'
 
 
 class Spliced(Protocol):
-    """A part of a ready image. `pieces` gives its bytes, in order, so many at once; `length` is their sum."""
+    """An image or a document in a body. `pieces` yields its bytes, `size` at a time; `length` is their number."""
 
     @property
     def length(self) -> int: ...
@@ -42,13 +42,15 @@ class Body:
     def __init__(self, parts: Sequence[bytes | Spliced], content_type: str = "application/json") -> None:
         self._parts = parts
         self.content_type = content_type
-        self.length = sum(len(part) if isinstance(part, bytes) else part.length for part in parts)
+        self.length = 0
+        for part in parts:
+            self.length += len(part) if isinstance(part, bytes) else part.length
 
     def __iter__(self) -> Iterator[bytes]:
         return self.pieces()
 
     def pieces(self, size: int | None = None) -> Iterator[bytes]:
-        """Its bytes, an image's in pieces of `size`; by default, of what suits a processor's cache."""
+        """Yield the bytes, those of an image `size` at a time. Default: a size that fits a processor's cache."""
         for part in self._parts:
             if isinstance(part, bytes):
                 yield part
@@ -62,7 +64,7 @@ class Body:
 
     @property
     def images(self) -> list[str]:
-        """The images, in a few words each."""
+        """The images as type, size and digest."""
         return [repr(part) for part in self._parts if not isinstance(part, bytes)]
 
     def __repr__(self) -> str:
@@ -70,7 +72,7 @@ class Body:
 
 
 def chat_body(request: ChatRequest, *, stream: bool) -> Body:
-    """The body of a request whose images are all ready. Raises `ContentError` for text that is none."""
+    """Return the body of a request whose images are all ready. Raises `ContentError` for text that is no Unicode."""
     head = _options(request, {"messages"}, request.extra_body, request.stream_options if stream else None, stream)
     head += b',"messages":'
     if isinstance(request.messages, str):
@@ -88,13 +90,13 @@ def chat_body(request: ChatRequest, *, stream: bool) -> Body:
 
 
 def completion_body(request: CompletionRequest, *, stream: bool) -> Body:
-    """The body of a request for a text completion."""
+    """Return the body of a request for a text completion."""
     head = _options(request, {"prompt"}, request.extra_body, request.stream_options if stream else None, stream)
     return Body([head + b',"prompt":' + _text(request.prompt, None) + b"}"])
 
 
 def embedding_body(request: EmbeddingRequest) -> Body:
-    """The body of a request whose images are all ready. They go out as bare base64."""
+    """Return the body of a request whose images are all ready. They are sent as bare base64."""
     head = _options(request, {"input"}) + b',"input":'
     try:
         inputs = _INPUTS.dump_json(request.input, exclude_none=True, context=SPLICE)
@@ -128,18 +130,19 @@ def _options(
     stream_options: StreamOptions | None = None,
     stream: bool = False,
 ) -> bytes:
-    """The JSON of all but the content, without its last brace."""
+    """Return the JSON of all but the content, without its last brace."""
+    excluded = content | {"stream", "stream_options"}
+    if extra:
+        excluded |= {*extra, *(_FIELDS[name] for name in extra if name in _FIELDS)}
     try:
-        overridden = {*(extra or {}), *(_FIELDS[name] for name in extra or {} if name in _FIELDS)}
-        excluded = content | {"stream", "stream_options"} | overridden
-        fields = [to_json(request, exclude=excluded, exclude_none=True)]
+        fields = to_json(request, exclude=excluded, exclude_none=True)[1:-1]
         if stream:
-            fields.append(to_json({"stream": True, "stream_options": stream_options or StreamOptions()}))
+            fields += b"," + to_json({"stream": True, "stream_options": stream_options or StreamOptions()})[1:-1]
         if extra:
-            fields.append(to_json(extra))
+            fields += b"," + to_json(extra)[1:-1]
     except PydanticSerializationError as error:
         raise ConfigurationError(f"an option can't be written as JSON: {error}") from None
-    return b"{" + b",".join(each[1:-1] for each in fields if len(each) > 2)
+    return b"{" + fields.lstrip(b",")
 
 
 def _text(value: Any, message_index: int | None, block_index: int | None = None) -> bytes:

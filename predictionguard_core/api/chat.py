@@ -6,7 +6,16 @@ import re
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, BeforeValidator, ConfigDict, Field, FieldSerializationInfo, field_serializer
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    SerializationInfo,
+    field_serializer,
+)
 
 from predictionguard_core.api.base import (
     ARGUMENT_NAMES,
@@ -24,6 +33,18 @@ SPLICE = object()
 """The serialisation context in which an image part leaves a placeholder in place of its image."""
 
 
+def serialize_image(source: Any, info: SerializationInfo) -> Any:
+    """Return what JSON has for an image: a placeholder where `api.body` splices it in, else a description."""
+    if source is None:
+        return None
+    if info.context is SPLICE:
+        return False
+    return f"<{type(source).__name__}>" if isinstance(source, str | bytes | bytearray | memoryview) else repr(source)
+
+
+ImageSource = Annotated[Any, PlainSerializer(serialize_image)]
+
+
 class TextPart(RequestPart):
     type: Literal["text"] = "text"
     text: str
@@ -36,21 +57,8 @@ class ImageURL(RequestPart):
     raw `bytes`, a `pathlib.Path`, an open binary file, or a ready `Image`. It leaves as a data URI, whatever it was.
     """
 
-    url: Any = Field(repr=False)
+    url: ImageSource = Field(repr=False)
     detail: Literal["auto", "low", "high"] | None = None
-
-    @field_serializer("url")
-    def _placeholder(self, url: Any, info: FieldSerializationInfo[Any]) -> Any:
-        return hidden(url, info.context is SPLICE)
-
-
-def hidden(source: Any, is_spliced: bool) -> Any:
-    """What a serialiser writes for an image: the placeholder where `api.body` splices it in, else a description."""
-    if source is None:
-        return None
-    if is_spliced:
-        return False
-    return f"<{type(source).__name__}>" if isinstance(source, str | bytes | bytearray | memoryview) else repr(source)
 
 
 class ImagePart(RequestPart):
@@ -154,15 +162,11 @@ class ChatRequest(RequestModel):
     tools: Annotated[list[Tool] | None, BeforeValidator(as_list)] = None
     top_k: int | None = Field(default=None, ge=-1)
     top_p: float | None = Field(default=None, ge=0, le=1)
-    extra_body: dict[str, Any] | None = Field(default=None, exclude=True)
+    extra_body: Annotated[dict[str, Any] | None, AfterValidator(check_extra_body)] = Field(default=None, exclude=True)
     vision_streaming: bool = Field(default=False, exclude=True)
 
     model_config = ConfigDict(populate_by_name=True)
     argument_names = ARGUMENT_NAMES
-
-    def model_post_init(self, context: Any, /) -> None:
-        if self.extra_body:
-            check_extra_body(self.extra_body)
 
     @property
     def has_images(self) -> bool:

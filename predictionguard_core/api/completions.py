@@ -1,4 +1,4 @@
-"""What is sent to `POST /completions`. Its answer is read as a `ChatCompletion`, whose older form it is.
+"""The request of `POST /completions`. Its response is read as a `ChatCompletion`.
 
 Source: the API's OpenAPI specification, version 1.2.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, AliasChoices, BeforeValidator, ConfigDict, Field
 
 from predictionguard_core.api.base import ARGUMENT_NAMES, RequestModel, check_extra_body, with_text_keys
 from predictionguard_core.api.chat import StreamOptions
@@ -15,7 +15,7 @@ from predictionguard_core.api.checks import InputChecks, OutputChecks
 
 
 class CompletionRequest(RequestModel):
-    """One text to go on with. Options that are None are not sent; `extra_body` is sent beside the documented fields.
+    """A text to complete. Options that are None are not sent. `extra_body` holds further fields, sent as they are.
 
     Raises `ConfigurationError` for an option outside its documented range or an unknown one.
     """
@@ -37,14 +37,10 @@ class CompletionRequest(RequestModel):
     temperature: float | None = Field(default=None, ge=0, le=2)
     top_k: int | None = Field(default=None, ge=-1)
     top_p: float | None = Field(default=None, ge=0, le=1)
-    extra_body: dict[str, Any] | None = Field(default=None, exclude=True)
+    extra_body: Annotated[dict[str, Any] | None, AfterValidator(check_extra_body)] = Field(default=None, exclude=True)
 
     model_config = ConfigDict(populate_by_name=True)
     argument_names = ARGUMENT_NAMES
-
-    def model_post_init(self, context: Any, /) -> None:
-        if self.extra_body:
-            check_extra_body(self.extra_body)
 
     @property
     def can_stream(self) -> bool:

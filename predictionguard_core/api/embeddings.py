@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypeGuard
 
-from pydantic import BeforeValidator, Field, FieldSerializationInfo, field_serializer
+from pydantic import BeforeValidator, Field
 
 from predictionguard_core.api.base import RequestModel, ResponseModel
-from predictionguard_core.api.chat import SPLICE, hidden
+from predictionguard_core.api.chat import ImageSource
 from predictionguard_core.api.responses import ReadableUsage
 from predictionguard_core.errors import ContentError
 
@@ -19,44 +19,40 @@ class EmbeddingInput(RequestModel):
     """A text, an image, or both as one. `image` is any source that `predictionguard_core.images` knows."""
 
     text: str | None = None
-    image: Any = Field(default=None, repr=False)
+    image: ImageSource = Field(default=None, repr=False)
 
     def model_post_init(self, context: Any, /) -> None:
         if self.text is None and self.image is None:
             raise ContentError("an input to embed needs a text, an image, or both")
 
-    @field_serializer("image")
-    def _placeholder(self, image: Any, info: FieldSerializationInfo[Any]) -> Any:
-        return hidden(image, info.context is SPLICE)
+
+def has_image(value: object) -> TypeGuard[EmbeddingInput]:
+    """Return whether an input has an image."""
+    return isinstance(value, EmbeddingInput) and value.image is not None
 
 
-def has_image(given: object) -> TypeGuard[EmbeddingInput]:
-    """Whether an input is, or has in addition to its text, an image."""
-    return isinstance(given, EmbeddingInput) and given.image is not None
-
-
-def _several(given: Any) -> Any:
-    return [given] if isinstance(given, str | EmbeddingInput) else given
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str | EmbeddingInput) else value
 
 
 class EmbeddingRequest(RequestModel):
-    """Texts or images, or one of either, to turn into vectors. `truncate` and its direction are for texts only."""
+    """Texts or images to embed, or one of either. `truncate` and `truncation_direction` are for texts only."""
 
     model: str = Field(min_length=1)
-    input: Annotated[list[str] | list[EmbeddingInput], BeforeValidator(_several)]
+    input: Annotated[list[str] | list[EmbeddingInput], BeforeValidator(_as_list)]
     truncate: bool | None = None
     truncation_direction: Literal["Left", "Right"] | None = None
 
 
 class Embedding(ResponseModel):
-    """A vector, and which of the inputs it is of."""
+    """A vector. `index` is the number of its input."""
 
     index: int | None = None
     embedding: list[float]
 
 
 class EmbeddingList(ResponseModel):
-    """What the service answers, in whatever order."""
+    """The response of `POST /embeddings`. Its vectors may come in any order."""
 
     data: list[Embedding]
     usage: ReadableUsage = None

@@ -97,7 +97,7 @@ def _is_from_proxy(response: Any) -> bool:
 
 
 def _in_one_piece(body: Body | None) -> bytes | Body | None:
-    return body if body is None or body.length > _ONE_PIECE else b"".join(body)
+    return body if body is None or body.length > _ONE_PIECE else b"".join(body.pieces())
 
 
 async def _async_in_one_piece(body: Body | None) -> bytes | _AsyncBody | None:

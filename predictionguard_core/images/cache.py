@@ -50,10 +50,8 @@ _caches: weakref.WeakKeyDictionary[ImagePolicy, ImageCache] = weakref.WeakKeyDic
 _lock = threading.Lock()
 
 
-def cache_of(policy: ImagePolicy) -> ImageCache | None:
-    """Return the cache that equal policies share, None if `policy` asks for none."""
-    if not policy.cache_bytes:
-        return None
+def cache_of(policy: ImagePolicy) -> ImageCache:
+    """Return the cache that equal policies share."""
     with _lock:
         return _caches.setdefault(policy, ImageCache(policy.cache_bytes))
 

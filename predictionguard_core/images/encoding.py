@@ -52,7 +52,17 @@ class Encoded:
         tail = text[max(start, self._end - 2) :]
         padding = tail.count("=") if isinstance(tail, str) else tail.count(b"=")
         self.length = self.encoded_length // 4 * 3 - padding
-        self._check()
+        # Every character, slice by slice: a quote in the base64 could leave the JSON string it is spliced into.
+        # Padding anywhere but at the end makes fewer bytes than there should be.
+        decode, count = pybase64.b64decode, 0
+        view = text if isinstance(text, str) else memoryview(text)
+        try:
+            for offset in range(start, self._end, SLICE):
+                count += len(decode(view[offset : offset + SLICE], validate=True))
+        except (ValueError, binascii.Error):
+            raise _invalid() from None
+        if count != self.length:
+            raise _invalid()
 
     def read(self, offset: int, count: int) -> bytes:
         """Return up to `count` bytes from `offset`."""
@@ -63,19 +73,6 @@ class Encoded:
         except (ValueError, binascii.Error):
             raise _invalid() from None
         return decoded[offset % 3 : offset % 3 + count]
-
-    def _check(self) -> None:
-        # Every character, slice by slice: a quote in the base64 could leave the JSON string it is spliced into.
-        # Padding anywhere but at the end makes fewer bytes than there should be.
-        decode, count = pybase64.b64decode, 0
-        text = self._text if isinstance(self._text, str) else memoryview(self._text)
-        try:
-            for offset in range(self._start, self._end, SLICE):
-                count += len(decode(text[offset : offset + SLICE], validate=True))
-        except (ValueError, binascii.Error):
-            raise _invalid() from None
-        if count != self.length:
-            raise _invalid()
 
     def encoded(self, size: int = SLICE) -> Iterator[bytes]:
         """Yield the base64 in pieces of `size` characters."""

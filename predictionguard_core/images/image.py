@@ -23,25 +23,28 @@ _THUMBNAIL_BYTES = 256 * 1024
 class Image:
     """An image that is ready to be sent.
 
-    Make one with `Image.open`. Pass it to either adapter as an image, or `image.block()` in a LangChain message.
+    Create one with `Image.open`. Pass it to either adapter as an image, or `image.block()` in a LangChain message.
 
     Attributes:
         media_type: "image/jpeg", "image/png", "image/webp" or "image/gif".
         width: Pixels.
         height: Pixels.
+        length: Bytes of the image as a data URI.
 
     Example:
         >>> image = Image.open("cat.jpg")
         >>> HumanMessage([{"type": "text", "text": "What is this?"}, image.block()])
     """
 
-    __slots__ = ("_payload", "height", "media_type", "width")
+    __slots__ = ("_payload", "_prefix", "height", "length", "media_type", "width")
 
     def __init__(self, payload: Payload, media_type: str, width: int, height: int) -> None:
         self._payload = payload
         self.media_type = media_type
         self.width = width
         self.height = height
+        self._prefix = f"data:{media_type};base64,".encode()
+        self.length = len(self._prefix) + payload.encoded_length
 
     @classmethod
     def open(cls, source: Any, policy: ImagePolicy | None = None) -> Image:
@@ -49,7 +52,8 @@ class Image:
 
         Args:
             source: A path (`str` or `Path`; `~` and `file://` too), bytes, an open binary file, a `PIL.Image.Image`, a
-                data URI or base64. A string is a path here because it comes from your code; in a message it is not.
+                data URI or base64. A string is a path here, because it comes from your code. In a message a string is
+                a URL, a data URI or base64, and a path only below `ImagePolicy.local_roots`.
             policy: Limits and conversions. Default: those of `ImagePolicy()`.
 
         Raises:
@@ -115,11 +119,6 @@ class Image:
                 raise
             pil_image.convert("RGB").save(path)
 
-    @property
-    def length(self) -> int:
-        """Bytes of the data URI."""
-        return len(self._prefix) + self._payload.encoded_length
-
     def pieces(self, size: int | None = None) -> Iterator[bytes]:
         """Yield the data URI in pieces of `size` bytes; by default, of a size that fits a processor's cache."""
         yield self._prefix
@@ -129,10 +128,6 @@ class Image:
     def bare(self) -> _Bare:
         """The image as base64, without the head of the data URI."""
         return _Bare(self)
-
-    @property
-    def _prefix(self) -> bytes:
-        return f"data:{self.media_type};base64,".encode()
 
     def __repr__(self) -> str:
         return f"<{self.media_type} {self.width}×{self.height} sha256:{self.digest[:12]}>"
@@ -148,10 +143,10 @@ class Image:
                 max_edge=_THUMBNAIL_EDGE, max_bytes=max(len(data), 1), max_pixels=max(self.width * self.height, 1)
             )
             try:
-                shown = open_image(data, policy)
+                thumbnail = open_image(data, policy)
             except ImageError:  # no Pillow, or a file that only the service can read
                 return bundle
-            data, media_type = shown.data, shown.media_type
+            data, media_type = thumbnail.data, thumbnail.media_type
         import binascii
 
         bundle[media_type] = binascii.b2a_base64(data, newline=False).decode()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -29,15 +29,15 @@ from predictionguard_core.images.policy import ImagePolicy, check_bytes, check_h
 from predictionguard_core.images.sources import Deferred, Remote, local_source, open_source
 from predictionguard_core.steps import Compute, Download, Operation, raise_if_error
 
+_Source = tuple[Any, Location]
+
 
 def prepare_images(request: ChatRequest, policy: ImagePolicy) -> Operation[ChatRequest]:
     """Return the request with an `Image` in each image part. The caller's own parts are not changed."""
-    parts = list(_image_parts(request))
-    if not parts:
+    sources = list(_image_sources(request))
+    if not sources:
         return request
-    prepared = yield from _prepare([part.image_url.url for part, _ in parts], [each for _, each in parts], policy)
-    # A PDF may have become several images.
-    _check_count([location for (_, location), images in zip(parts, prepared, strict=True) for _ in images], policy)
+    prepared = yield from _prepare(sources, policy)
     return _with_images(request, iter(prepared))
 
 
@@ -48,11 +48,13 @@ def prepare_inputs(
 
     Errors have the number of the input as their `block_index`. The first of `inputs` has the number `start`.
     """
-    found = [(each.image, (None, start + index)) for index, each in enumerate(inputs) if has_image(each)]
-    if not found:
+    sources: list[_Source] = [
+        (each.image, (None, start + index)) for index, each in enumerate(inputs) if has_image(each)
+    ]
+    if not sources:
         return inputs
-    prepared = yield from _prepare([source for source, _ in found], [location for _, location in found], policy)
-    images = iter([_only(each, location) for each, (_, location) in zip(prepared, found, strict=True)])
+    prepared = yield from _prepare(sources, policy)
+    images = iter([_only(each, location) for each, (_, location) in zip(prepared, sources, strict=True)])
     return [each.model_copy(update={"image": next(images)}) if has_image(each) else each for each in inputs]  # type: ignore[return-value]
 
 
@@ -84,17 +86,16 @@ def estimate_size(source: Any, policy: ImagePolicy) -> tuple[int, int] | None:
     return size if all(size) else None
 
 
-def _prepare(
-    sources: Sequence[Any], locations: Sequence[Location], policy: ImagePolicy
-) -> Operation[list[list[Image]]]:
+def _prepare(sources: list[_Source], policy: ImagePolicy) -> Operation[list[list[Image]]]:
     """Return the images of each source, in order: one, or the pages of a document."""
-    _check_count(locations, policy)
-    cache = cache_of(policy)
-    prepared: dict[int, list[Image]] = {}
+    if len(sources) > policy.max_images:
+        raise _too_many(len(sources), sources[policy.max_images][1], policy)
+    cache = cache_of(policy) if policy.cache_bytes else None
+    prepared: list[list[Image]] = [[]] * len(sources)
     jobs: dict[int, Any] = {}
     urls: dict[int, str] = {}
-    for index, source in enumerate(sources):
-        with _located(locations[index]):
+    for index, (source, location) in enumerate(sources):
+        with _located(location):
             found = open_source(source, policy)
             if isinstance(found, Remote):
                 cached = cache.get(found.url) if cache else None
@@ -112,28 +113,30 @@ def _prepare(
         results = yield Download(list(dict.fromkeys(urls.values())), policy)
         downloaded = dict(zip(dict.fromkeys(urls.values()), results, strict=True))
         for index, url in urls.items():
-            with _located(locations[index]):
+            with _located(sources[index][1]):
                 _plan(index, Raw(raise_if_error(downloaded[url])), policy, prepared, jobs)
     if jobs:
         results = yield Compute(list(jobs.values()))
         for index, result in zip(jobs, results, strict=True):
-            with _located(locations[index]):
+            with _located(sources[index][1]):
                 prepared[index] = raise_if_error(result)
     if cache:
         for index, url in urls.items():
             cache.put(url, prepared[index])
-    return [prepared[index] for index in range(len(sources))]
+    count = sum(map(len, prepared))  # a document becomes an image per page
+    if count > policy.max_images:
+        pages = [location for (_, location), images in zip(sources, prepared, strict=True) for _ in images]
+        raise _too_many(count, pages[policy.max_images], policy)
+    return prepared
 
 
-def _plan(
-    index: int, payload: Payload, policy: ImagePolicy, prepared: dict[int, list[Image]], jobs: dict[int, Any]
-) -> None:
+def _plan(index: int, payload: Payload, policy: ImagePolicy, prepared: list[list[Image]], jobs: dict[int, Any]) -> None:
     """Inspect and check an image in memory: it is ready, or a job must change it off the event loop."""
     header = _inspect(payload, policy)
-    if _is_sent_as_it_is(header, policy):
-        prepared[index] = [Image(payload, header.media_type, header.width, header.height)]
-    else:
+    if policy.strip_metadata or convert.needs_change(header, upright=policy.upright, max_edge=policy.max_edge):
         jobs[index] = partial(_transform, payload, header, policy)
+    else:
+        prepared[index] = [Image(payload, header.media_type, header.width, header.height)]
 
 
 def _read_and_transform(deferred: Deferred, policy: ImagePolicy, seconds: float | None = None) -> list[Image]:
@@ -151,27 +154,21 @@ def _inspect(payload: Payload, policy: ImagePolicy) -> Header:
     return header
 
 
-def _is_sent_as_it_is(header: Header, policy: ImagePolicy) -> bool:
-    return not policy.strip_metadata and not convert.needs_change(
-        header, upright=policy.upright, max_edge=policy.max_edge
-    )
-
-
 def _transform(payload: Payload, header: Header, policy: ImagePolicy, seconds: float | None = None) -> list[Image]:
     """Rotate, shrink, convert or strip an image as the policy says. A document becomes an image per page."""
-    if _is_sent_as_it_is(header, policy):
+    if not convert.needs_change(header, upright=policy.upright, max_edge=policy.max_edge):
+        if policy.strip_metadata:
+            payload = Raw(metadata.strip(payload.read(0, payload.length), header))
         return [Image(payload, header.media_type, header.width, header.height)]
     data = payload.read(0, payload.length)
-    if not convert.needs_change(header, upright=policy.upright, max_edge=policy.max_edge):
-        return [Image(Raw(metadata.strip(data, header)), header.media_type, header.width, header.height)]
-    cache, key = cache_of(policy), None
+    cache, key = cache_of(policy) if policy.cache_bytes else None, None
     if cache:
         key = hashlib.sha256(data).digest()
         if (cached := cache.get(key)) is not None:
             return cached
     images = [
-        Image(Raw(made.data), made.media_type, made.width, made.height)
-        for made in decoder.decode(data, header, policy, seconds)
+        Image(Raw(converted.data), converted.media_type, converted.width, converted.height)
+        for converted in decoder.decode(data, header, policy, seconds)
     ]
     if cache:
         cache.put(key, images)
@@ -187,15 +184,14 @@ def _only(images: list[Image], location: Location) -> Image:
     return images[0]
 
 
-def _check_count(locations: Sequence[Location], policy: ImagePolicy) -> None:
-    if len(locations) > policy.max_images:
-        raise ImageTooLargeError(
-            f"the request has {len(locations)} images, the policy allows {policy.max_images} (ImagePolicy.max_images)"
-        ).with_location(*locations[policy.max_images])
+def _too_many(count: int, location: Location, policy: ImagePolicy) -> ContentError:
+    return ImageTooLargeError(
+        f"the request has {count} images, the policy allows {policy.max_images} (ImagePolicy.max_images)"
+    ).with_location(*location)
 
 
-def _image_parts(request: ChatRequest) -> Iterator[tuple[ImagePart, Location]]:
-    # An adapter says where a part came from. In a request of the core's own it is where it stands.
+def _image_sources(request: ChatRequest) -> Iterator[_Source]:
+    """Yield the images of a request. An adapter sets their locations; in a request of the core's own they are known."""
     if isinstance(request.messages, str):
         return
     for message_index, message in enumerate(request.messages):
@@ -203,7 +199,8 @@ def _image_parts(request: ChatRequest) -> Iterator[tuple[ImagePart, Location]]:
             continue
         for block_index, part in enumerate(message.content):
             if isinstance(part, ImagePart):
-                yield part, (message_index, block_index) if part.location == (None, None) else part.location
+                location = (message_index, block_index) if part.location == (None, None) else part.location
+                yield part.image_url.url, location
 
 
 def _with_images(request: ChatRequest, prepared: Iterator[list[Image]]) -> ChatRequest:
@@ -213,15 +210,15 @@ def _with_images(request: ChatRequest, prepared: Iterator[list[Image]]) -> ChatR
         if not isinstance(message.content, str):
             content: list[Part] = []
             for part in message.content:
-                content += _parts(part, next(prepared)) if isinstance(part, ImagePart) else [part]
+                if not isinstance(part, ImagePart):
+                    content.append(part)
+                    continue
+                for image in next(prepared):
+                    url = ImageURL.model_construct(url=image, detail=part.image_url.detail)
+                    content.append(ImagePart.model_construct(image_url=url))
             message = message.model_copy(update={"content": content})
         messages.append(message)
     return request.model_copy(update={"messages": messages})
-
-
-def _parts(part: ImagePart, images: list[Image]) -> list[ImagePart]:
-    detail = part.image_url.detail
-    return [ImagePart.model_construct(image_url=ImageURL.model_construct(url=each, detail=detail)) for each in images]
 
 
 @contextlib.contextmanager

@@ -87,7 +87,6 @@ def test_equal_policies_share_a_cache_and_it_ends_with_them() -> None:
     assert cache is cache_of(ImagePolicy(cache_bytes=MEBIBYTE + 3))
     assert cache is cache_of(pickle.loads(pickle.dumps(policy)))
     assert cache is not cache_of(ImagePolicy(cache_bytes=MEBIBYTE + 3, max_edge=9))
-    assert cache_of(ImagePolicy()) is None
 
 
 def test_its_size_is_bounded_and_the_oldest_go_first() -> None:
