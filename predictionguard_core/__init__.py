@@ -1,4 +1,4 @@
-"""Prediction Guard's vision endpoint, without a framework: the core that both integrations share."""
+"""Prediction Guard's API without a framework: the core that both adapters share."""
 
 import importlib
 import logging
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from predictionguard_core.images.image import Image
     from predictionguard_core.images.policy import ImagePolicy
 
-# Quiet, until an application asks for the line a request that is there at DEBUG.
+# Quiet by default. An application that sets the level DEBUG gets a line for each request.
 logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 __all__ = [

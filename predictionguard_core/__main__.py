@@ -1,4 +1,4 @@
-"""`python -m predictionguard_core models --vision`: lists the models of an account."""
+"""`python -m predictionguard_core models --vision`: list the models of an account."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ To try it without a key, start `python -m predictionguard_core.sandbox` and set 
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit status."""
+    """Run the command line and return the exit status."""
     options = _parser().parse_args(arguments)
     if damage := find_damage():
         sys.stderr.write(f"{damage}\n")
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     elif models:
         sys.stdout.writelines(f"{line}\n" for line in _table(models))
     else:
-        kind = f" that can do {options.capability}" if options.capability else ""
+        kind = f" with the capability {options.capability}" if options.capability else ""
         sys.stderr.write(f"{where} lists no model{kind} for this key\n")
         return 1
     return 0
@@ -60,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     models = commands.add_parser(
         "models",
         help="list the models of this account",
-        description="Lists the models of this account, with their context windows in tokens.",
+        description="List the models of this account, with their context windows in tokens.",
         epilog=_MORE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -71,8 +71,8 @@ def _parser() -> argparse.ArgumentParser:
     which.add_argument(
         "--capability", choices=CAPABILITIES, metavar="NAME", help=f"only those with one of {', '.join(CAPABILITIES)}"
     )
-    models.add_argument("--url", help="the base URL, if it is not that of the environment")
-    models.add_argument("--json", action="store_true", help="all that the service says of them, as JSON")
+    models.add_argument("--url", help="base URL (default: PREDICTIONGUARD_URL, else the public service)")
+    models.add_argument("--json", action="store_true", help="print all that the service says about them, as JSON")
     return parser
 
 

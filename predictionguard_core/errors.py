@@ -9,9 +9,9 @@
     │     ├─ ImageTooLargeError           bytes, pixels, or count over the policy
     │     ├─ ImageBlockedError            the policy refuses this host, URL, scheme or path
     │     └─ ImageFetchError              an allowed download failed
-    ├─ APIConnectionError                 no answer
+    ├─ APIConnectionError                 no response
     │  └─ APITimeoutError
-    ├─ APIStatusError                     an answer that is an error
+    ├─ APIStatusError                     an error response
     │  ├─ InvalidRequestError             400, 422
     │  │  ├─ CheckFailedError             a check of Prediction Guard's stopped the call
     │  │  │  ├─ PIIDetectedError
@@ -25,7 +25,7 @@
     │  ├─ RequestTooLargeError            413
     │  ├─ RateLimitError                  429
     │  └─ ServerError                     5xx
-    └─ InvalidResponseError               a 200 that is not the promised JSON or event stream
+    └─ InvalidResponseError               a 200 that is not valid JSON or no event stream
        └─ StreamInterruptedError          the stream ended with neither finish_reason nor [DONE]
 
 Every class can be pickled, and none holds an API key or the bytes of an image.
@@ -92,8 +92,8 @@ class ConfigurationError(PredictionGuardError):
 class ContentError(PredictionGuardError):
     """Raised for content that can't be sent. Nothing was sent.
 
-    `message_index` and `block_index` count from 0 in the messages as the caller gave them; each is None where the
-    content did not come in a message (a bare prompt, a list of images).
+    `message_index` and `block_index` count from 0 in the caller's messages. Each is None if the content was not part of
+    a message (a bare prompt, a list of images).
     """
 
     def __init__(self, message: str, *, message_index: int | None = None, block_index: int | None = None) -> None:
@@ -119,7 +119,7 @@ class ContentError(PredictionGuardError):
 
 
 class UnsupportedContentError(ContentError):
-    """A kind of content that the endpoint has no part for: audio, video, file ids, unknown blocks."""
+    """Raised for content that the endpoint does not accept: audio, video, file ids, unknown blocks."""
 
 
 class ImageError(ContentError):
@@ -127,25 +127,25 @@ class ImageError(ContentError):
 
 
 class ImageFormatError(ImageError):
-    """The bytes are no image, are corrupt, or are of a type that can't be sent."""
+    """Raised for bytes that are no image, are corrupt, or are of a type that can't be sent."""
 
 
 class ImageTooLargeError(ImageError):
-    """Bytes, pixels, or count over the `ImagePolicy`. The text says both numbers."""
+    """Raised if bytes, pixels or the number of images exceed the `ImagePolicy`. The message has both numbers."""
 
 
 class ImageBlockedError(ImageError):
-    """The `ImagePolicy` refuses this host, URL, scheme or path. Nothing was connected to or read."""
+    """Raised if the `ImagePolicy` refuses a host, URL, scheme or path. Nothing was connected to or read."""
 
 
 class ImageFetchError(ImageError):
-    """A download that the policy allows failed."""
+    """Raised if the download of an image fails."""
 
 
 class APIConnectionError(PredictionGuardError):
-    """No response came: the URL is wrong, nothing listens there, or the connection was lost.
+    """Raised if no response arrives: the URL is wrong, no server listens there, or the connection was lost.
 
-    `may_retry` says that not a byte of an answer had come, so that the client asks again by itself.
+    `may_retry` says that no byte of a response had arrived, so that the client retries by itself.
     """
 
     def __init__(self, message: str, *, may_retry: bool = False) -> None:
@@ -154,15 +154,15 @@ class APIConnectionError(PredictionGuardError):
 
 
 class APITimeoutError(APIConnectionError):
-    """No answer came in time."""
+    """Raised if no response arrives in time."""
 
 
 class APIStatusError(PredictionGuardError):
-    """An answer that is an error.
+    """Raised for a response that reports an error.
 
-    `message` is the endpoint's own text. `status_code` is the HTTP status, or 200 where a reply that was delivered says
-    that it failed. `request_id` is what the service calls the request, if it said so. `retry_after` is in seconds, if
-    the service asked for a pause.
+    `message` is the endpoint's own text. `status_code` is the HTTP status, or 200 if the error is inside a successful
+    response. `request_id` is the service's id of the request, or None. `retry_after` is the pause in seconds that the
+    service asked for, or None.
     """
 
     remedy: str = ""
@@ -189,11 +189,11 @@ class APIStatusError(PredictionGuardError):
 
 
 class InvalidRequestError(APIStatusError):
-    """400 or 422: the endpoint refuses the request as it stands. Trying again does not help."""
+    """400 or 422: the endpoint refuses the request. Sending the same request again does not help."""
 
 
 class CheckFailedError(InvalidRequestError):
-    """A check of Prediction Guard's stopped the call."""
+    """Raised if one of Prediction Guard's checks stopped the call."""
 
 
 class PIIDetectedError(CheckFailedError):
@@ -215,7 +215,7 @@ class ToxicityError(CheckFailedError):
 
 
 class FactualityError(CheckFailedError):
-    """The service says "failed factuality check": the answer contradicts the context it was given and is withheld."""
+    """The service says "failed factuality check": the answer contradicts its context and is withheld."""
 
     remedy = "The model's answer is withheld: give it the facts as context, or ask again in other words."
 
@@ -246,7 +246,7 @@ class NotFoundError(APIStatusError):
 
 
 class RequestTooLargeError(APIStatusError):
-    """413: the body is larger than the service or a gateway before it takes."""
+    """413: the body is larger than the service or a gateway accepts."""
 
     remedy = "Send fewer or smaller images (ImagePolicy(max_edge=...) shrinks them)."
 
@@ -264,8 +264,8 @@ class ServerError(APIStatusError):
 
 
 class InvalidResponseError(PredictionGuardError):
-    """A success status with a body that is not the promised JSON or event stream."""
+    """Raised for a successful response whose body is not the expected JSON or event stream."""
 
 
 class StreamInterruptedError(InvalidResponseError):
-    """The stream ended with neither a finish reason nor `[DONE]`: what was delivered is a part of the answer."""
+    """Raised if a stream ends without a finish reason or `[DONE]`: the answer is incomplete."""

@@ -313,7 +313,7 @@ def _read(kind: type[R], response: Response) -> Operation[R]:
 
 
 def _parse(kind: type[R], response: Response) -> R:
-    # An error may come with a success status, in place of an answer or beside one.
+    # An error may come with a success status, in place of an answer or next to one.
     error = error_within(response.body) if b'"error"' in response.body else None
     if error is not None:
         raise error_from_payload(error, request_id(response.headers))

@@ -47,7 +47,7 @@ def resolve_settings(
     timeout: float | None = None,
     max_retries: int | None = None,
 ) -> Settings:
-    """Return the settings. Raises `ConfigurationError`, with the remedy, for what is missing or can't work."""
+    """Return the settings. Raises `ConfigurationError`, with the remedy, for a missing key or an invalid value."""
     return Settings(
         api_key=api_key if callable(api_key) else check_api_key(api_key or os.environ.get(API_KEY_VARIABLE)),
         base_url=_check_url(base_url or os.environ.get(URL_VARIABLE) or DEFAULT_URL),
@@ -82,14 +82,14 @@ def check_api_key(api_key: Any) -> SecretStr:
 
 
 def check_headers(headers: Mapping[str, str] | None, argument: str) -> dict[str, str]:
-    """Return a copy of headers. Raises `ConfigurationError`, which never shows a value, for what can't be sent."""
+    """Return a copy of headers. Raises `ConfigurationError`, which shows no value, for a header that can't be sent."""
     if headers is None:
         return {}
     if not isinstance(headers, Mapping):
         raise ConfigurationError(f"{argument} must be a dict of strings, got {type(headers).__name__}")
     for name, value in headers.items():
         if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
-            raise ConfigurationError(f"{argument}: {str(name)[:60]!r} is no valid name of a header")
+            raise ConfigurationError(f"{argument}: {str(name)[:60]!r} is not a valid header name")
         if name.lower() in _FRAMING:
             raise ConfigurationError(f"{argument}: {name} is set by the client; leave it out")
         if not isinstance(value, str):
@@ -133,20 +133,26 @@ def _is_host(text: str) -> bool:
 
 def _check_timeout(timeout: float) -> float:
     if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= _MAX_TIMEOUT:
-        raise ConfigurationError(f"timeout must be a number of seconds above 0 and up to {_MAX_TIMEOUT:g}")
+        raise ConfigurationError(
+            f"timeout must be a number of seconds above 0 and up to {_MAX_TIMEOUT:g}, got {_shown(timeout)}"
+        )
     return float(timeout)
 
 
 def _check_max_retries(max_retries: int) -> int:
     if isinstance(max_retries, bool) or not isinstance(max_retries, int) or max_retries < 0:
-        raise ConfigurationError("max_retries must be a whole number, 0 or more")
+        raise ConfigurationError(f"max_retries must be an integer of at least 0, got {_shown(max_retries)}")
     return max_retries
+
+
+def _shown(value: object) -> str:
+    return str(value)[:30] if isinstance(value, int | float) else type(value).__name__  # not a key in the wrong place
 
 
 def check_max_concurrency(max_concurrency: int) -> int:
     """Return the number, or raise `ConfigurationError`."""
     if isinstance(max_concurrency, bool) or not isinstance(max_concurrency, int) or max_concurrency < 1:
-        raise ConfigurationError("max_concurrency must be a whole number, 1 or more")
+        raise ConfigurationError(f"max_concurrency must be an integer of at least 1, got {_shown(max_concurrency)}")
     return max_concurrency
 
 
@@ -154,7 +160,7 @@ def check_http_client(client: Any, class_name: str, argument: str) -> None:
     """Raise `ConfigurationError` unless `client` is None or of the class of that name in httpx or httpx2."""
     if client is None:
         return
-    # Without importing them: who has a client of a module has imported it.
+    # Neither is imported here: a caller with a client of a module has imported the module.
     modules = [module for name in ("httpx", "httpx2") if (module := sys.modules.get(name)) is not None]
     if not any(isinstance(client, getattr(module, class_name)) for module in modules):
         got = f"{type(client).__module__}.{type(client).__qualname__}"

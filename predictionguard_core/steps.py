@@ -1,4 +1,4 @@
-"""What an operation asks of the client that runs it.
+"""The steps that an operation asks its client to perform.
 
 An operation is a sans-I/O generator (https://sans-io.readthedocs.io): it yields steps and is sent their results. An
 error of a step is thrown into it.
@@ -38,7 +38,7 @@ class Compute:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Send:
-    """Send a request. The result is a `Response`; `APIConnectionError` is raised where none comes.
+    """Send a request. The result is a `Response`; `APIConnectionError` is raised if none arrives.
 
     With `stream`, the body of a successful response is left unread if it is an event stream.
     """
@@ -74,7 +74,7 @@ class Wait:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Parallel:
-    """Run these operations side by side, so many at once. The result is the list of their results, in order.
+    """Run these operations side by side, `max_concurrency` at once. The result is the list of their results, in order.
 
     The first error ends the others and is raised.
     """

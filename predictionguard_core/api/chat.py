@@ -30,7 +30,7 @@ from predictionguard_core.api.checks import InputChecks, OutputChecks
 Location = tuple[int | None, int | None]
 
 SPLICE = object()
-"""The serialisation context in which an image part leaves a placeholder in place of its image."""
+"""Serialisation context in which an image part has a placeholder in place of its image."""
 
 
 def serialize_image(source: Any, info: SerializationInfo) -> Any:
@@ -53,8 +53,8 @@ class TextPart(RequestPart):
 class ImageURL(RequestPart):
     """The `image_url` of an image part.
 
-    `url` is any image source that `predictionguard_core.images` knows: a data URI, an http(s) URL or base64 as `str`,
-    raw `bytes`, a `pathlib.Path`, an open binary file, or a ready `Image`. It leaves as a data URI, whatever it was.
+    `url` is any image source: a data URI, an http(s) URL or base64 as `str`, raw `bytes`, a `pathlib.Path`, an open
+    binary file, or an `Image`. It is sent as a data URI.
     """
 
     url: ImageSource = Field(repr=False)
@@ -62,7 +62,7 @@ class ImageURL(RequestPart):
 
 
 class ImagePart(RequestPart):
-    """An image content part. `location` is (message, block) in what the caller gave, for errors; it is not sent."""
+    """An image content part. `location` is (message, block) in the caller's messages, for errors. It is not sent."""
 
     type: Literal["image_url"] = "image_url"
     image_url: ImageURL
@@ -73,7 +73,7 @@ Part = Annotated[TextPart | ImagePart, Field(discriminator="type")]
 
 
 class FunctionCall(RequestPart):
-    """`arguments` is JSON text, as the model wrote it."""
+    """A call of a function. `arguments` is JSON text, as the model wrote it."""
 
     name: str
     arguments: str
@@ -86,7 +86,7 @@ class ToolCall(RequestPart):
 
 
 class Message(RequestPart):
-    """`content` is text or parts. An assistant's message that only calls tools may have None: it goes out as ""."""
+    """A message. `content` is text or parts; None, for an assistant's message that only calls tools, is sent as ""."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: Annotated[str | list[Part], BeforeValidator(lambda content: "" if content is None else content)]
@@ -101,7 +101,7 @@ class Message(RequestPart):
 
 
 class Function(RequestPart):
-    """`parameters` is a JSON Schema object."""
+    """A function that the model may call. `parameters` is a JSON Schema object."""
 
     name: str
     description: str | None = None
@@ -130,13 +130,13 @@ class StreamOptions(RequestPart):
 class ChatRequest(RequestModel):
     """A request to a chat model. Options that are None are not sent.
 
-    `messages` is a list of messages or plain text. `max_tokens` goes out as `max_completion_tokens` (the endpoint calls
+    `messages` is a list of messages or plain text. `max_tokens` is sent as `max_completion_tokens` (the endpoint calls
     the former deprecated). `extra_body` holds further fields, sent as they are; they override the documented ones.
     `vision_streaming` (not sent) says that this deployment streams answers to questions about images, which the
     documented service does not.
 
-    Raises `ConfigurationError` for an option outside its documented range or an unknown one, and `ContentError`, with
-    its place, for a message that the endpoint has no form for.
+    Raises `ConfigurationError` for an unknown option or one outside its documented range, and `ContentError`, with the
+    location, for an invalid message.
     """
 
     model: str = Field(min_length=1)
@@ -170,7 +170,7 @@ class ChatRequest(RequestModel):
 
     @property
     def has_images(self) -> bool:
-        """Whether any message holds an image."""
+        """Whether any message has an image."""
         return next(self.image_parts(), None) is not None
 
     @property
@@ -186,7 +186,7 @@ class ChatRequest(RequestModel):
         return self.vision_streaming or not self.has_images
 
     def image_parts(self) -> Iterator[ImagePart]:
-        """Every image part, in order."""
+        """Yield every image part, in order."""
         if not isinstance(self.messages, str):
             for message in self.messages:
                 if not isinstance(message.content, str):

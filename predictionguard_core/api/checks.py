@@ -10,7 +10,7 @@ from predictionguard_core.api.base import RequestModel
 
 
 class InputChecks(RequestModel):
-    """What the service does to the input before a model sees it.
+    """Checks of the input before a model gets it.
 
     `pii="block"` refuses input that holds personal data (`PIIDetectedError`); `pii="replace"` replaces it by
     `pii_replace_method`. `entity_list` names the kinds of personal data that the check ignores.
@@ -29,8 +29,9 @@ class InputChecks(RequestModel):
 
 
 class OutputChecks(RequestModel):
-    """What the service does to the answer before it is delivered: each check can withhold it
-    (`ToxicityError`, `FactualityError`). An answer under a check can't be streamed.
+    """Checks of the answer before it is delivered. A failed check withholds it (`ToxicityError`, `FactualityError`).
+
+    A checked answer can't be streamed.
 
     Source: the field `output` of the API's OpenAPI specification.
     """

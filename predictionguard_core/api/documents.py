@@ -33,7 +33,7 @@ _CHANGED = "the document {name!r} changed while it was sent: it had {size:,} byt
 
 
 class ExtractRequest(RequestModel):
-    """Options of an extraction. The document itself is not among them."""
+    """Options of an extraction, without the document itself."""
 
     output_format: Literal["markdown", "text"] | None = "markdown"
     chunk_size: int | None = Field(default=None, ge=1)

@@ -1,7 +1,7 @@
-"""What `POST /chat/completions` answers: every shape that its documentation and official clients show is read.
+"""The response of `POST /chat/completions`, in every form that its documentation and official clients show.
 
-- `message` or, in older replies, only `text`; `content` null beside tool calls.
-- `choices` and `tool_calls` as an object where a list is meant.
+- `message` or, in older responses, only `text`; `content` null with tool calls.
+- `choices` and `tool_calls` as an object in place of a list.
 - a choice with `"status": "error: …"` in place of an answer.
 - `usage` and `finish_reason` present or missing.
 """
@@ -23,54 +23,54 @@ MAX_TOOL_CALLS = 1000
 """More of either in one answer raises `InvalidResponseError`: a server may not fill the caller's memory."""
 
 
-def _or(fallback: Any) -> BeforeValidator:
-    # A null where a value is meant costs nobody an answer that is there and paid for.
+def _default_if_null(fallback: Any) -> BeforeValidator:
+    # A null in place of a value must not lose an answer that was paid for.
     return BeforeValidator(lambda value: fallback if value is None else value)
 
 
-def _joined(content: Any) -> Any:
-    """Text, where a server gives it as a list of parts."""
+def _join_parts(content: Any) -> Any:
+    """Return the text of content that a server sends as a list of parts."""
     if not isinstance(content, list):
         return content
     return "".join(part["text"] for part in content if isinstance(part, dict) and isinstance(part.get("text"), str))
 
 
-def _calls(value: Any) -> Any:
-    """The calls, without those of which nothing is said."""
+def _drop_empty_calls(value: Any) -> Any:
+    """Return the tool calls without empty ones."""
     calls = as_list(value)
     return [call for call in calls if call != {}] if isinstance(calls, list) else calls
 
 
-def _number(value: Any) -> int:
+def _to_count(value: Any) -> int:
     if isinstance(value, str) and value.isdecimal() and len(value) < 16:
         return int(value)
     return int(value) if isinstance(value, int | float) and abs(value) < _MAX_NUMBER else 0
 
 
-def _text(value: Any) -> str | None:
+def _to_text(value: Any) -> str | None:
     return value if isinstance(value, str) or value is None else str(value)
 
 
-def _index(value: Any) -> int | None:
+def _to_index(value: Any) -> int | None:
     if isinstance(value, str):
         return int(value) if value.isdecimal() and len(value) < 10 else None
     return int(value) if isinstance(value, int | float) and abs(value) < _MAX_NUMBER else None
 
 
-def _loose(value: Any) -> float | None:
+def _to_number(value: Any) -> float | None:
     return value if isinstance(value, int | float) and abs(value) < _MAX_NUMBER else None
 
 
-def _only(*kinds: type) -> BeforeValidator:
+def _none_unless(*kinds: type) -> BeforeValidator:
     return BeforeValidator(lambda value: value if isinstance(value, kinds) else None)
 
 
-# What is beside the answer is read if it can be: it costs nobody the answer.
-_Count = Annotated[int, BeforeValidator(_number)]
-_Detail = Annotated[int | None, BeforeValidator(lambda value: None if value is None else _number(value))]
-_Name = Annotated[str | None, BeforeValidator(_text)]
-_Text = Annotated[str | None, _only(str)]
-_Loose = Annotated[float | None, BeforeValidator(_loose)]
+# Invalid values next to the answer are dropped, so that they do not lose the answer.
+_Count = Annotated[int, BeforeValidator(_to_count)]
+_Detail = Annotated[int | None, BeforeValidator(lambda value: None if value is None else _to_count(value))]
+_Name = Annotated[str | None, BeforeValidator(_to_text)]
+_Text = Annotated[str | None, _none_unless(str)]
+_Number = Annotated[float | None, BeforeValidator(_to_number)]
 
 
 class PromptTokensDetails(ResponseModel):
@@ -87,19 +87,21 @@ class Usage(ResponseModel):
     prompt_tokens: _Count = 0
     completion_tokens: _Count = 0
     total_tokens: _Count = 0
-    prompt_tokens_details: Annotated[PromptTokensDetails | None, _only(dict, PromptTokensDetails)] = None
-    completion_tokens_details: Annotated[CompletionTokensDetails | None, _only(dict, CompletionTokensDetails)] = None
+    prompt_tokens_details: Annotated[PromptTokensDetails | None, _none_unless(dict, PromptTokensDetails)] = None
+    completion_tokens_details: Annotated[
+        CompletionTokensDetails | None, _none_unless(dict, CompletionTokensDetails)
+    ] = None
 
     def model_post_init(self, context: Any, /) -> None:
         if not self.total_tokens:
             self.total_tokens = self.prompt_tokens + self.completion_tokens
 
 
-ReadableUsage = Annotated[Usage | None, _only(dict, Usage)]
+ReadableUsage = Annotated[Usage | None, _none_unless(dict, Usage)]
 
 
 class FunctionCallDelta(ResponseModel):
-    """A function call or a fragment of one. `arguments` is JSON text, or a piece of it; None where it is not given."""
+    """A function call or a fragment of one. `arguments` is JSON text, a piece of it, or None."""
 
     name: _Name = None
     arguments: str | None = None
@@ -116,30 +118,30 @@ class FunctionCallDelta(ResponseModel):
 class ToolCallDelta(ResponseModel):
     """A tool call or a fragment of one. Fragments of one call share an `index`."""
 
-    index: Annotated[int | None, BeforeValidator(_index)] = None
+    index: Annotated[int | None, BeforeValidator(_to_index)] = None
     id: _Name = None
     type: _Text = None
-    function: Annotated[FunctionCallDelta, _or({})] = Field(default_factory=FunctionCallDelta)
+    function: Annotated[FunctionCallDelta, _default_if_null({})] = Field(default_factory=FunctionCallDelta)
 
 
 class Delta(ResponseModel):
     """A message, or what a chunk adds to it. `content`, `reasoning` and `refusal` are text or None."""
 
     role: _Text = None
-    content: Annotated[str | None, BeforeValidator(_joined)] = None
+    content: Annotated[str | None, BeforeValidator(_join_parts)] = None
     reasoning: _Text = Field(default=None, validation_alias=AliasChoices("reasoning", "reasoning_content"))
     refusal: _Text = None
-    tool_calls: Annotated[list[ToolCallDelta] | None, BeforeValidator(_calls)] = Field(
+    tool_calls: Annotated[list[ToolCallDelta] | None, BeforeValidator(_drop_empty_calls)] = Field(
         default=None, max_length=MAX_TOOL_CALLS
     )
 
 
-_SAYING = ("content", "tool_calls", "reasoning", "reasoning_content", "refusal")
+_CONTENT_FIELDS = ("content", "tool_calls", "reasoning", "reasoning_content", "refusal")
 
 
 class _Choice(ResponseModel):
     index: _Count = 0
-    # Empty where a server can't leave it out.
+    # Some servers send an empty string in place of null.
     finish_reason: Annotated[
         str | None, BeforeValidator(lambda value: value if value and isinstance(value, str) else None)
     ] = None
@@ -147,16 +149,16 @@ class _Choice(ResponseModel):
 
 
 class Choice(_Choice):
-    """One answer. Raises nothing itself: `ChatCompletion.parse` raises for a choice whose status is an error."""
+    """One answer. `raise_for_choice_status` raises for a choice whose status is an error."""
 
     message: Delta
 
     @model_validator(mode="before")
     @classmethod
     def _message_from_text(cls, data: Any) -> Any:
-        if isinstance(data, dict) and not _says_something(data.get("message")):
+        if isinstance(data, dict) and not _has_content(data.get("message")):
             text = data.get("text")
-            if isinstance(text, str) or _failed(data.get("status")):
+            if isinstance(text, str) or _is_error(data.get("status")):
                 return {**data, "message": {"role": "assistant", "content": text}}
         return data
 
@@ -170,7 +172,7 @@ class ChunkChoice(_Choice):
     @model_validator(mode="before")
     @classmethod
     def _delta_from_text(cls, data: Any) -> Any:
-        # As text completions stream, and servers that put a whole answer where its chunk should be.
+        # Text completions stream this way, and some servers send a whole answer in place of a chunk.
         if isinstance(data, dict) and data.get("delta") is None:
             message = data.get("message")
             return {**data, "delta": message if isinstance(message, dict) else {"content": data.get("text")}}
@@ -178,15 +180,15 @@ class ChunkChoice(_Choice):
 
 
 class ChatChunk(ResponseModel):
-    """One chunk of a streamed answer. All chunks of one answer bear one `id`.
+    """One chunk of a streamed answer. All chunks of one answer have the same `id`.
 
-    `is_last` is true on exactly one, the last: it has the finish reason and the usage.
+    `is_last` is true for the last one only. It has the finish reason and the usage.
     """
 
     id: _Name = None
-    created: _Loose = None
+    created: _Number = None
     model: _Name = None
-    choices: Annotated[list[ChunkChoice], BeforeValidator(as_list), _or([])] = Field(
+    choices: Annotated[list[ChunkChoice], BeforeValidator(as_list), _default_if_null([])] = Field(
         default_factory=list, max_length=MAX_CHOICES
     )
     usage: ReadableUsage = None
@@ -197,7 +199,7 @@ class ChatCompletion(ResponseModel):
     """A whole answer."""
 
     id: _Name = None
-    created: _Loose = None
+    created: _Number = None
     model: _Name = None
     choices: Annotated[list[Choice], BeforeValidator(as_list)] = Field(min_length=1, max_length=MAX_CHOICES)
     usage: ReadableUsage = None
@@ -213,7 +215,7 @@ class ChatCompletion(ResponseModel):
         return self.choices[0].finish_reason
 
     def as_chunk(self) -> ChatChunk:
-        """This answer as the one chunk of a stream, with the full metadata. Tool calls get their index."""
+        """Return this answer as the one chunk of a stream, with the full metadata. Tool calls get their index."""
         return ChatChunk.model_construct(
             id=self.id,
             created=self.created,
@@ -229,22 +231,22 @@ def _as_chunk_choice(choice: Choice) -> ChunkChoice:
     if delta.tool_calls:
         calls = [call.model_copy(update={"index": index}) for index, call in enumerate(delta.tool_calls)]
         delta = delta.model_copy(update={"tool_calls": calls})
-    # A plain answer without a finish reason is whole all the same: only a stream needs one to tell its end.
+    # A plain answer without a finish reason is complete: only a stream needs one to mark its end.
     return ChunkChoice.model_construct(
         index=choice.index, finish_reason=choice.finish_reason, status=None, delta=delta, generated_text=None
     )
 
 
-def raise_for_choice_status(reply: ChatCompletion | ChatChunk, request_id: str | None = None) -> None:
+def raise_for_choice_status(response: ChatCompletion | ChatChunk, request_id: str | None = None) -> None:
     """Raise the error that a choice's `status` stands for, if one does."""
-    for choice in reply.choices:
-        if _failed(choice.status):
+    for choice in response.choices:
+        if _is_error(choice.status):
             raise error_responses.error_from_payload(choice.status, request_id)
 
 
-def _says_something(message: Any) -> bool:
-    return message is not None and (not isinstance(message, dict) or any(map(message.get, _SAYING)))
+def _has_content(message: Any) -> bool:
+    return message is not None and (not isinstance(message, dict) or any(map(message.get, _CONTENT_FIELDS)))
 
 
-def _failed(status: Any) -> bool:
+def _is_error(status: Any) -> bool:
     return isinstance(status, str) and status.lower().startswith("error")

@@ -98,7 +98,7 @@ def _entities(value: Any) -> Any:
 
 
 class ResponseItem(_Result):
-    """What every check responds about one text. A `status` that begins with "error" stands for an error."""
+    """The response of a check about one text. A `status` that begins with "error" reports an error."""
 
     index: int | None = None
     status: str | None = None
@@ -127,19 +127,19 @@ class ScoreItem(ResponseItem):
 
 
 class PIIResponse(ResponseModel):
-    """What `POST /PII` responds."""
+    """The response of `POST /PII`."""
 
     checks: Annotated[list[PIICheckItem], BeforeValidator(as_list)]
 
 
 class InjectionResponse(ResponseModel):
-    """What `POST /injection` responds."""
+    """The response of `POST /injection`."""
 
     checks: Annotated[list[InjectionCheckItem], BeforeValidator(as_list)]
 
 
 class ScoreResponse(ResponseModel):
-    """What `POST /toxicity` and `POST /factuality` respond."""
+    """The response of `POST /toxicity` and `POST /factuality`."""
 
     checks: Annotated[list[ScoreItem], BeforeValidator(as_list)]
 

@@ -13,7 +13,7 @@ from predictionguard_core.images.policy import ImagePolicy
 
 
 class ImageCache:
-    """Images by their source, the least recently used of which are dropped above `max_bytes`. Thread-safe."""
+    """Images by their source. Above `max_bytes` the least recently used are dropped. Thread-safe."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
@@ -22,7 +22,7 @@ class ImageCache:
         self._lock = threading.Lock()
 
     def get(self, key: Hashable) -> list[Image] | None:
-        """Return the images of a source, None if they are not in the cache."""
+        """Return the images of a source, or None if they are not in the cache."""
         with self._lock:
             if key in self._entries:
                 self._entries.move_to_end(key)

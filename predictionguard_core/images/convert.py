@@ -44,7 +44,7 @@ _MISSING = {
 _NO_PILLOW = 'pip install "predictionguard-integrations[images]"'
 _QUALITY = 95
 _MAX_JPEG_EDGE = 65_500
-_FEW_COLOURS, _FEW_GRAYS = 256, 16
+_FEW_COLORS, _FEW_GRAYS = 256, 16
 _PROFILES = {b"RGB ": {"RGB", "RGBA", "P"}, b"GRAY": {"1", "L", "LA"}, b"CMYK": {"CMYK"}}
 
 
@@ -100,11 +100,11 @@ def convert(
 
     Only a TIFF or HEIC file with several pages becomes several images. `header` is what `detect.read` says of `data`.
 
-    - JPEG, PNG and WebP keep their type (JPEG and lossy WebP at quality 95), colour profile, and EXIF, with the
+    - JPEG, PNG and WebP keep their type (JPEG and lossy WebP at quality 95), color profile, and EXIF, with the
       orientation set to 1 if rotated; other metadata is dropped. Of animations the first frame is left, and a GIF
       becomes a PNG. More than 8 bits a channel become 8.
-    - BMP, TIFF, HEIC and AVIF always come out upright and without metadata except the colour profile: as PNG if
-      anything is transparent, and, of BMP and TIFF, if there is a palette or few colours (256, or 16 grays), so that
+    - BMP, TIFF, HEIC and AVIF always come out upright and without metadata except the color profile: as PNG if
+      anything is transparent, and, of BMP and TIFF, if there is a palette or few colors (256, or 16 grays), so that
       drawings and screenshots stay sharp; as JPEG at quality 95 otherwise.
     - Shrinking uses a Lanczos filter; nothing is ever enlarged.
 
@@ -132,7 +132,7 @@ class _Limits(NamedTuple):
 
 
 def _pages(source: ImageFile.ImageFile, header: Header, max_pages: int) -> Iterator[None]:
-    """Go to each page in turn: those of a TIFF that its header names, all images of a HEIC, else the first frame."""
+    """Go to each page: those of a TIFF that its header names, all images of a HEIC, else the first frame."""
     frames = header.frames
     if header.media_type == "image/heic":
         count = getattr(source, "n_frames", 1)
@@ -157,7 +157,7 @@ def is_pil_image(value: Any) -> bool:
 def encode(image: Image.Image, policy: ImagePolicy) -> bytes:
     """Return a `PIL.Image.Image` as the bytes of a PNG or JPEG, upright and shrunk as the policy says.
 
-    A photo becomes a JPEG at quality 95; what is transparent, has a palette or few colours becomes a PNG.
+    A photo becomes a JPEG at quality 95; what is transparent, has a palette or few colors becomes a PNG.
     """
     from PIL import Image
 
@@ -279,8 +279,8 @@ def _opened(data: bytes, header: Header) -> ImageFile.ImageFile:
         raise ImageFormatError(f"this build of Pillow has no decoder for {header.media_type}: {_NO_PILLOW}")
     if header.media_type in SENDABLE:
         # Without metadata: a decoder parses it in any case, and warns of what it does not understand.
-        turned = Header(header.media_type, header.width, header.height)
-        data = metadata.strip(data, turned, still=True)
+        upright = Header(header.media_type, header.width, header.height)
+        data = metadata.strip(data, upright, still=True)
     return cast("ImageFile.ImageFile", decoder(io.BytesIO(data)))
 
 
@@ -318,7 +318,7 @@ def _plain(image: Image.Image, kind: str) -> Image.Image:
 
 
 def _key_of_eight_bits(image: Image.Image) -> None:
-    """Convert the transparent colour (PNG 3rd edition, 11.3.1.1) from the 16 bits of a channel in the file to
+    """Convert the transparent color (PNG 3rd edition, 11.3.1.1) from the 16 bits of a channel in the file to
     the 8 that its pixels have or will have. Pillow does not.
     """
     key = image.info.get("transparency")
@@ -352,7 +352,7 @@ def _target(image: Image.Image, kind: str) -> str:
         return {"image/jpeg": "JPEG", "image/webp": "WEBP"}.get(kind, "PNG")
     if _is_transparent(image) or image.mode in ("1", "P") or max(image.size) > _MAX_JPEG_EDGE:
         return "PNG"
-    few = _FEW_GRAYS if image.mode in ("L", "LA") else _FEW_COLOURS
+    few = _FEW_GRAYS if image.mode in ("L", "LA") else _FEW_COLORS
     if kind in ("image/bmp", "image/tiff") and image.getcolors(few) is not None:
         return "PNG"
     return "JPEG"
@@ -365,7 +365,7 @@ def _is_transparent(image: Image.Image) -> bool:
 
 
 def _filterable(image: Image.Image) -> Image.Image:
-    """Return the image in a mode whose values can be mixed: no palette, no bilevel, no transparent colour."""
+    """Return the image in a mode whose values can be mixed: no palette, no bilevel, no transparent color."""
     if "transparency" in image.info:
         return image.convert("RGBA")
     return image.convert({"1": "L", "P": "RGB"}[image.mode]) if image.mode in ("1", "P") else image
@@ -380,12 +380,12 @@ def _subsampling(source: ImageFile.ImageFile, orientation: int) -> int:
     from PIL import JpegImagePlugin
 
     found = JpegImagePlugin.get_sampling(source)
-    # 4:2:2 halves the columns. Turned by 90° it would halve the rows, which Pillow has no number for.
+    # 4:2:2 halves the columns. Rotated by 90° it would halve the rows, which Pillow has no number for.
     return 0 if found == -1 or (found == 1 and orientation >= 5) else found
 
 
 def _fitting(profile: bytes | None, mode: str) -> bytes | None:
-    """Return the ICC profile if it is for this mode: its colour space is at byte 16 (ICC.1, 7.2)."""
+    """Return the ICC profile if it is for this mode: its color space is at byte 16 (ICC.1, 7.2)."""
     return profile if profile and mode in _PROFILES.get(profile[16:20], ()) else None
 
 

@@ -1,4 +1,4 @@
-"""Type, size and orientation of an image from its first bytes. Nothing is decoded.
+"""Detect type, size and orientation of an image from its first bytes. Nothing is decoded.
 
 Every function works on any bytes: work and memory are bounded, and only `ImageFormatError` comes out. Bytes are read
 through a `ReadAt`, so that base64 is decoded only where something is looked at.
@@ -40,7 +40,7 @@ _BMP_HEADERS = (12, 40, 52, 56, 64, 108, 124)
 
 
 def sniff(head: bytes) -> str | None:
-    """Return the media type that the first bytes tell (64 are enough, except for an SVG with a prolog), or None."""
+    """Return the media type by the first bytes, or None. 64 are enough, except for an SVG with a prolog."""
     for magic, media_type in _MAGIC:
         if head.startswith(magic):
             return media_type

@@ -27,9 +27,9 @@ _WINDOW = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What the header says.
+    """The header of an image file.
 
-    `width` and `height` are pixels as stored, before any turning: at least 1 in the `SENDABLE` types, 0 where a type's
+    `width` and `height` are pixels as stored, before any rotation: at least 1 in the `SENDABLE` types, 0 where a type's
     header isn't read (SVG, PDF, ...) or does not say. `orientation` is EXIF's, 1 to 8, and 1 where it is absent or bad.
     `is_whole` is False for a file of the `SENDABLE` types that ends before its image does (of a GIF, before its first
     frame). `frames` are the numbers of the frames that are pages, in order: only a TIFF can have several here.
@@ -58,7 +58,7 @@ class Source:
         self.media_type = media_type
 
     def peek(self, offset: int, count: int) -> bytes:
-        """Up to `count` bytes; fewer at the end."""
+        """Return up to `count` bytes; fewer at the end."""
         self._reads += 1
         if self._reads >= _MAX_READS - 2:  # `detect.read` itself made up to two
             raise self.corrupt("its header has too many parts")
@@ -66,7 +66,7 @@ class Source:
         return self._at(offset, count) if count > 0 else b""
 
     def take(self, offset: int, count: int) -> bytes:
-        """Exactly `count` bytes, or an `ImageFormatError`."""
+        """Return exactly `count` bytes. Raises `ImageFormatError` if there are fewer."""
         found = self.peek(offset, count)
         if len(found) < count:
             raise self.corrupt("it ends inside its header")
@@ -77,7 +77,7 @@ class Source:
 
 
 def _is_in_rest(source: Source, mark: bytes, start: int) -> bool:
-    """Whether `mark` is found from `start` on. It is searched backwards: a camera may append something."""
+    """Return whether `mark` occurs from `start` on. It is searched backwards: a camera may append something."""
     end, window = source.length, 64
     while end > start:
         begin = max(start, end - window)
@@ -126,7 +126,7 @@ class _Tiff:
         self.first = int.from_bytes(head[at : at + self._width], self._order) if is_tiff else 0
 
     def directory(self, offset: int) -> _Directory | None:
-        """The directory at `offset`, None if it lies outside."""
+        """Return the directory at `offset`, or None if it lies outside."""
         width = self._width
         counted, entry = (8, 20) if width == 8 else (2, 12)
         if not 8 <= offset <= self._size - counted - entry:
@@ -152,7 +152,7 @@ class _Tiff:
         return _Directory(tags, int.from_bytes(following, self._order))
 
     def directories(self) -> list[_Directory]:
-        """The chain of directories."""
+        """Yield the directories of the chain."""
         found: list[_Directory] = []
         offset, seen = self.first, set[int]()
         while offset and offset not in seen:
@@ -225,7 +225,7 @@ def _jpeg(source: Source) -> Header:
 
 
 def _check_scans(source: Source, offset: int) -> None:
-    """Refuse a progressive JPEG of absurdly many scans: each costs a pass over all its pixels (usual are 10)."""
+    """Refuse a progressive JPEG of very many scans: each costs a pass over all its pixels (usual are 10)."""
     scans = 0
     for begin in range(offset, source.length, _WINDOW):
         scans += source.peek(begin, _WINDOW + 1).count(b"\xff\xda")
@@ -306,7 +306,7 @@ def _gif(source: Source) -> Header:
     if not (wide and high):
         raise source.corrupt("its first frame is empty")
     flags = int.from_bytes(source.peek(offset + 9, 1))
-    # The frame's own colours, if it has any, and the code size come before its data.
+    # The frame's own colors, if it has any, and the code size come before its data.
     is_whole = _gif_blocks_end(source, offset + 11 + (3 << (flags & 7) + 1 if flags & 0x80 else 0))
     width, height = max(width, left + wide), max(height, top + high)
     return Header(source.media_type, width, height, is_whole=is_whole)

@@ -1,4 +1,4 @@
-"""What an image file holds besides its pixels (EXIF, GPS, XMP, IPTC, comments): removed or carried over, as bytes.
+"""Remove or keep the metadata of an image file (EXIF, GPS, XMP, IPTC, comments).
 
 Nothing is decoded or encoded: segments, chunks or blocks of the file are kept or left out, each byte for byte.
 """
@@ -37,7 +37,7 @@ class _Part(NamedTuple):
 def strip(data: bytes, header: Header, *, still: bool = False) -> bytes:
     """Return the image without EXIF, GPS, XMP, IPTC, comments, unknown extras and whatever follows its end.
 
-    Kept are the pixels, byte for byte, colour profiles, and what a decoder needs; of EXIF only an orientation other
+    Kept are the pixels, byte for byte, color profiles, and what a decoder needs; of EXIF only an orientation other
     than 1. `still` also leaves out an APNG's further frames. Returns `data` itself if there is nothing to
     remove. Raises `ImageFormatError` for a type that is not sendable, and for a file whose parts cannot be told apart.
     """

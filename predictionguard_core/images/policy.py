@@ -50,7 +50,7 @@ class ImagePolicy:
         >>> ChatPredictionGuard("Qwen2.5-VL-7B-Instruct", images=images)
     """
 
-    # For policies that pydantic makes of a dict.
+    # For policies that pydantic builds from a dict.
     __pydantic_config__ = ConfigDict(extra="forbid")
 
     local_roots: Sequence[str | Path] = ()
@@ -88,7 +88,7 @@ class ImagePolicy:
 
     @classmethod
     def of(cls, policy: Any) -> ImagePolicy:
-        """Return a policy made of a policy, a dict of its fields, or None for the defaults."""
+        """Return a policy from a policy, from a dict of its fields, or with the defaults for None."""
         if policy is None or isinstance(policy, cls):
             return policy or cls()
         if not isinstance(policy, Mapping):

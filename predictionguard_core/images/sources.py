@@ -1,7 +1,9 @@
-"""Image sources: what a user passes as an image, turned into bytes or base64. Nothing is decoded or downloaded here.
+"""Read image sources: the bytes or base64 of what users pass as an image. Nothing is decoded or downloaded here.
 
-A source is a `str` (a data URI, an http(s) URL or base64; a path only below the policy's `local_roots`), bytes,
-`Base64`, a path object, an open binary file, a `PIL.Image.Image` or an `Image`.
+A source is a `str`, bytes, `Base64`, a path object, an open binary file, a `PIL.Image.Image` or an `Image`. One rule
+holds for strings: in a message a `str` is a URL, a data URI or base64, and a path only below the policy's
+`local_roots`, because a stranger may have written it (`open_source`). In an argument of a developer's own code, such as
+that of `Image.open`, `Client.extract` and the loaders, it is a path (`local_source`).
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ _MAX_INLINE = 4 * 1024 * 1024
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Base64:
-    """Text that is known to be base64, never taken for a path or a URL. `str` or ASCII bytes."""
+    """Base64 that is never taken for a path or a URL: `str` or ASCII bytes."""
 
     text: str | bytes = dataclasses.field(repr=False)
 
@@ -49,7 +51,7 @@ class Remote:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Deferred:
-    """An image whose bytes take a file or a long computation: call `read` where it may block."""
+    """An image that takes reading a file or a long computation. Call `read` where it may block."""
 
     read: Callable[[], Payload]
     in_memory: bool = False
@@ -103,7 +105,7 @@ def local_source(source: Any) -> Any:
 
 
 def sniff_base64(text: str) -> str | None:
-    """Return the media type that the first bytes of base64 text tell, or None if they are of no known image."""
+    """Return the media type by the first bytes of base64 text, or None if they are of no known image."""
     head = text.lstrip()[:_HEAD] if text[:1].isspace() else text[:_HEAD]
     head = head.replace("-", "+").replace("_", "/")[:32]
     try:

@@ -45,7 +45,7 @@ def test_as_json(account: Sandbox, capsys: pytest.CaptureFixture[str]) -> None:
 def test_an_account_without_such_a_model(account: Sandbox, capsys: pytest.CaptureFixture[str]) -> None:
     account.fail(200, body={"object": "list", "data": []})
     assert main(["models", "--vision"]) == 1
-    assert f"{account.url} lists no model that can do chat-with-image" in capsys.readouterr().err
+    assert f"{account.url} lists no model with the capability chat-with-image" in capsys.readouterr().err
 
 
 def test_an_error_names_its_remedy_and_shows_no_traceback(

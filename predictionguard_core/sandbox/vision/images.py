@@ -160,8 +160,8 @@ def _decode(data: bytes, kind: str, declared: str | None) -> Image:
     sample = _sample(opened)
     counted = sample.getcolors(sample.width * sample.height) or []
     ranked, light = colors.shares((number, _rgb(value)) for number, value in counted)
-    turned = orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
-    return Image(kind, declared, size, turned, frames, light, tuple(ranked))
+    orientation = orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
+    return Image(kind, declared, size, orientation, frames, light, tuple(ranked))
 
 
 def _open(data: bytes, kind: str) -> PILImage.Image:

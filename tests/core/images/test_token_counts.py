@@ -63,7 +63,7 @@ def test_an_image_counts_by_its_size(source: Any, policy: dict[str, Any], size: 
 
 @pytest.mark.parametrize("source", [Path("photo.jpg"), "https://example.com/a.png", Unread(JPEG), b"%PDF-1.7\n"])
 def test_images_that_need_a_file_or_the_network_count_as_unread(source: Any) -> None:
-    assert count(source) == token_counts.UNSEEN
+    assert count(source) == token_counts.UNKNOWN_SIZE
 
 
 def test_a_damaged_image_is_reported_with_its_location() -> None:
