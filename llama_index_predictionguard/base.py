@@ -11,24 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from llama_index.core.base.llms.types import ChatResponse
 from llama_index.core.constants import DEFAULT_CONTEXT_WINDOW, DEFAULT_NUM_OUTPUTS
-from llama_index.core.schema import BaseComponent, NodeWithScore
-from pydantic import (
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PrivateAttr,
-    SecretStr,
-    ValidationError,
-    field_serializer,
-    model_validator,
-)
+from llama_index.core.schema import BaseComponent
+from pydantic import BeforeValidator, ConfigDict, Field, PrivateAttr, SecretStr, field_serializer, model_validator
 
-from llama_index_predictionguard.messages import ato_chunks, check_messages, check_prompt, to_chunks, to_response
+from llama_index_predictionguard import calls
+from llama_index_predictionguard.messages import ato_chunks, to_chunks, to_response
 from predictionguard_core import models, settings
 from predictionguard_core.api.base import checked, unknown, with_text_keys
 from predictionguard_core.api.chat import ChatRequest, Message
 from predictionguard_core.api.checks import InputChecks, OutputChecks
-from predictionguard_core.errors import ConfigurationError, ContentError
+from predictionguard_core.errors import ConfigurationError
 from predictionguard_core.images.policy import ImagePolicy
 
 if TYPE_CHECKING:
@@ -254,80 +246,6 @@ class ImageComponent(Component):
         return images.as_dict()
 
 
-class HiddenHeaders(dict[str, str]):
-    """The headers of one call, with asterisks for their values: events and spans show every argument of a call."""
-
-    def __init__(self, headers: dict[str, str]) -> None:
-        super().__init__(dict.fromkeys(headers, "**********"))
-        self.sent = headers
-
-
-def check_nodes(nodes: Any) -> None:
-    """Raise `ContentError` unless `nodes` is a list of `NodeWithScore`."""
-    wrong = next((each for each in nodes if not isinstance(each, NodeWithScore)), None) if nodes else None
-    if wrong is not None:
-        raise ContentError(
-            f"nodes must be a list of NodeWithScore, got {type(wrong).__name__} in it: pass NodeWithScore(node=...)"
-        )
-
-
-# Each of them has LlamaIndex's callbacks or spans, and an async version whose name begins with "a".
-_CALLS = (
-    "chat",
-    "stream_chat",
-    "complete",
-    "stream_complete",
-    "predict_and_call",
-    "structured_predict",
-    "stream_structured_predict",
-)
-
-
-def _guarded(method: Any, *, is_async: bool) -> Any:
-    """Wrap a call, with its callbacks and span: hide headers from them, and explain a wrong first argument.
-
-    LlamaIndex's callbacks raise pydantic's errors about their own events for what is not a list of messages.
-    """
-
-    @functools.wraps(method)
-    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
-        _hide_headers(kwargs)
-        try:
-            return method.__get__(self)(*args, **kwargs)
-        except (ValidationError, AttributeError):
-            _check_input(method.__name__, args, kwargs)
-            raise
-
-    @functools.wraps(method)
-    async def acall(self: Any, *args: Any, **kwargs: Any) -> Any:
-        _hide_headers(kwargs)
-        try:
-            return await method.__get__(self)(*args, **kwargs)
-        except (ValidationError, AttributeError):
-            _check_input(method.__name__, args, kwargs)
-            raise
-
-    guarded: Any = acall if is_async else call
-    guarded.is_guarded = True
-    return guarded
-
-
-def _hide_headers(kwargs: dict[str, Any]) -> None:
-    headers = kwargs.get("extra_headers")
-    if headers is not None and not isinstance(headers, HiddenHeaders):
-        kwargs["extra_headers"] = HiddenHeaders(settings.check_headers(headers, "extra_headers"))
-    if "llm_kwargs" in kwargs:
-        kwargs["llm_kwargs"] = dict(kwargs["llm_kwargs"] or {})
-        _hide_headers(kwargs["llm_kwargs"])
-
-
-def _check_input(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    if name.endswith("chat"):
-        check_messages(args[0] if args else kwargs.get("messages"))
-    elif name.endswith("complete"):
-        check_prompt(args[0] if args else kwargs.get("prompt"))
-
-
 class ChatComponent(ImageComponent):
     """The options of a chat model, and its call in four forms.
 
@@ -357,11 +275,7 @@ class ChatComponent(ImageComponent):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)  # adds LlamaIndex's spans
-        for name in _CALLS:
-            for each, is_async in ((name, False), (f"a{name}", True)):
-                method = inspect.getattr_static(cls, each, None)
-                if method is not None and not hasattr(method, "is_guarded"):
-                    setattr(cls, each, _guarded(method, is_async=is_async))
+        calls.wrap_calls(cls)
 
     @model_validator(mode="after")
     def _check_options(self) -> Self:
@@ -399,7 +313,7 @@ class ChatComponent(ImageComponent):
         additional, call = _to_api_names(self.additional_kwargs), _to_api_names(kwargs)
         headers = additional.pop("extra_headers", None)
         headers = call.pop("extra_headers", headers)
-        headers = headers.sent if isinstance(headers, HiddenHeaders) else headers
+        headers = headers.sent if isinstance(headers, calls.HiddenHeaders) else headers
         # LlamaIndex users put any key in additional_kwargs: what ChatRequest does not know goes into extra_body. The
         # arguments of a call are not moved, so a typo there is an error.
         undocumented = additional.keys() - ChatRequest.model_fields.keys() - {"n"}

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import binascii
-import io
 import os
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -24,27 +22,6 @@ _LONGEST_SCHEME = 16
 _LONGEST_SUFFIX = 6
 _MAX_SHOWN = 40
 
-_reading = threading.Lock()
-
-
-class RewindingFile:
-    """An open file that is read from its start each time and left at its position, as a message may be sent again."""
-
-    def __init__(self, file: Any) -> None:
-        self._file = file
-
-    def read(self, count: int) -> Any:
-        """Return at most `count` bytes."""
-        if not self._file.seekable():
-            return self._file.read(count)
-        with _reading:
-            position = self._file.tell()
-            self._file.seek(0)
-            try:
-                return self._file.read(count)
-            finally:
-                self._file.seek(position)
-
 
 def block_source(block: ImageBlock | DocumentBlock) -> Any:
     """Return the image source of a block. Raises `ImageFormatError` if it has none.
@@ -58,7 +35,7 @@ def block_source(block: ImageBlock | DocumentBlock) -> Any:
     if isinstance(image, str) and image:
         return image if is_data_uri(image) else _from_base64(image)
     if image:
-        return _from_object(image)
+        return image
     if block.path:
         if not isinstance(block.path, str | os.PathLike):
             raise ImageFormatError(f"the block's path must be a string or a path, not {_name(block.path)}")
@@ -81,7 +58,7 @@ def image_source(image: Any) -> Any:
     if image is None:
         raise ImageFormatError("None is not an image: pass a path, an open file, bytes, a URL or base64")
     if not isinstance(image, str) or not image.strip():
-        return _from_object(image)
+        return image
     if is_data_uri(image) or "://" in image[:_LONGEST_SCHEME]:
         return image
     return Base64(image) if sniff_base64(image) else Path(image)
@@ -122,18 +99,7 @@ def _from_argument(image: Any) -> Any:
             f"an image is an ImageBlock, ImageNode or ImageDocument, not {_name(image)}; for a file, pass "
             "ImageBlock(path=...)"
         )
-    return _from_object(image)
-
-
-def _from_object(image: Any) -> Any:
-    """Return the source for what is neither a block, a node nor a string."""
-    if isinstance(image, io.BytesIO):
-        return image.getvalue()
-    if isinstance(image, bytearray | memoryview):
-        return bytes(image)
-    if isinstance(image, os.PathLike):
-        return Path(image)
-    return RewindingFile(image) if hasattr(image, "read") else image
+    return image
 
 
 def _node_source(node: Any) -> Any:

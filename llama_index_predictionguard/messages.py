@@ -97,30 +97,6 @@ async def ato_api(messages: Sequence[ChatMessage], policy: ImagePolicy) -> list[
     return to_api(messages, policy)
 
 
-def check_messages(messages: Any) -> None:
-    """Raise `ContentError` unless `messages` is a list of `ChatMessage`."""
-    if isinstance(messages, str | bytes | BaseModel) or not isinstance(messages, Iterable):
-        raise ContentError(
-            f"messages must be a list of ChatMessage, got {type(messages).__name__}: pass "
-            '[ChatMessage(role="user", content=...)], or call complete with a prompt'
-        ) from None
-    for index, message in enumerate(messages):
-        if not isinstance(message, ChatMessage):
-            raise ContentError(
-                f"messages must be a list of ChatMessage, got {type(message).__name__} in it: pass "
-                "ChatMessage(role=..., content=...)",
-                message_index=index,
-            ) from None
-
-
-def check_prompt(prompt: Any) -> None:
-    """Raise `ContentError` unless `prompt` is a string."""
-    if not isinstance(prompt, str):
-        raise ContentError(
-            f"prompt must be a string, got {type(prompt).__name__}: to send messages, call chat"
-        ) from None
-
-
 def prompt_to_api(prompt: str, documents: Sequence[ImageLike] | ImageLike | None = None) -> list[Message]:
     """Translate a prompt and the images that follow it. An error's location is the index in `documents`."""
     parts: list[Part] = [TextPart(text=prompt)]

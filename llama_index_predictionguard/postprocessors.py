@@ -8,7 +8,8 @@ from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import BaseNode, ImageNode, MetadataMode, Node, NodeWithScore, QueryBundle
 from pydantic import Field
 
-from llama_index_predictionguard.base import ServiceComponent, check_nodes
+from llama_index_predictionguard.base import ServiceComponent
+from llama_index_predictionguard.calls import check_nodes
 from predictionguard_core.api.safety import PIICheck, PIIReplaceMethod
 from predictionguard_core.errors import ConfigurationError
 

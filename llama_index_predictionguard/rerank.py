@@ -14,7 +14,8 @@ from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
 from llama_index_instrumentation import get_dispatcher
 from pydantic import Field
 
-from llama_index_predictionguard.base import Component, check_nodes
+from llama_index_predictionguard.base import Component
+from llama_index_predictionguard.calls import check_nodes
 from predictionguard_core.api.rerank import Ranked, RerankRequest
 from predictionguard_core.errors import ConfigurationError
 
