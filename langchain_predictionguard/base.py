@@ -7,11 +7,11 @@ import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
+from annotated_types import Ge, Le  # a dependency of pydantic
 from langchain_core.runnables import Runnable, RunnableBinding
 from pydantic import (
     AliasChoices,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     PrivateAttr,
@@ -47,8 +47,8 @@ if TYPE_CHECKING:
     HttpAsyncClient = httpx.AsyncClient | httpx2.AsyncClient
 else:
     ApiKey = SecretStr | Callable[[], Any]
-    Images, Inputs, Outputs = Annotated[ImagePolicy, BeforeValidator(ImagePolicy.of)], InputChecks, OutputChecks
-    LogitBias = dict[str | int, Annotated[float, Field(ge=-100, le=100)]]
+    Images, Inputs, Outputs = ImagePolicy, InputChecks, OutputChecks
+    LogitBias = dict[str | int, Annotated[float, Ge(-100), Le(100)]]
     HttpClient = HttpAsyncClient = Any  # checked by `settings.check_http_client`, without an import of httpx
 
 PROVIDER = "predictionguard"
@@ -107,6 +107,11 @@ class ServiceModel(BaseModel):
         super().model_post_init(context)
         if hasattr(self, "_add_version"):
             self._add_version("predictionguard-integrations", __version__)
+
+    @field_validator("images", mode="before")
+    @classmethod
+    def _to_policy(cls, value: Any) -> ImagePolicy:
+        return ImagePolicy.of(value)
 
     @model_validator(mode="after")
     def _resolve_settings(self) -> Self:

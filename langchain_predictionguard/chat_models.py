@@ -357,7 +357,7 @@ class ChatPredictionGuard(GenerativeModel, BaseChatModel):
             A runnable that returns an object of the pydantic class, else a dict.
 
         Raises:
-            ModelRefusalError: if the model refuses (LangChain's; `OutputParserException` before langchain-core 1.7.5).
+            ModelRefusalError: (LangChain's) if the model refuses.
             OutputParserException: for an answer in words, for arguments that are not JSON, and for an answer that
                 `max_tokens` cut off. With `include_raw` it is the `parsing_error`.
             ValidationError: (pydantic's) for an answer that does not fit the class.

@@ -7,8 +7,7 @@ import operator
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, Literal, get_args
 
-from langchain_core import exceptions
-from langchain_core.exceptions import OutputParserException
+from langchain_core.exceptions import ModelRefusalError, OutputParserException
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.output_parsers.openai_tools import (
     JsonOutputKeyToolsParser,
@@ -157,10 +156,7 @@ async def _anoted(chunks: AsyncIterator[Any], seen: list[Any]) -> AsyncIterator[
 def _error(message: AIMessage) -> Exception:
     refusal = message.additional_kwargs.get("refusal")
     if refusal:
-        text = f"the model refused to answer: {refusal}"
-        if refused := getattr(exceptions, "ModelRefusalError", None):  # langchain-core 1.7.5
-            return refused(text, raw_message=message)  # type: ignore[no-any-return]
-        return OutputParserException(text, llm_output=str(refusal))
+        return ModelRefusalError(f"the model refused to answer: {refusal}", raw_message=message)
     is_cut = message.response_metadata.get("finish_reason") == "length"
     if not message.invalid_tool_calls:
         remedy = CUT_OFF if is_cut else "use a model that supports tools, or say in the prompt what to extract"
