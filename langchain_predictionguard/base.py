@@ -172,7 +172,8 @@ class ServiceModel(BaseModel):
         super().__setattr__(name, value)
         if name in (*_CONNECTION, *_CLIENTS):
             self._client = self._async_client = None
-        self.__dict__.pop("_serialized", None)  # LangChain caches it, and makes cache keys of it
+        if name in type(self).model_fields:
+            self.__dict__.pop("_serialized", None)  # LangChain caches it, and makes cache keys of it
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """Return a copy with other values in some fields. An API key given as a string is hidden in the copy too."""
@@ -259,7 +260,7 @@ class Binding(RunnableBinding[Any, Any]):
 class GenerativeModel(ServiceModel):
     """A model that writes. Options that are None are not sent.
 
-    A field that bears the name of a field of the request is sent: a new parameter takes one line here.
+    A field with the name of a request field is sent, so a new parameter takes one line here.
     """
 
     temperature: float | None = Field(default=None, ge=0, le=2)

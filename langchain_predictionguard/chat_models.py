@@ -258,7 +258,7 @@ class ChatPredictionGuard(GenerativeModel, BaseChatModel):
     def _request(
         self, messages: Sequence[BaseMessage], stop: list[str] | None, call: dict[str, Any]
     ) -> tuple[ChatRequest, OfferedTools]:
-        """Return the request, and what has to be known of it to read its response."""
+        """Return the request, and the tools that it offers."""
         from langchain_predictionguard.messages import to_api
         from langchain_predictionguard.tool_calls import OfferedTools, tool_choice
         from predictionguard_core.api.chat import ChatRequest, StreamOptions

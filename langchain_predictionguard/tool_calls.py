@@ -214,7 +214,7 @@ def _refuse_constant(name: str) -> None:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class OfferedTools:
-    """What has to be known of a request to read the tool calls of its response.
+    """The tools of a request, as far as they are needed to read its response.
 
     `required` maps a tool's name to its required arguments. `response_tool` is the name of the tool that stands for a
     `response_format`: its arguments are the text of the answer.
@@ -225,7 +225,7 @@ class OfferedTools:
 
     @classmethod
     def of(cls, request: api.ChatRequest, response_tool: str | None = None) -> Self:
-        """Return what has to be known of this request."""
+        """Return the tools of a request."""
         functions = [tool.function for tool in request.tools or []]
         return cls({each.name: (each.parameters or {}).get("required") or [] for each in functions}, response_tool)
 

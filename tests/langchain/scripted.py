@@ -1,4 +1,4 @@
-"""An endpoint on loopback that answers what it was told to, and keeps what it was asked."""
+"""A server on loopback that gives scripted answers and keeps the requests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Reply = dict[str, Any] | list[dict[str, Any]]
 
 
 class Scripted:
-    """Gives its replies in their order, then the last one for ever: a dict as JSON, a list as an event stream."""
+    """Gives its replies in order, then the last one again and again: a dict as JSON, a list as an event stream."""
 
     def __init__(self, *replies: Reply) -> None:
         self._script, self._replies = list(replies), list(replies)
@@ -22,7 +22,7 @@ class Scripted:
             def do_POST(self) -> None:
                 script.requests.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
                 reply = script._replies.pop(0) if len(script._replies) > 1 else script._replies[0]
-                body = events(reply) if isinstance(reply, list) else json.dumps(reply).encode()
+                body = event_stream(reply) if isinstance(reply, list) else json.dumps(reply).encode()
                 self.send_response(200)
                 kind = "text/event-stream" if isinstance(reply, list) else "application/json"
                 self.send_header("Content-Type", kind)
@@ -51,27 +51,27 @@ class Scripted:
         self._server.server_close()
 
 
-def events(chunks: list[dict[str, Any]]) -> bytes:
-    """These chunks as an event stream that comes to its end."""
+def event_stream(chunks: list[dict[str, Any]]) -> bytes:
+    """Return a complete event stream of these chunks."""
     return "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks).encode() + b"data: [DONE]\n\n"
 
 
-def calling(call_id: str | None, arguments: str, name: str = "look") -> dict[str, Any]:
-    """A whole answer that calls a tool."""
+def tool_call_reply(call_id: str | None, arguments: str, name: str = "look") -> dict[str, Any]:
+    """Return a response that calls a tool."""
     call = {"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
     message = {"role": "assistant", "content": None, "tool_calls": [call]}
     return {"id": "c", "model": "m", "choices": [{"index": 0, "message": message, "finish_reason": "tool_calls"}]}
 
 
-def calling_in_pieces(call_id: str | None, *arguments: str, name: str = "look") -> list[dict[str, Any]]:
-    """The same as a stream: first the name, then the arguments piece by piece."""
+def tool_call_stream(call_id: str | None, *arguments: str, name: str = "look") -> list[dict[str, Any]]:
+    """Return the same as a stream: first the name, then the pieces of the arguments."""
     deltas: list[dict[str, Any]] = [{"index": 0, "id": call_id, "function": {"name": name, "arguments": ""}}]
     deltas += [{"index": 0, "function": {"arguments": piece}} for piece in arguments]
     chunks = [{"id": "c", "model": "m", "choices": [{"index": 0, "delta": {"tool_calls": [each]}}]} for each in deltas]
     return [*chunks, {"id": "c", "choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]}]
 
 
-def saying(text: str) -> dict[str, Any]:
-    """A whole answer in words."""
+def text_reply(text: str) -> dict[str, Any]:
+    """Return a response in words."""
     message = {"role": "assistant", "content": text}
     return {"id": "d", "model": "m", "choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}

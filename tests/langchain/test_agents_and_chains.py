@@ -21,7 +21,7 @@ from pydantic import BaseModel
 from langchain_predictionguard import ChatPredictionGuard, ContentError, Image, ImagePolicy
 from predictionguard_core.sandbox import Sandbox
 from tests.langchain.conftest import VISION
-from tests.langchain.scripted import Scripted, calling, calling_in_pieces, saying
+from tests.langchain.scripted import Scripted, text_reply, tool_call_reply, tool_call_stream
 
 PHOTOS = Path(__file__).parents[2] / "notebooks" / "photos"
 CAT, COFFEE = (base64.b64encode((PHOTOS / name).read_bytes()).decode() for name in ("cat.jpg", "coffee.jpg"))
@@ -186,12 +186,12 @@ def look(place: str) -> str:
 @pytest.mark.parametrize("streaming", [False, True])
 def test_agent_handles_tool_calls_without_an_id(missing: Any, streaming: bool) -> None:
     arguments = '{"place": "Linz"}'
-    call = calling_in_pieces(missing, *arguments) if streaming else calling(missing, arguments)
+    call = tool_call_stream(missing, *arguments) if streaming else tool_call_reply(missing, arguments)
     end = [
         {"id": "d", "choices": [{"index": 0, "delta": {"content": "It is."}}]},
         {"id": "d", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]},
     ]
-    with Scripted(call, end if streaming else saying("It is.")) as box:
+    with Scripted(call, end if streaming else text_reply("It is.")) as box:
         chat = ChatPredictionGuard("m", api_key="key", base_url=box.url, streaming=streaming)
         agent = create_agent(chat, tools=[look])
         answer = agent.invoke({"messages": [{"role": "user", "content": "Is Linz there?"}]})["messages"][-1]

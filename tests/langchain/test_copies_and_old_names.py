@@ -48,10 +48,10 @@ def test_each_survives_a_pickle_without_its_key(
     written = [pickle.dumps(each) for each in (llm, embeddings, reranker)]
     assert [b"key-of-the-tests" in each for each in written] == [False] * 3
     assert ["key-of-the-tests" in repr(each) for each in (llm, embeddings, reranker)] == [False] * 3
-    woken, seeing, ranking = map(pickle.loads, written)
-    assert woken.invoke("Hello") == llm.invoke("Hello")
-    assert seeing.embed_query("Hello") == embeddings.embed_query("Hello")
-    assert ranking.compress_documents(DOCUMENTS, "pizza") == reranker.compress_documents(DOCUMENTS, "pizza")
+    llm_copy, embeddings_copy, reranker_copy = map(pickle.loads, written)
+    assert llm_copy.invoke("Hello") == llm.invoke("Hello")
+    assert embeddings_copy.embed_query("Hello") == embeddings.embed_query("Hello")
+    assert reranker_copy.compress_documents(DOCUMENTS, "pizza") == reranker.compress_documents(DOCUMENTS, "pizza")
 
 
 def test_a_dump_holds_no_key_at_all(

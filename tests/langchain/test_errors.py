@@ -1,4 +1,4 @@
-"""Each of the core's errors has a class that is LangChain's, too."""
+"""The core's errors as LangChain's."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import pickle
 import pytest
 from langchain_core import exceptions as lc
 
-from langchain_predictionguard import errors as wing
+from langchain_predictionguard import errors as adapter
 from predictionguard_core import errors as core
 
 TREE = [getattr(core, name) for name in core.__all__]
 
 
-def made(kind: type[core.PredictionGuardError]) -> core.PredictionGuardError:
+def new_error(kind: type[core.PredictionGuardError]) -> core.PredictionGuardError:
     if issubclass(kind, core.APIStatusError):
         return kind("what the service said", status_code=418, request_id="r1", retry_after=2.5)
     if issubclass(kind, core.ContentError):
@@ -21,36 +21,31 @@ def made(kind: type[core.PredictionGuardError]) -> core.PredictionGuardError:
     return kind("what happened")
 
 
-@pytest.mark.parametrize("kind", TREE)
-def test_every_class_has_its_row(kind: type[core.PredictionGuardError]) -> None:
-    both = wing.TABLE[kind]
-    assert both.__name__ == kind.__name__
-    assert issubclass(both, kind)
-    assert issubclass(both, lc.ModelError)
+def test_every_error_of_the_core_has_a_langchain_class() -> None:
+    for kind in TREE:
+        both = adapter.TABLE[kind]
+        assert both.__name__ == kind.__name__
+        assert issubclass(both, kind)
+        assert issubclass(both, lc.ModelError), kind
+        for other in TREE:
+            assert issubclass(both, adapter.TABLE[other]) == issubclass(kind, other), (kind, other)
 
 
-@pytest.mark.parametrize("kind", TREE)
-def test_the_tree_here_is_the_cores(kind: type[core.PredictionGuardError]) -> None:
-    for other in TREE:
-        assert issubclass(wing.TABLE[kind], wing.TABLE[other]) == issubclass(kind, other)
+def test_conversion_keeps_all_attributes() -> None:
+    for kind in TREE:
+        error = new_error(kind)
+        with pytest.raises(adapter.TABLE[kind]) as caught, adapter.langchain_errors():
+            raise error from ValueError("below")
+        both = caught.value
+        assert type(both) is adapter.TABLE[kind]
+        assert (str(both), vars(both)) == (str(error), vars(error)), kind
+        assert isinstance(both.__cause__, ValueError)
+        copy = pickle.loads(pickle.dumps(both))
+        assert (type(copy), str(copy), vars(copy)) == (type(both), str(both), vars(both)), kind
 
 
-@pytest.mark.parametrize("kind", TREE)
-def test_the_conversion_keeps_all_that_the_error_knew(kind: type[core.PredictionGuardError]) -> None:
-    error = made(kind)
-    with pytest.raises(wing.TABLE[kind]) as caught, wing.langchain_errors():
-        raise error from ValueError("below")
-    both = caught.value
-    assert type(both) is wing.TABLE[kind]
-    assert (str(both), vars(both)) == (str(error), vars(error))
-    assert isinstance(both.__cause__, ValueError)
-    again = pickle.loads(pickle.dumps(both))
-    assert (type(again), str(again), vars(again)) == (type(both), str(both), vars(both))
-
-
-@pytest.mark.parametrize(
-    ("kind", "theirs", "retryable"),
-    [
+def test_base_classes_and_whether_langchain_retries() -> None:
+    for kind, base, is_retryable in (
         (core.RateLimitError, lc.ModelRateLimitError, True),
         (core.AuthenticationError, lc.ModelAuthenticationError, False),
         (core.PermissionDeniedError, lc.ModelPermissionDeniedError, False),
@@ -61,10 +56,6 @@ def test_the_conversion_keeps_all_that_the_error_knew(kind: type[core.Prediction
         (core.APITimeoutError, lc.ModelTimeoutError, True),
         (core.APIConnectionError, lc.ModelConnectionError, True),
         (core.ImageTooLargeError, lc.ModelInvalidRequestError, False),
-    ],
-)
-def test_which_of_langchains_it_is(
-    kind: type[core.PredictionGuardError], theirs: type[lc.ModelError], retryable: bool
-) -> None:
-    assert issubclass(wing.TABLE[kind], theirs)
-    assert wing.TABLE[kind].is_retryable is retryable
+    ):
+        assert issubclass(adapter.TABLE[kind], base), kind
+        assert adapter.TABLE[kind].is_retryable is is_retryable, kind

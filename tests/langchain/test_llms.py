@@ -36,12 +36,12 @@ class TestCompletions:
         assert len(chunks) > 3
         assert "".join(chunks) == llm.invoke("Vienna is")
 
-    async def test_asynchronously(self, llm: PredictionGuard) -> None:
+    async def test_async(self, llm: PredictionGuard) -> None:
         assert "".join([chunk async for chunk in llm.astream("Vienna is")]) == await llm.ainvoke("Vienna is")
         assert await llm.abatch(["Vienna is", "Graz is"]) == llm.batch(["Vienna is", "Graz is"])
         await llm.aclose()
 
-    async def test_a_image_is_refused_with_its_place(self, llm: PredictionGuard, box: Sandbox) -> None:
+    async def test_an_image_is_refused_with_its_location(self, llm: PredictionGuard, box: Sandbox) -> None:
         image = {"type": "image", "base64": base64.b64encode((PHOTOS / "cat.jpg").read_bytes()).decode()}
         asked: Any = [("system", "Look."), ("user", [{"type": "text", "text": "What is it?"}, image])]
         for ask in (llm.invoke, lambda it: list(llm.stream(it)), lambda it: llm.batch([it])):
@@ -53,7 +53,7 @@ class TestCompletions:
         assert box.requests == []
         assert llm.invoke([("user", [{"type": "text", "text": "What is it?"}])])
 
-    def test_many_prompts_count_together(self, llm: PredictionGuard) -> None:
+    def test_token_usage_of_several_prompts(self, llm: PredictionGuard) -> None:
         result = llm.generate(["Vienna is", "Graz is"])
         assert len(result.generations) == 2
         assert result.llm_output is not None
@@ -61,7 +61,7 @@ class TestCompletions:
         total = sum(each["token_usage"]["total_tokens"] for each in alone if each)
         assert result.llm_output["token_usage"]["total_tokens"] == total
 
-    def test_options_go_out(self, box: Sandbox) -> None:
+    def test_options_are_sent(self, box: Sandbox) -> None:
         llm = PredictionGuard(
             "Hermes-3-Llama-3.1-8B",
             predictionguard_api_key="key",
@@ -98,9 +98,7 @@ class TestCompletions:
         assert "stream" not in box.requests[-1]
 
     @pytest.mark.parametrize("checks", [None, {"toxicity": True}])
-    async def test_a_stream_ends_with_what_a_plain_answer_says_beside_its_text(
-        self, llm: PredictionGuard, checks: Any
-    ) -> None:
+    async def test_a_stream_has_the_metadata_of_a_plain_answer(self, llm: PredictionGuard, checks: Any) -> None:
         result = llm.generate(["Vienna is"])
         ends = Ends()
         said = [
@@ -114,7 +112,7 @@ class TestCompletions:
         assert ends.infos == [{**(generation.generation_info or {}), **result.llm_output}] * 2
         await llm.aclose()
 
-    async def test_no_prompt_goes_on_when_one_has_failed(self) -> None:
+    async def test_a_failed_prompt_cancels_the_others(self) -> None:
         asked, bodies = asyncio.Event(), []
 
         async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -127,7 +125,7 @@ class TestCompletions:
                 await asked.wait()
                 writer.write(b'HTTP/1.1 400 Bad Request\r\nContent-Length: 20\r\n\r\n{"error": "no, that"}')
                 await writer.drain()
-            await reader.read()  # until the other side hangs up
+            await reader.read()  # until the client closes
             writer.close()
 
         server = await asyncio.start_server(answer, "127.0.0.1", 0)
@@ -144,7 +142,7 @@ class TestCompletions:
 
 
 class Ends(BaseCallbackHandler):
-    """Keeps what streams say beside their text, when they have been put together."""
+    """Keeps the metadata of merged streams."""
 
     def __init__(self) -> None:
         self.infos: list[Any] = []
@@ -165,6 +163,6 @@ class Ends(BaseCallbackHandler):
         (["one", " two"], [""], "one two"),
     ],
 )
-def test_a_text_ends_before_its_stop_however_it_is_cut(chunks: list[str], stop: Any, wanted: str) -> None:
+def test_a_stream_ends_before_its_stop_sequence(chunks: list[str], stop: Any, wanted: str) -> None:
     end = StopCutter(stop)
     assert "".join(end.cut(chunk, is_last=chunk is chunks[-1]) for chunk in chunks) == wanted

@@ -13,8 +13,8 @@ from langchain_core.messages import AIMessage, ChatMessage, HumanMessage, System
 from langchain_predictionguard import ChatPredictionGuard, ConfigurationError, ContentError
 from predictionguard_core.sandbox import Sandbox
 from tests.langchain.conftest import VISION
-from tests.langchain.scripted import Scripted, saying
-from tests.langchain.test_tool_calls import added, model
+from tests.langchain.scripted import Scripted, text_reply
+from tests.langchain.test_tool_calls import merged, model
 
 CAT = base64.b64encode((Path(__file__).parents[2] / "notebooks" / "photos" / "cat.jpg").read_bytes()).decode()
 IMAGE = {"type": "image", "base64": CAT, "mime_type": "image/jpeg"}
@@ -144,16 +144,16 @@ def test_only_functions_are_tools() -> None:
 def test_ids_are_langchains_and_the_services_is_in_the_metadata() -> None:
     for service_id in ("", "always-the-same", None):
         stream = [{"id": service_id, "choices": [{"index": 0, "delta": {"content": "Hi"}, "finish_reason": "stop"}]}]
-        with Scripted({**saying("Hi"), "id": service_id}, {**saying("Hi"), "id": service_id}, stream) as box:
+        with Scripted({**text_reply("Hi"), "id": service_id}, {**text_reply("Hi"), "id": service_id}, stream) as box:
             chat = model(box)
-            messages = [chat.invoke("?"), chat.invoke("?"), added(list(chat.stream("?")))]
+            messages = [chat.invoke("?"), chat.invoke("?"), merged(list(chat.stream("?")))]
         assert len({message.id for message in messages}) == 3
         assert all((message.id or "").startswith("lc_run--") for message in messages)
         assert [message.response_metadata.get("id") for message in messages] == [service_id or None] * 3
 
 
-def refusing() -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    plain = saying("")
+def refusal_replies() -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    plain = text_reply("")
     plain["choices"][0]["message"] = {"role": "assistant", "content": None, "refusal": "I can't help with that."}
     pieces = [{"role": "assistant"}, {"refusal": "I can't help "}, {"refusal": "with that."}]
     stream: list[dict[str, Any]] = [{"id": "c", "choices": [{"index": 0, "delta": each}]} for each in pieces]
@@ -161,9 +161,9 @@ def refusing() -> tuple[dict[str, Any], list[dict[str, Any]]]:
 
 
 def test_a_refusal_is_a_block_plain_and_streamed() -> None:
-    with Scripted(*refusing(), saying("Because.")) as box:
+    with Scripted(*refusal_replies(), text_reply("Because.")) as box:
         chat = model(box)
-        plain, streamed = chat.invoke("?"), added(list(chat.stream("?")))
+        plain, streamed = chat.invoke("?"), merged(list(chat.stream("?")))
         for message in (plain, streamed):
             refusals = [block for block in message.content_blocks if block["type"] == "refusal"]
             assert [block.get("refusal") for block in refusals] == ["I can't help with that."]
@@ -173,7 +173,7 @@ def test_a_refusal_is_a_block_plain_and_streamed() -> None:
 
 
 def test_only_the_first_of_several_choices_is_read() -> None:
-    plain = saying("one")
+    plain = text_reply("one")
     plain["choices"].append({"index": 1, "message": {"role": "assistant", "content": "two"}, "finish_reason": "stop"})
     stream = [
         {"id": "c", "choices": [{"index": index, "delta": {"content": text}}]}
@@ -183,7 +183,7 @@ def test_only_the_first_of_several_choices_is_read() -> None:
     with Scripted(plain, [*stream, *ends]) as box:
         chat = model(box, extra_body={"n": 2})
         assert chat.invoke("?").text == "one"
-        assert added(list(chat.stream("?"))).text == "one"
+        assert merged(list(chat.stream("?"))).text == "one"
 
 
 def test_n_of_one_is_accepted(chat: ChatPredictionGuard, box: Sandbox) -> None:

@@ -32,7 +32,7 @@ from langchain_predictionguard import (
 from predictionguard_core.sandbox import Sandbox
 from predictionguard_core.version import __version__
 from tests.langchain.conftest import VISION
-from tests.langchain.scripted import Scripted, events, saying
+from tests.langchain.scripted import Scripted, event_stream, text_reply
 
 PHOTOS = Path(__file__).parents[2] / "notebooks" / "photos"
 
@@ -56,7 +56,7 @@ def test_fields_of_extra_body_override(box: Sandbox) -> None:
 
 
 def test_reasoning_effort_is_any_string(box: Sandbox) -> None:
-    with Scripted(saying("Hi")) as server:
+    with Scripted(text_reply("Hi")) as server:
         ChatPredictionGuard("m", api_key="key", base_url=server.url, reasoning_effort="minimal").invoke("Hello")
         assert server.requests[-1]["reasoning_effort"] == "minimal"
 
@@ -326,7 +326,7 @@ class EchoServer(HeaderServer):
     """Answers with one body, or with one stream, and keeps the headers."""
 
     def __init__(self, plain: dict[str, Any], stream: list[dict[str, Any]]) -> None:
-        self._plain, self._stream = json.dumps(plain).encode(), events(stream)
+        self._plain, self._stream = json.dumps(plain).encode(), event_stream(stream)
 
     def __enter__(self) -> Self:
         super().__enter__()

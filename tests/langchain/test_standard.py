@@ -41,7 +41,7 @@ def box() -> Iterator[Sandbox]:
 
 
 class Abilities:
-    """What both suites of chat models are told."""
+    """Settings of both suites of chat models."""
 
     chat_model_class: type[BaseChatModel] = ChatPredictionGuard
     supports_json_mode = True

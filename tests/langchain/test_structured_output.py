@@ -24,9 +24,9 @@ from langchain_predictionguard.messages import to_result
 from langchain_predictionguard.tool_calls import OfferedTools
 from predictionguard_core.api.responses import ChatCompletion
 from predictionguard_core.sandbox import Sandbox
-from tests.langchain.scripted import Scripted, calling, calling_in_pieces, saying
-from tests.langchain.test_messages import refusing
-from tests.langchain.test_tool_calls import added, look
+from tests.langchain.scripted import Scripted, text_reply, tool_call_reply, tool_call_stream
+from tests.langchain.test_messages import refusal_replies
+from tests.langchain.test_tool_calls import look, merged
 
 CAT = base64.b64encode((Path(__file__).parents[2] / "notebooks" / "photos" / "cat.jpg").read_bytes()).decode()
 QUESTION = [HumanMessage([{"type": "text", "text": "How large is it?"}, {"type": "image", "base64": CAT}])]
@@ -58,7 +58,7 @@ def test_every_schema_by_every_method(chat: ChatPredictionGuard, schema: Any, an
     assert list(model.stream(QUESTION))[-1] == answer
 
 
-async def test_asynchronously(chat: ChatPredictionGuard) -> None:
+async def test_async(chat: ChatPredictionGuard) -> None:
     assert await chat.with_structured_output(Size).ainvoke(QUESTION) == Size(**WANTED)
     await chat.aclose()
 
@@ -79,8 +79,8 @@ def test_strict_true_goes_out(chat: ChatPredictionGuard, box: Sandbox) -> None:
     assert sent["tool_choice"] == {"type": "function", "function": {"name": "Size"}}
 
 
-@pytest.mark.parametrize("bad", [{"method": "telepathy"}, {"schema": None}])
-def test_what_cannot_be_had(chat: ChatPredictionGuard, bad: dict[str, Any]) -> None:
+@pytest.mark.parametrize("bad", [{"method": "unknown"}, {"schema": None}])
+def test_invalid_method_or_schema(chat: ChatPredictionGuard, bad: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError):
         chat.with_structured_output(**{"schema": Size, **bad})
 
@@ -96,7 +96,7 @@ ARGUMENTS = {
 
 @pytest.mark.parametrize(("text", "wanted"), ARGUMENTS.items(), ids=ARGUMENTS)
 def test_arguments_that_are_no_object_are_kept_as_invalid(text: str, wanted: tuple[Any, str | None]) -> None:
-    message = answered(text).generations[0].message
+    message = result_with(text).generations[0].message
     assert isinstance(message, AIMessage)
     assert [call["args"] for call in message.tool_calls] == ([wanted[0]] if wanted[0] is not None else [])
     assert [call["args"] for call in message.invalid_tool_calls] == ([wanted[1]] if wanted[1] is not None else [])
@@ -104,32 +104,32 @@ def test_arguments_that_are_no_object_are_kept_as_invalid(text: str, wanted: tup
 
 @pytest.mark.parametrize("schema", [Size, JSON_SCHEMA])
 def test_an_answer_that_does_not_parse_raises(monkeypatch: pytest.MonkeyPatch, schema: Any) -> None:
-    class Mumbling(ChatPredictionGuard):
+    class TruncatingChat(ChatPredictionGuard):
         def _generate(self, *args: Any, **kwargs: Any) -> ChatResult:
-            return answered('{"width": 1')
+            return result_with('{"width": 1')
 
-    mumbling = Mumbling("m", api_key="key")
+    chat = TruncatingChat("m", api_key="key")
     with pytest.raises(OutputParserException):
-        mumbling.with_structured_output(schema).invoke("Hello")
-    raw = mumbling.with_structured_output(schema, include_raw=True).invoke("Hello")
+        chat.with_structured_output(schema).invoke("Hello")
+    raw = chat.with_structured_output(schema, include_raw=True).invoke("Hello")
     assert raw["parsed"] is None
     assert isinstance(raw["parsing_error"], OutputParserException)
 
 
 def test_an_answer_that_does_not_fit_the_class_raises() -> None:
-    class Careless(ChatPredictionGuard):
+    class InvalidChat(ChatPredictionGuard):
         def _generate(self, *args: Any, **kwargs: Any) -> ChatResult:
-            return answered('{"width": "broad", "height": 1}')
+            return result_with('{"width": "broad", "height": 1}')
 
-    careless = Careless("m", api_key="key")
+    chat = InvalidChat("m", api_key="key")
     with pytest.raises(ValidationError):
-        careless.with_structured_output(Size).invoke("Hello")
-    raw = careless.with_structured_output(Size, include_raw=True).invoke("Hello")
+        chat.with_structured_output(Size).invoke("Hello")
+    raw = chat.with_structured_output(Size, include_raw=True).invoke("Hello")
     assert raw["parsed"] is None
     assert isinstance(raw["parsing_error"], ValidationError)
 
 
-def answered(arguments: str) -> ChatResult:
+def result_with(arguments: str) -> ChatResult:
     call = {"id": "call_1", "type": "function", "function": {"name": "Size", "arguments": arguments}}
     reply = {"choices": [{"index": 0, "message": {"role": "assistant", "content": None, "tool_calls": call}}]}
     result = to_result(ChatCompletion.model_validate(reply), OfferedTools({}))
@@ -138,7 +138,9 @@ def answered(arguments: str) -> ChatResult:
 
 
 def test_an_answer_that_was_cut_is_shown_as_the_model_wrote_it() -> None:
-    with Scripted(calling("1", '{"width": 1', name="Size"), calling_in_pieces("1", '{"width": 1', name="Size")) as box:
+    with Scripted(
+        tool_call_reply("1", '{"width": 1', name="Size"), tool_call_stream("1", '{"width": 1', name="Size")
+    ) as box:
         for streaming in (False, True):
             chat = ChatPredictionGuard("m", api_key="key", base_url=box.url, streaming=streaming)
             with pytest.raises(OutputParserException, match="not valid JSON") as caught:
@@ -187,7 +189,7 @@ def sent_function(box: Sandbox | Scripted) -> dict[str, Any]:
 
 
 def receipt_server() -> Scripted:
-    return Scripted(calling("1", '{"items": [], "shop": null}', name="Receipt"))
+    return Scripted(tool_call_reply("1", '{"items": [], "shop": null}', name="Receipt"))
 
 
 @pytest.mark.parametrize("method", ["function_calling", "json_schema", "json_mode"])
@@ -218,7 +220,7 @@ def test_strict_can_be_turned_off() -> None:
 
 
 def test_a_schema_that_strict_mode_cannot_express_goes_out_as_it_is() -> None:
-    with Scripted(calling("1", '{"counts": {"cats": 2}}', name="Inventory")) as box:
+    with Scripted(tool_call_reply("1", '{"counts": {"cats": 2}}', name="Inventory")) as box:
         chat = ChatPredictionGuard("m", api_key="key", base_url=box.url)
         assert chat.with_structured_output(Inventory).invoke("Hello") == Inventory(counts={"cats": 2})
         function = sent_function(box)
@@ -254,7 +256,7 @@ def test_a_recursive_schema_is_sent_with_its_references_and_enforced() -> None:
         (Disk, f'{{"root": {folder}}}', Disk(root=wanted)),
         (FolderDict, folder, wanted.model_dump()),
     ):
-        with Scripted(calling("1", answer, name=schema.__name__)) as box:
+        with Scripted(tool_call_reply("1", answer, name=schema.__name__)) as box:
             chat = ChatPredictionGuard("m", api_key="key", base_url=box.url)
             assert chat.with_structured_output(schema).invoke("Hello") == parsed
             function = sent_function(box)
@@ -303,7 +305,7 @@ def replies(plain: dict[str, Any], stream: list[dict[str, Any]]) -> Scripted:
     return Scripted(plain, plain, stream, stream)
 
 
-def raised(box: Scripted, schema: Any) -> list[Exception]:
+def errors_of_each_form(box: Scripted, schema: Any) -> list[Exception]:
     """What each way to ask raises, and with `include_raw` returns."""
     found = []
     for include_raw in (False, True):
@@ -336,8 +338,8 @@ async def read(model: Any) -> Any:
 def test_json_in_words_raises_in_every_form(schema: Any) -> None:
     text = '{"width": 1, "height": 2}'
     stream = [{"id": "c", "choices": [{"index": 0, "delta": {"content": text}, "finish_reason": "stop"}]}]
-    with replies(saying(text), stream) as box:
-        for error in raised(box, schema):
+    with replies(text_reply(text), stream) as box:
+        for error in errors_of_each_form(box, schema):
             assert isinstance(error, OutputParserException)
             assert "answered in words" in str(error)
             assert error.llm_output == text
@@ -345,17 +347,17 @@ def test_json_in_words_raises_in_every_form(schema: Any) -> None:
 
 @pytest.mark.parametrize("schema", [Size, JSON_SCHEMA])
 def test_an_answer_that_max_tokens_cut_says_so_in_every_form(schema: Any) -> None:
-    plain, stream = calling("1", "{}", name="Size"), calling_in_pieces("1", "{}", name="Size")
+    plain, stream = tool_call_reply("1", "{}", name="Size"), tool_call_stream("1", "{}", name="Size")
     plain["choices"][0]["finish_reason"] = stream[-1]["choices"][0]["finish_reason"] = "length"
     with replies(plain, stream) as box:
-        for error in raised(box, schema):
+        for error in errors_of_each_form(box, schema):
             assert isinstance(error, OutputParserException)
             assert "max_tokens" in str(error)
 
 
 def test_a_refusal_raises_langchains_error_in_every_form() -> None:
-    with replies(*refusing()) as box:
-        for error in raised(box, Size):
+    with replies(*refusal_replies()) as box:
+        for error in errors_of_each_form(box, Size):
             assert type(error) is ModelRefusalError
             assert "can't help with that" in str(error)
 
@@ -374,11 +376,13 @@ def test_a_response_format_becomes_a_strict_tool_and_its_call_the_text() -> None
     arguments = '{"place": "Vienna", "degrees": 20}'
     response_format = {"type": "json_schema", "json_schema": {"name": "Weather", "schema": Weather.model_json_schema()}}
     with Scripted(
-        calling("1", arguments, name="Weather"), calling_in_pieces("1", *arguments, name="Weather"), saying("Hi")
+        tool_call_reply("1", arguments, name="Weather"),
+        tool_call_stream("1", *arguments, name="Weather"),
+        text_reply("Hi"),
     ) as box:
         chat = ChatPredictionGuard("gpt-oss-120b", api_key="key", base_url=box.url)
         plain = chat.invoke("?", response_format=response_format)
-        streamed = added(list(chat.stream("?", response_format=response_format)))
+        streamed = merged(list(chat.stream("?", response_format=response_format)))
         for message in (plain, streamed):
             assert message.text == arguments
             assert (message.tool_calls, message.invalid_tool_calls) == ([], [])
@@ -393,7 +397,7 @@ def test_a_response_format_becomes_a_strict_tool_and_its_call_the_text() -> None
 
 def test_an_agent_with_a_provider_strategy_gets_its_object() -> None:
     arguments = '{"place": "Vienna", "degrees": null}'
-    with Scripted(calling("1", '{"place": "Vienna"}'), calling("2", arguments, name="Weather")) as box:
+    with Scripted(tool_call_reply("1", '{"place": "Vienna"}'), tool_call_reply("2", arguments, name="Weather")) as box:
         chat = ChatPredictionGuard("gpt-oss-120b", api_key="key", base_url=box.url)
         agent = create_agent(chat, tools=[look], response_format=ProviderStrategy(Weather))
         state = agent.invoke({"messages": [{"role": "user", "content": "How is Vienna?"}]})

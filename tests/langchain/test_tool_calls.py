@@ -15,7 +15,7 @@ from langchain_core.tools import tool
 from langchain_predictionguard import ChatPredictionGuard, ContentError
 from langchain_predictionguard.tool_calls import TRUNCATION_MARKER
 from predictionguard_core.sandbox import Sandbox
-from tests.langchain.scripted import Scripted, calling, calling_in_pieces, saying
+from tests.langchain.scripted import Scripted, text_reply, tool_call_reply, tool_call_stream
 
 
 @tool
@@ -30,7 +30,7 @@ def sent_calls(box: Sandbox | Scripted, position: int = 1) -> list[tuple[str, st
     return [(call["id"], call["function"]["name"], call["function"]["arguments"]) for call in calls]
 
 
-def added(chunks: list[Any]) -> AIMessageChunk:
+def merged(chunks: list[Any]) -> AIMessageChunk:
     whole = chunks[0]
     for chunk in chunks[1:]:
         whole += chunk
@@ -44,11 +44,14 @@ def model(box: Scripted, **options: Any) -> ChatPredictionGuard:
 
 def answers(text: str, *, finish: str = "tool_calls", offered: Any = (look,), version: str = "v0") -> list[AIMessage]:
     """What the caller gets, plain and streamed, of a call of `look` with these arguments."""
-    plain, stream = calling("1", text), calling_in_pieces("1", *[text[at : at + 3] for at in range(0, len(text), 3)])
+    plain, stream = (
+        tool_call_reply("1", text),
+        tool_call_stream("1", *[text[at : at + 3] for at in range(0, len(text), 3)]),
+    )
     plain["choices"][0]["finish_reason"] = stream[-1]["choices"][0]["finish_reason"] = finish
     with Scripted(plain, stream) as box:
         chat = model(box, output_version=version).bind_tools(list(offered))
-        return [chat.invoke("?"), added(list(chat.stream("?")))]
+        return [chat.invoke("?"), merged(list(chat.stream("?")))]
 
 
 VALID = {
@@ -129,7 +132,7 @@ def test_a_complete_call_of_a_truncated_answer_is_valid() -> None:
 
 def test_a_truncated_call_that_the_server_left_in_the_text() -> None:
     text = 'I will look.\n<tool_call>\n{"name": "look", "arguments": {"place": "Li'
-    reply = saying(text)
+    reply = text_reply(text)
     reply["choices"][0]["finish_reason"] = "length"
     with Scripted(reply) as box:
         message = model(box).bind_tools([look]).invoke("?")
@@ -145,7 +148,7 @@ def test_a_truncated_call_that_the_server_left_in_the_text() -> None:
 def test_arguments_that_go_back_are_always_json(version: str) -> None:
     for text in [*INVALID, *TRUNCATED, *VALID]:
         for message in answers(text, version=version):
-            with Scripted(saying("Sorry.")) as box:
+            with Scripted(text_reply("Sorry.")) as box:
                 model(box).invoke([HumanMessage("?"), message, ToolMessage("What?", tool_call_id="1")])
                 ((call_id, name, sent),) = sent_calls(box)
             assert (call_id, name) == ("1", "look")
@@ -164,14 +167,14 @@ def test_arguments_with_nan_go_back_as_json() -> None:
             AIMessage("", tool_calls=[{"name": "look", "args": {"place": float(value)}, "id": "1"}]),
             AIMessage("", invalid_tool_calls=[{"name": "look", "args": text, "id": "1", "error": None}]),
         ):
-            with Scripted(saying("Sorry.")) as box:
+            with Scripted(text_reply("Sorry.")) as box:
                 model(box).invoke([HumanMessage("?"), message, ToolMessage("What?", tool_call_id="1")])
                 ((_, _, sent),) = sent_calls(box)
             assert json.loads(sent) == {"invalid_arguments": text}
 
 
 def test_a_model_that_streams_in_invoke() -> None:
-    with Scripted(calling_in_pieces("1", '{"place": "Li')) as box:
+    with Scripted(tool_call_stream("1", '{"place": "Li')) as box:
         message = model(box, streaming=True).invoke("?")
     assert message.tool_calls == []
     assert len(message.invalid_tool_calls) == 1
@@ -180,10 +183,10 @@ def test_a_model_that_streams_in_invoke() -> None:
 class TestCallsWithoutAnId:
     @pytest.mark.parametrize("missing", [None, ""])
     def test_they_get_one_and_keep_it(self, missing: Any) -> None:
-        replies = (calling(missing, "{}"), calling_in_pieces(missing, "{", "}"), calling(missing, "{"))
-        with Scripted(*replies, saying("It is.")) as box:
+        replies = (tool_call_reply(missing, "{}"), tool_call_stream(missing, "{", "}"), tool_call_reply(missing, "{"))
+        with Scripted(*replies, text_reply("It is.")) as box:
             chat = model(box)
-            messages = [chat.invoke("?"), added(list(chat.stream("?"))), chat.invoke("?")]
+            messages = [chat.invoke("?"), merged(list(chat.stream("?"))), chat.invoke("?")]
             for message in messages:
                 (call,) = message.tool_calls or message.invalid_tool_calls
                 assert call["id"]
@@ -191,39 +194,39 @@ class TestCallsWithoutAnId:
                 assert [call_id for call_id, _, _ in sent_calls(box)] == [call["id"]]
 
     def test_each_call_of_a_stream_has_its_own(self) -> None:
-        pieces = calling_in_pieces(None, '{"place":', ' "Linz"}')
+        pieces = tool_call_stream(None, '{"place":', ' "Linz"}')
         other = {"index": 1, "id": None, "function": {"name": "look", "arguments": '{"place": "Graz"}'}}
         pieces.insert(-1, {"id": "c", "choices": [{"index": 0, "delta": {"tool_calls": [other]}}]})
         with Scripted(pieces) as box:
             chunks = list(model(box).stream("?"))
         streamed = [call["id"] for chunk in chunks for call in chunk.tool_call_chunks if call["id"]]
-        assert [call["id"] for call in added(chunks).tool_calls] == streamed
+        assert [call["id"] for call in merged(chunks).tool_calls] == streamed
         assert len(set(streamed)) == 2
 
     @pytest.mark.parametrize("call_id", [None, "", "t1"])
     def test_a_stream_that_comes_as_one_chunk(self, call_id: str | None) -> None:
-        with Scripted(calling(call_id, "{}")) as box:
+        with Scripted(tool_call_reply(call_id, "{}")) as box:
             chunks = list(model(box).stream("?"))
         assert len(chunks) == 1
-        (call,) = added(chunks).tool_calls
+        (call,) = merged(chunks).tool_calls
         assert (call["name"], call["args"]) == ("look", {})
         assert call["id"] == "t1" if call_id else (call["id"] or "").startswith("call_")
 
     @pytest.mark.parametrize("position", [0, 1, 2])
     def test_an_id_that_comes_late_is_the_calls(self, position: int) -> None:
-        pieces = calling_in_pieces(None, '{"place":', ' "Linz"}')
+        pieces = tool_call_stream(None, '{"place":', ' "Linz"}')
         pieces[position]["choices"][0]["delta"]["tool_calls"][0]["id"] = "late"
         with Scripted(pieces) as box:
             chunks = list(model(box).stream("?"))
         assert [call["id"] for chunk in chunks for call in chunk.tool_call_chunks if call["id"]] == ["late"]
-        assert [call["id"] for call in added(chunks).tool_calls] == ["late"]
+        assert [call["id"] for call in merged(chunks).tool_calls] == ["late"]
 
     @pytest.mark.parametrize("arguments", ['{"place": "Linz"}', '{"place": "Li'], ids=["whole", "cut"])
     def test_a_made_up_id_is_in_every_form(self, arguments: str) -> None:
-        with Scripted(calling_in_pieces(None, *arguments)) as box:
+        with Scripted(tool_call_stream(None, *arguments)) as box:
             chunks = list(model(box).stream("?"))
-            messages = [added(chunks), asyncio.run(model(box, streaming=True).ainvoke("?"))]
-            content = added(list(model(box, output_version="v1").stream("?"))).content
+            messages = [merged(chunks), asyncio.run(model(box, streaming=True).ainvoke("?"))]
+            content = merged(list(model(box, output_version="v1").stream("?"))).content
         calls = [call for message in messages for call in (*message.tool_calls, *message.invalid_tool_calls)]
         ids = [call["id"] for call in calls] + [block["id"] for block in content if isinstance(block, dict)]
         assert len(set(ids)) == 3
@@ -343,14 +346,14 @@ def test_parallel_calls_whatever_their_index_and_id() -> None:
         chunks: list[dict[str, Any]] = [{"id": "c", "choices": [{"index": 0, "delta": delta}]} for delta in deltas]
         chunks.append({"id": "c", "choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]})
         with Scripted(chunks) as box:
-            message = added(list(model(box).stream("?")))
+            message = merged(list(model(box).stream("?")))
         assert [(call["name"], call["args"]) for call in message.tool_calls] == [("f", {"x": 1}), ("f", {"x": 2})]
         assert message.invalid_tool_calls == []
 
 
 @pytest.mark.parametrize("calls", [{}, [], [{}], None])
 def test_an_empty_list_of_calls_is_no_call(calls: Any) -> None:
-    reply = saying("hi")
+    reply = text_reply("hi")
     reply["choices"][0]["message"]["tool_calls"] = calls
     with Scripted(reply) as box:
         message = model(box).invoke("?")
