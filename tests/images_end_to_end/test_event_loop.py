@@ -136,6 +136,7 @@ def test_blocking_calls_are_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert any(each.startswith(name) for each in found), name
 
 
+@pytest.mark.slow
 def test_nothing_is_printed_in_development_mode() -> None:
     """All calls in one process, where every warning is an error: nothing unclosed, nothing never awaited."""
     done = subprocess.run(

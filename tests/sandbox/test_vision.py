@@ -271,6 +271,7 @@ def test_other_types_are_refused(data):
         images.from_bytes(data)
 
 
+@pytest.mark.filterwarnings("ignore:(Corrupt EXIF data|Tag data larger):UserWarning")  # of Pillow
 def test_damaged_bytes_never_raise_anything_else(encoded):
     dice = random.Random(7)
     for kind in TYPES:

@@ -6,7 +6,6 @@ import asyncio
 import base64
 import copy
 import pickle
-import socket
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -24,6 +23,7 @@ from predictionguard_core.api.embeddings import EmbeddingInput, EmbeddingRequest
 from tests.core.images.samples import b64, question
 from tests.endurance.conftest import Echo
 from tests.endurance.kinds import KINDS, Kind
+from tests.faults.server import unused_port
 from tests.secrets.find_secrets import DATA_URI, IMAGE, KEY, error_text, find_secrets
 
 # Responses of the echo server that contain the request: by status, or by form of the body.
@@ -124,8 +124,7 @@ def test_response_that_contains_the_request(mirror: str, echo: Echo) -> None:
 
 
 def test_connection_refused(echo: Echo) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+    url = f"http://127.0.0.1:{unused_port()}"
     check_no_secrets(errors_of(*text_calls(url), *image_calls(url)))
 
 
