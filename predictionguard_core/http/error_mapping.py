@@ -50,11 +50,6 @@ def map_stream_errors(base_url: str, timeout: float) -> Iterator[None]:
         raise StreamInterruptedError(f"{error.message}; what was delivered is only a part of the answer") from error
 
 
-def is_transport_error(error: BaseException) -> bool:
-    """Return whether `error` is a `TransportError` of httpx or httpx2."""
-    return "TransportError" in error_names(error)
-
-
 def error_names(error: BaseException) -> set[str]:
     """Return the names of the classes of httpx or httpx2 that `error` belongs to. Both use the same names."""
     return {each.__name__ for each in type(error).__mro__ if each.__module__.partition(".")[0] in ("httpx", "httpx2")}

@@ -68,40 +68,40 @@ LATE = APITimeoutError("late")
 SLOW_TO_CONNECT = APITimeoutError("no connection", may_retry=True)
 
 
-def drive(flow: Any, *results: Any) -> tuple[list[Any], Any]:
+def drive(operation: Any, *results: Any) -> tuple[list[Any], Any]:
     left = list(results)
-    steps, outcome = drive_with(flow, left)
+    steps, outcome = drive_with(operation, left)
     assert not left
     return steps, outcome
 
 
-def drive_with(flow: Any, left: list[Any]) -> tuple[list[Any], Any]:
-    """The steps that the flow takes when each is answered by the next of `results`, and its value or its error.
+def drive_with(operation: Any, left: list[Any]) -> tuple[list[Any], Any]:
+    """The steps that the operation takes when each is answered by the next of `results`, and its value or its error.
 
     A `Wait` is answered by itself. Every result has to be used.
     """
     steps: list[Any] = []
     try:
-        step = next(flow)
+        step = next(operation)
         while True:
             steps.append(step)
             if isinstance(step, Wait):
-                step = flow.send(None)
+                step = operation.send(None)
                 continue
             if isinstance(step, Parallel):  # one after the other
                 steps.pop()
                 values: list[Any] = []
-                for operation in step.operations:
-                    taken, value = drive_with(operation, left)
+                for part in step.operations:
+                    taken, value = drive_with(part, left)
                     steps += taken
                     values.append(value)
                     if isinstance(value, Exception):
                         break
                 failed = bool(values) and isinstance(values[-1], Exception)
-                step = flow.throw(values[-1]) if failed else flow.send(values)
+                step = operation.throw(values[-1]) if failed else operation.send(values)
                 continue
             result = left.pop(0)
-            step = flow.throw(result) if isinstance(result, BaseException) else flow.send(result)
+            step = operation.throw(result) if isinstance(result, BaseException) else operation.send(result)
     except StopIteration as end:
         outcome = end.value
     except Exception as error:
@@ -297,20 +297,20 @@ class TestImages:
         (tmp_path / "a.gif").write_bytes(GIF)
         asked = question("http://a.example/1", tmp_path / "a.gif", "https://b.example/2", PNG)
         policy = ImagePolicy()
-        flow = operations.chat(asked, policy, 0)
-        fetch = next(flow)
+        operation = operations.chat(asked, policy, 0)
+        fetch = next(operation)
         assert fetch == Download(["http://a.example/1", "https://b.example/2"], policy)
-        work = flow.send([PNG, GIF])
+        work = operation.send([PNG, GIF])
         assert isinstance(work, Compute)
-        send = flow.send([job(60.0) for job in work.jobs])
+        send = operation.send([job(60.0) for job in work.jobs])
         urls = [part["image_url"]["url"] for part in body(send)["messages"][0]["content"][1:]]
         assert urls == [data_uri(PNG), data_uri(GIF, "image/gif"), data_uri(GIF, "image/gif"), data_uri(PNG)]
 
     def test_a_downloaded_image_may_be_converted(self, photos: Any) -> None:
         pytest.importorskip("PIL")
-        flow = operations.chat(question("http://a.example/1"), ImagePolicy(), 0)
-        next(flow)
-        work = flow.send([(photos / "phone_portrait.jpg").read_bytes()])
+        operation = operations.chat(question("http://a.example/1"), ImagePolicy(), 0)
+        next(operation)
+        work = operation.send([(photos / "phone_portrait.jpg").read_bytes()])
         assert isinstance(work, Compute)
         ((image,),) = (job(60.0) for job in work.jobs)
         assert image.size == (480, 640)
@@ -323,8 +323,8 @@ class TestImages:
     def test_the_request_of_the_caller_is_not_changed(self, stream: bool) -> None:
         asked = question("http://a.example/1", PNG, temperature=1)
         before, messages, parts = repr(asked), asked.messages, list(asked.image_parts())
-        flow = (operations.chat_stream if stream else operations.chat)(asked, ImagePolicy(), 0)
-        drive(flow, [GIF], FINE)
+        operation = (operations.chat_stream if stream else operations.chat)(asked, ImagePolicy(), 0)
+        drive(operation, [GIF], FINE)
         assert (repr(asked), asked.messages) == (before, messages)
         assert all(new is old for new, old in zip(asked.image_parts(), parts, strict=True))
         assert [part.image_url.url for part in parts] == ["http://a.example/1", PNG]
@@ -581,15 +581,15 @@ def test_a_failure_of_the_server_is_kept_as_it_was() -> None:
     ],
 )
 def test_an_error_with_the_status_of_a_success_is_that_error(payload: Any, kind: type, text: str) -> None:
-    flows = [
+    calls = [
         operations.chat(ASKED, ImagePolicy(), 2),
         operations.complete(CompletionRequest(model="m", prompt="p"), 2),
         operations.embed(EmbeddingRequest(model="m", input=["a"]), ImagePolicy(), 2, 8),
         operations.rerank(RerankRequest(model="m", query="q", documents=["d"]), 2),
         operations.models(None, 2),
     ]
-    for flow in flows:
-        steps, error = drive(flow, answered(payload, x_request_id="r-9"))
+    for operation in calls:
+        steps, error = drive(operation, answered(payload, x_request_id="r-9"))
         assert (type(error), len(steps)) == (kind, 1)
         assert text in str(error)
         assert getattr(error, "request_id", "r-9") == "r-9"

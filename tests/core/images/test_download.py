@@ -37,11 +37,11 @@ OPEN = ImagePolicy(allow_private_hosts=True)
 
 def drive(url: str, *results: Any, policy: ImagePolicy | None = None) -> tuple[list[Any], Any]:
     """The steps of a download that is sent `results`, and what it returned."""
-    flow = url_guard.download(url, policy or ImagePolicy())
-    steps = [next(flow)]
+    generator = url_guard.download(url, policy or ImagePolicy())
+    steps = [next(generator)]
     try:
         for result in results:
-            step = flow.send(result)
+            step = generator.send(result)
             steps.append(step)
     except StopIteration as end:
         return steps, end.value
@@ -50,18 +50,18 @@ def drive(url: str, *results: Any, policy: ImagePolicy | None = None) -> tuple[l
 
 def truthful(url: str, policy: ImagePolicy | None = None, names: dict[str, list[str]] | None = None) -> list[str]:
     """Drives a download as this machine's resolver would, without a network, and returns what would be dialled."""
-    flow = url_guard.download(url, policy or ImagePolicy())
+    generator = url_guard.download(url, policy or ImagePolicy())
     dialled = []
-    step: Any = next(flow)
+    step: Any = next(generator)
     while True:
         if isinstance(step, Get):
             dialled.append(step.address)
             try:
-                step = flow.send(Got(200, body=b"x"))
+                step = generator.send(Got(200, body=b"x"))
             except StopIteration:
                 return dialled
         else:
-            step = flow.send((names or {}).get(step.host.rstrip(".")) or numeric(step.host))
+            step = generator.send((names or {}).get(step.host.rstrip(".")) or numeric(step.host))
 
 
 def numeric(host: str) -> list[str]:
