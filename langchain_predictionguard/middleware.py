@@ -67,7 +67,8 @@ class PredictionGuardMiddleware(AgentMiddleware[CheckedState, Any, Any]):
     "replace", for personal data, replaces it; None turns the check off.
 
     Args:
-        pii: What to do about personal data in the input, tool results and answers.
+        pii: What to do about personal data in the input, tool results and answers. A replacement in the arguments of a
+            tool call is what the tool gets.
         injection: What to do about prompt injections in the input and tool results.
         toxicity: What to do about toxic answers.
         factuality: What to do about an answer that the tool results of the same turn contradict. Not checked in a turn
@@ -250,8 +251,8 @@ class PredictionGuardMiddleware(AgentMiddleware[CheckedState, Any, Any]):
         if self._actions["factuality"] is None:
             return ""
         asked = max((place for place, each in enumerate(messages) if _stage(each) == "input"), default=-1)
-        results = [message.text for message in messages[asked + 1 :] if isinstance(message, ToolMessage)]
-        return "\n\n".join(text for text in results if text.strip())
+        results = [message for message in messages[asked + 1 :] if isinstance(message, ToolMessage)]
+        return "\n\n".join(text for message in results for text in message_texts(message) if text.strip())
 
     def _after_output(
         self, response: ModelResponse[Any], results: list[CheckedText], facts: FactualityCheck | None
@@ -327,7 +328,7 @@ def _map_structured(value: Any, change: Callable[[str], str]) -> Any:
 
 
 def _answer(response: ModelResponse[Any]) -> AIMessage:
-    return next(message for message in response.result if isinstance(message, AIMessage))
+    return next((message for message in response.result if isinstance(message, AIMessage)), AIMessage(""))
 
 
 def _stage(message: BaseMessage) -> str:

@@ -17,6 +17,7 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.load import dumpd, dumps, load
 from langchain_core.messages import HumanMessage
 from langchain_core.prompts import ChatPromptTemplate
+from langchain_core.runnables import RunnableBinding
 from langchain_core.tracers import BaseTracer
 from pydantic import BaseModel
 
@@ -130,6 +131,14 @@ def test_a_model_is_dumped_without_its_key_and_loaded_again(box: Sandbox, monkey
         assert loaded.images == ImagePolicy(max_edge=512)
         assert loaded.input_checks == InputChecks(pii="replace")
         assert loaded.invoke("Hello")
+        bound = load(
+            dumpd(model.bind(top_p=0.5)),
+            allowed_objects=[kind, RunnableBinding],
+            valid_namespaces=["langchain_predictionguard"],
+            secrets_from_env=True,
+        )
+        bound.invoke("Hello")
+        assert box.requests[-1]["top_p"] == 0.5
 
 
 def test_a_change_after_the_first_call_is_in_the_cache_key() -> None:
