@@ -79,7 +79,7 @@ bench: $(BENCH)/bench.done ## 20 min   measure this project beside its rivals; Q
 	"$(BENCH)/bin/python" -m tests.benchmarks $(if $(QUICK),--quick) $(ARGS)
 
 docs: $(DOCS)/docs.done ## 1 min    build the documentation into site/, with every link checked
-	"$(DOCS)/bin/mkdocs" build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 "$(DOCS)/bin/mkdocs" build --strict --quiet
 
 build: $(SLOW)/test.done ## build the wheel and the source distribution into dist/, and check them
 	rm -rf dist
