@@ -138,15 +138,11 @@ class _BaseClient:
     def __deepcopy__(self, memo: Any) -> Self:
         return self.__copy__()
 
-    @contextlib.contextmanager
-    def _redacted(self, extra_headers: Mapping[str, str] | None) -> Iterator[None]:
-        """Remove API key and header values from the errors raised in the block."""
-        try:
-            yield
-        except PredictionGuardError as error:
+    def _redact(self, error: BaseException, extra_headers: Mapping[str, str] | None) -> None:
+        """Remove API key and header values from an error of ours."""
+        if isinstance(error, PredictionGuardError):
             keys = [key.get_secret_value() for key in self._recent_keys]
             redact_error(error, [*keys, *secrets_of(self._default_headers), *secrets_of(extra_headers or {})])
-            raise
 
     def _request_head(self, send: steps.Send, key: SecretStr, extra_headers: Mapping[str, str]) -> RequestHead:
         if key not in self._recent_keys:
@@ -184,8 +180,7 @@ class _BaseStream:
         reader = self._reader
         was_finished = reader.has_finished
         try:
-            for chunk in reader.finish() if data is None else reader.feed(data):
-                self._ready.append(chunk)
+            self._ready.extend(reader.finish() if data is None else reader.feed(data))
         except PredictionGuardError as error:
             self._error = error  # raised after the chunks before it are delivered
         self._is_over = self._is_over or data is None or reader.is_done or self._error is not None
@@ -227,14 +222,14 @@ class ChatStream(_BaseStream):
 
     def __next__(self) -> ChatChunk:
         try:
-            with self._client._redacted(self._extra_headers):
-                while not (self._ready or self._is_over):
-                    if self._body is None:
-                        self._open()
-                    else:
-                        self._read()
-                chunk = self._next_ready()
-        except BaseException:
+            while not (self._ready or self._is_over):
+                if self._body is None:
+                    self._open()
+                else:
+                    self._read()
+            chunk = self._next_ready()
+        except BaseException as error:
+            self._client._redact(error, self._extra_headers)
             self.close()
             raise
         if chunk is None:
@@ -255,13 +250,15 @@ class ChatStream(_BaseStream):
     def _read(self) -> None:
         client, started = self._client, time.monotonic()
         try:
-            with error_mapping.map_stream_errors(client.base_url, self._timeout):
-                with timeouts.deadline(self._time_left):
-                    data = next(self._body, None)
-                    timeouts.check_deadline()
-        except (APITimeoutError, StreamInterruptedError):
-            if not self._reader.has_finished:
+            with timeouts.deadline(self._time_left):
+                data = next(self._body, None)
+                timeouts.check_deadline()
+        except Exception as error:
+            ours = error_mapping.stream_error(error, client.base_url, self._timeout)
+            if ours is None:
                 raise
+            if not self._reader.has_finished or not isinstance(ours, APITimeoutError | StreamInterruptedError):
+                raise ours from error
             data = None  # nothing is missing but the end
         self._time_left -= time.monotonic() - started
         self._feed(data)
@@ -539,19 +536,21 @@ class Client(_BaseClient):
 
     def _run(self, operation: steps.Operation[T], extra_headers: Mapping[str, str] | None = None) -> T:
         extra_headers = check_headers(extra_headers, "extra_headers") if extra_headers else {}
-        with self._redacted(extra_headers):
-            try:
-                step = next(operation)
-                while True:
-                    try:
-                        result = self._perform(step, extra_headers)
-                    except PredictionGuardError as error:
-                        step = operation.throw(error)
-                    else:
-                        step = operation.send(result)
-            except StopIteration as end:
-                value: T = end.value
-                return value
+        try:
+            step = next(operation)
+            while True:
+                try:
+                    result = self._perform(step, extra_headers)
+                except PredictionGuardError as error:
+                    step = operation.throw(error)
+                else:
+                    step = operation.send(result)
+        except StopIteration as end:
+            value: T = end.value
+            return value
+        except PredictionGuardError as error:
+            self._redact(error, extra_headers)
+            raise
 
     def _perform(self, step: steps.Step, extra_headers: Mapping[str, str]) -> Any:
         match step:
@@ -603,14 +602,14 @@ class AsyncChatStream(_BaseStream):
 
     async def __anext__(self) -> ChatChunk:
         try:
-            with self._client._redacted(self._extra_headers):
-                while not (self._ready or self._is_over):
-                    if self._body is None:
-                        await self._open()
-                    else:
-                        await self._read()
-                chunk = self._next_ready()
-        except BaseException:
+            while not (self._ready or self._is_over):
+                if self._body is None:
+                    await self._open()
+                else:
+                    await self._read()
+            chunk = self._next_ready()
+        except BaseException as error:
+            self._client._redact(error, self._extra_headers)
             await self.aclose()
             raise
         if chunk is None:
@@ -631,13 +630,15 @@ class AsyncChatStream(_BaseStream):
     async def _read(self) -> None:
         client, started = self._client, time.monotonic()
         try:
-            with error_mapping.map_stream_errors(client.base_url, self._timeout):
-                async with timeouts.async_deadline(self._time_left):
-                    data = await anext(self._body, None)
-                    timeouts.check_deadline()
-        except (APITimeoutError, StreamInterruptedError):
-            if not self._reader.has_finished:
+            async with timeouts.async_deadline(self._time_left):
+                data = await anext(self._body, None)
+                timeouts.check_deadline()
+        except Exception as error:
+            ours = error_mapping.stream_error(error, client.base_url, self._timeout)
+            if ours is None:
                 raise
+            if not self._reader.has_finished or not isinstance(ours, APITimeoutError | StreamInterruptedError):
+                raise ours from error
             data = None  # nothing is missing but the end
         self._time_left -= time.monotonic() - started
         self._feed(data)
@@ -901,19 +902,21 @@ class AsyncClient(_BaseClient):
 
     async def _run(self, operation: steps.Operation[T], extra_headers: Mapping[str, str] | None = None) -> T:
         extra_headers = check_headers(extra_headers, "extra_headers") if extra_headers else {}
-        with self._redacted(extra_headers):
-            try:
-                step = next(operation)
-                while True:
-                    try:
-                        result = await self._perform(step, extra_headers)
-                    except PredictionGuardError as error:
-                        step = operation.throw(error)
-                    else:
-                        step = operation.send(result)
-            except StopIteration as end:
-                value: T = end.value
-                return value
+        try:
+            step = next(operation)
+            while True:
+                try:
+                    result = await self._perform(step, extra_headers)
+                except PredictionGuardError as error:
+                    step = operation.throw(error)
+                else:
+                    step = operation.send(result)
+        except StopIteration as end:
+            value: T = end.value
+            return value
+        except PredictionGuardError as error:
+            self._redact(error, extra_headers)
+            raise
 
     async def _perform(self, step: steps.Step, extra_headers: Mapping[str, str]) -> Any:
         match step:

@@ -7,7 +7,8 @@ and streams that end early.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from typing import NamedTuple
 
 from pydantic_core import from_json
 
@@ -15,6 +16,7 @@ from predictionguard_core.api.responses import (
     MAX_TOOL_CALLS,
     ChatChunk,
     ChunkChoice,
+    Delta,
     ToolCallDelta,
     raise_for_choice_status,
 )
@@ -25,15 +27,20 @@ _BOM = b"\xef\xbb\xbf"
 _MAX_EVENT_BYTES = 64 * 1024 * 1024
 
 
-class EventDecoder:
-    """Splits the bytes of an event stream into the `data` of each event.
+class Event(NamedTuple):
+    """One event of a stream. `name` is empty for most."""
 
-    Lines end with LF, CR LF or CR and nothing else: U+0085 and U+2028 are ordinary characters of a JSON string. `name`
-    is the name of the event returned last, empty for most.
+    name: bytes
+    data: bytes
+
+
+class EventDecoder:
+    """Splits the bytes of an event stream into events.
+
+    Lines end with LF, CR LF or CR and nothing else: U+0085 and U+2028 are ordinary characters of a JSON string.
     """
 
     def __init__(self) -> None:
-        self.name = b""
         self._line: list[bytes] = []
         self._data: list[bytes] = []
         self._name = b""
@@ -41,13 +48,14 @@ class EventDecoder:
         self._has_started = False
         self._ends_with_cr = False
 
-    def feed(self, data: bytes) -> Iterator[bytes]:
-        """Yield the events that `data` completes. Raises `InvalidResponseError` for an event over 64 MiB."""
+    def feed(self, data: bytes) -> list[Event]:
+        """Return the events that `data` completes. Raises `InvalidResponseError` for an event over 64 MiB."""
+        events: list[Event] = []
         if not self._has_started:
             data = self._take_line() + data
             if len(data) < len(_BOM) and _BOM.startswith(data):
                 self._line.append(data)
-                return
+                return events
             self._has_started = True
             data = data.removeprefix(_BOM)
         if self._ends_with_cr and data:
@@ -63,35 +71,37 @@ class EventDecoder:
         first, *lines = data.split(b"\n")
         self._line.append(first)
         if not lines:
-            return
+            return events
         lines.insert(0, self._take_line())
         self._line.append(lines.pop())
         for line in lines:
             if line:
                 self._read_field(line)
             else:
-                yield from self._take_event()
+                self._take_event(events)
+        return events
 
-    def finish(self) -> Iterator[bytes]:
-        """Yield the event at the end of the stream that no blank line follows.
+    def finish(self) -> list[Event]:
+        """Return the event at the end of the stream that no blank line follows.
 
         The standard drops it, but servers that leave out the last blank line after `[DONE]` are common.
         """
+        events: list[Event] = []
         line = self._take_line()
         if line:
             self._read_field(line)
-        yield from self._take_event()
+        self._take_event(events)
+        return events
 
     def _take_line(self) -> bytes:
         # Joined once: a long line that comes in many pieces would be copied for each of them.
         line, self._line = b"".join(self._line), []
         return line
 
-    def _take_event(self) -> Iterator[bytes]:
-        data, self._data, self._size = self._data, [], 0
-        self.name, self._name = self._name, b""
-        if data:
-            yield b"\n".join(data)
+    def _take_event(self, events: list[Event]) -> None:
+        if self._data:
+            events.append(Event(self._name, b"\n".join(self._data)))
+        self._name, self._data, self._size = b"", [], 0
 
     def _read_field(self, line: bytes) -> None:
         if line.startswith(b"data:"):
@@ -115,7 +125,8 @@ class ChunkReader:
         self.has_content = self.has_finished = self.is_done = False
         self._events = EventDecoder()
         self._request_id = request_id
-        self._final_chunk = ChatChunk(choices=[ChunkChoice()], is_last=True)
+        self._final_chunk = ChatChunk(choices=[ChunkChoice(delta=Delta())])
+        self._final_chunk.is_last = True
         self._has_begun = self._has_text = False
         self._silent_bytes = 0
         self._calls = ToolCallFragments()
@@ -127,7 +138,8 @@ class ChunkReader:
         chunk, or for more than 64 MiB of comments and empty chunks.
         """
         self.has_content = False
-        yield from self._read(self._events.feed(data))
+        if not self.is_done:
+            yield from self._read(self._events.feed(data))
         self._silent_bytes = 0 if self.has_content else self._silent_bytes + len(data)
         if self._silent_bytes > _MAX_EVENT_BYTES:
             raise InvalidResponseError(f"the stream sent more than {_MAX_EVENT_BYTES:,} bytes without content")
@@ -137,6 +149,8 @@ class ChunkReader:
 
         Raises `StreamInterruptedError` if the answer's end never came.
         """
+        if self.is_done:
+            return
         with contextlib.suppress(InvalidResponseError):  # an event that was cut off
             yield from self._read(self._events.finish())
         if self.is_done:
@@ -147,11 +161,9 @@ class ChunkReader:
             )
         yield self._final_chunk
 
-    def _read(self, events: Iterable[bytes]) -> Iterator[ChatChunk]:
+    def _read(self, events: list[Event]) -> Iterator[ChatChunk]:
         for event in events:
-            if self.is_done:
-                return
-            if event.strip() == b"[DONE]":
+            if event.data.strip() == b"[DONE]":
                 self.is_done = True
                 yield self._final_chunk
                 return
@@ -159,23 +171,29 @@ class ChunkReader:
             if chunk.choices:
                 yield chunk
 
-    def _parse(self, event: bytes) -> ChatChunk:
-        if b'"error"' in event or self._events.name == b"error":
+    def _parse(self, event: Event) -> ChatChunk:
+        if event.name == b"error" or b'"error"' in event.data:
             self._raise_error(event)
-        chunk, final = ChatChunk.parse(event), self._final_chunk
-        chunk.is_last = False
+        chunk, final = ChatChunk.parse(event.data), self._final_chunk
         raise_for_choice_status(chunk, self._request_id)
         if not self._has_begun:
             self._has_begun = True
             final.id = chunk.id
-        chunk.id = final.id
-        final.created, final.model = final.created or chunk.created, final.model or chunk.model
+        # Assigned only where something changes: an assignment to a pydantic model costs as much as parsing a field.
+        if chunk.id != final.id:
+            chunk.id = final.id
+        if final.created is None:
+            final.created = chunk.created
+        if final.model is None:
+            final.model = chunk.model
         if chunk.usage is not None:
             # Some servers count on every chunk: the last count is the whole one.
             if chunk.usage.total_tokens or final.usage is None:
                 final.usage = chunk.usage
             chunk.usage = None
-        chunk.choices = [choice for choice in chunk.choices if choice.index == 0 and self._move_to_final_chunk(choice)]
+        choices = [choice for choice in chunk.choices if choice.index == 0 and self._move_to_final_chunk(choice)]
+        if len(choices) != len(chunk.choices):
+            chunk.choices = choices
         return chunk
 
     def _move_to_final_chunk(self, choice: ChunkChoice) -> bool:
@@ -198,14 +216,14 @@ class ChunkReader:
         choice.finish_reason = choice.generated_text = None
         return has_content
 
-    def _raise_error(self, event: bytes) -> None:
+    def _raise_error(self, event: Event) -> None:
         try:
-            decoded = from_json(event)
+            decoded = from_json(event.data)
         except ValueError:
-            decoded = event.decode("utf-8", "replace")
+            decoded = event.data.decode("utf-8", "replace")
         if isinstance(decoded, dict) and decoded.get("error"):
             raise error_from_payload(decoded["error"], self._request_id)
-        if self._events.name == b"error":
+        if event.name == b"error":
             raise error_from_payload(decoded, self._request_id)
 
 

@@ -9,8 +9,8 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError
+from pydantic_core import CoreSchema, ErrorDetails, core_schema
 
 from predictionguard_core.errors import ConfigurationError, ContentError, InvalidResponseError, UnsupportedContentError
 
@@ -101,6 +101,22 @@ class ResponseModel(BaseModel):
                 f"the response is not the promised JSON: {_clearest(error)[1]}. "
                 "Check that PREDICTIONGUARD_URL or base_url=... is the URL of a Prediction Guard API."
             ) from None
+
+
+class Fallback:
+    """Annotation of a response's field: a value that the type refuses goes through `convert` and is tried again.
+
+    A `BeforeValidator` would call Python for every value; a stream parses thousands of chunks.
+    """
+
+    def __init__(self, convert: Callable[[Any], Any]) -> None:
+        self._convert = convert
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        schema = handler(source)
+        converted = core_schema.no_info_before_validator_function(self._convert, schema)
+        # The labels become a part of an error's loc; `_clearest` leaves out what has a bracket.
+        return core_schema.union_schema([(schema, "[as it is]"), (converted, "[converted]")], mode="left_to_right")
 
 
 def _without_lone_surrogates(body: bytes) -> bytes:

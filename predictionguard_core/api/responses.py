@@ -14,7 +14,7 @@ from typing import Annotated, Any
 from pydantic import AliasChoices, BeforeValidator, Field, model_validator
 
 from predictionguard_core import error_responses
-from predictionguard_core.api.base import ResponseModel, as_list
+from predictionguard_core.api.base import Fallback, ResponseModel, as_list
 
 _MAX_NUMBER = 1e15
 
@@ -23,9 +23,12 @@ MAX_TOOL_CALLS = 1000
 """More of either in one answer raises `InvalidResponseError`: a server may not fill the caller's memory."""
 
 
-def _default_if_null(fallback: Any) -> BeforeValidator:
-    # A null in place of a value must not lose an answer that was paid for.
-    return BeforeValidator(lambda value: fallback if value is None else value)
+def _to_none(value: Any) -> None:
+    return None
+
+
+def _empty_if_null(value: Any) -> Any:
+    return {} if value is None else value
 
 
 def _join_parts(content: Any) -> Any:
@@ -33,6 +36,10 @@ def _join_parts(content: Any) -> Any:
     if not isinstance(content, list):
         return content
     return "".join(part["text"] for part in content if isinstance(part, dict) and isinstance(part.get("text"), str))
+
+
+def _to_choices(value: Any) -> Any:
+    return [] if value is None else as_list(value)
 
 
 def _drop_empty_calls(value: Any) -> Any:
@@ -47,30 +54,20 @@ def _to_count(value: Any) -> int:
     return int(value) if isinstance(value, int | float) and abs(value) < _MAX_NUMBER else 0
 
 
-def _to_text(value: Any) -> str | None:
-    return value if isinstance(value, str) or value is None else str(value)
-
-
 def _to_index(value: Any) -> int | None:
     if isinstance(value, str):
         return int(value) if value.isdecimal() and len(value) < 10 else None
     return int(value) if isinstance(value, int | float) and abs(value) < _MAX_NUMBER else None
 
 
-def _to_number(value: Any) -> float | None:
-    return value if isinstance(value, int | float) and abs(value) < _MAX_NUMBER else None
-
-
-def _none_unless(*kinds: type) -> BeforeValidator:
-    return BeforeValidator(lambda value: value if isinstance(value, kinds) else None)
-
-
 # Invalid values next to the answer are dropped, so that they do not lose the answer.
-_Count = Annotated[int, BeforeValidator(_to_count)]
-_Detail = Annotated[int | None, BeforeValidator(lambda value: None if value is None else _to_count(value))]
-_Name = Annotated[str | None, BeforeValidator(_to_text)]
-_Text = Annotated[str | None, _none_unless(str)]
-_Number = Annotated[float | None, BeforeValidator(_to_number)]
+_Int = Annotated[int, Field(strict=True, gt=-_MAX_NUMBER, lt=_MAX_NUMBER)]
+_Count = Annotated[_Int, Fallback(_to_count)]
+_Detail = Annotated[_Int | None, Fallback(_to_count)]
+_Index = Annotated[_Int | None, Fallback(_to_index)]
+_Number = Annotated[float | None, Field(strict=True, gt=-_MAX_NUMBER, lt=_MAX_NUMBER), Fallback(_to_none)]
+_Name = Annotated[str | None, Fallback(str)]
+_Text = Annotated[str | None, Fallback(_to_none)]
 
 
 class PromptTokensDetails(ResponseModel):
@@ -87,17 +84,15 @@ class Usage(ResponseModel):
     prompt_tokens: _Count = 0
     completion_tokens: _Count = 0
     total_tokens: _Count = 0
-    prompt_tokens_details: Annotated[PromptTokensDetails | None, _none_unless(dict, PromptTokensDetails)] = None
-    completion_tokens_details: Annotated[
-        CompletionTokensDetails | None, _none_unless(dict, CompletionTokensDetails)
-    ] = None
+    prompt_tokens_details: Annotated[PromptTokensDetails | None, Fallback(_to_none)] = None
+    completion_tokens_details: Annotated[CompletionTokensDetails | None, Fallback(_to_none)] = None
 
     def model_post_init(self, context: Any, /) -> None:
         if not self.total_tokens:
             self.total_tokens = self.prompt_tokens + self.completion_tokens
 
 
-ReadableUsage = Annotated[Usage | None, _none_unless(dict, Usage)]
+ReadableUsage = Annotated[Usage | None, Fallback(_to_none)]
 
 
 class FunctionCallDelta(ResponseModel):
@@ -118,22 +113,20 @@ class FunctionCallDelta(ResponseModel):
 class ToolCallDelta(ResponseModel):
     """A tool call or a fragment of one. Fragments of one call share an `index`."""
 
-    index: Annotated[int | None, BeforeValidator(_to_index)] = None
+    index: _Index = None
     id: _Name = None
     type: _Text = None
-    function: Annotated[FunctionCallDelta, _default_if_null({})] = Field(default_factory=FunctionCallDelta)
+    function: Annotated[FunctionCallDelta, Fallback(_empty_if_null)] = Field(default_factory=FunctionCallDelta)
 
 
 class Delta(ResponseModel):
     """A message, or what a chunk adds to it. `content`, `reasoning` and `refusal` are text or None."""
 
     role: _Text = None
-    content: Annotated[str | None, BeforeValidator(_join_parts)] = None
+    content: Annotated[str | None, Fallback(_join_parts)] = None
     reasoning: _Text = Field(default=None, validation_alias=AliasChoices("reasoning", "reasoning_content"))
     refusal: _Text = None
-    tool_calls: Annotated[list[ToolCallDelta] | None, BeforeValidator(_drop_empty_calls)] = Field(
-        default=None, max_length=MAX_TOOL_CALLS
-    )
+    tool_calls: Annotated[list[ToolCallDelta], Field(max_length=MAX_TOOL_CALLS), BeforeValidator(_drop_empty_calls)] | None = None
 
 
 _CONTENT_FIELDS = ("content", "tool_calls", "reasoning", "reasoning_content", "refusal")
@@ -142,9 +135,7 @@ _CONTENT_FIELDS = ("content", "tool_calls", "reasoning", "reasoning_content", "r
 class _Choice(ResponseModel):
     index: _Count = 0
     # Some servers send an empty string in place of null.
-    finish_reason: Annotated[
-        str | None, BeforeValidator(lambda value: value if value and isinstance(value, str) else None)
-    ] = None
+    finish_reason: Annotated[Annotated[str, Field(min_length=1)] | None, Fallback(_to_none)] = None
     status: _Text = None
 
 
@@ -166,17 +157,16 @@ class Choice(_Choice):
 class ChunkChoice(_Choice):
     """What a chunk adds to one answer. `generated_text`, on the last one, repeats the whole text."""
 
-    delta: Delta = Field(default_factory=Delta)
+    delta: Delta
     generated_text: _Text = None
 
-    @model_validator(mode="before")
-    @classmethod
-    def _delta_from_text(cls, data: Any) -> Any:
-        # Text completions stream this way, and some servers send a whole answer in place of a chunk.
-        if isinstance(data, dict) and data.get("delta") is None:
-            message = data.get("message")
-            return {**data, "delta": message if isinstance(message, dict) else {"content": data.get("text")}}
-        return data
+
+def _with_delta(data: Any) -> Any:
+    # Text completions stream this way, and some servers send a whole answer in place of a chunk.
+    if isinstance(data, dict) and data.get("delta") is None:
+        message = data.get("message")
+        return {**data, "delta": message if isinstance(message, dict) else {"content": data.get("text")}}
+    return data
 
 
 class ChatChunk(ResponseModel):
@@ -188,11 +178,11 @@ class ChatChunk(ResponseModel):
     id: _Name = None
     created: _Number = None
     model: _Name = None
-    choices: Annotated[list[ChunkChoice], BeforeValidator(as_list), _default_if_null([])] = Field(
-        default_factory=list, max_length=MAX_CHOICES
-    )
+    choices: Annotated[
+        list[Annotated[ChunkChoice, Fallback(_with_delta)]], Field(max_length=MAX_CHOICES), Fallback(_to_choices)
+    ] = Field(default_factory=list)
     usage: ReadableUsage = None
-    is_last: bool = False
+    is_last: Annotated[bool, BeforeValidator(lambda _: False)] = False  # only ever set by us
 
 
 class ChatCompletion(ResponseModel):
@@ -201,7 +191,7 @@ class ChatCompletion(ResponseModel):
     id: _Name = None
     created: _Number = None
     model: _Name = None
-    choices: Annotated[list[Choice], BeforeValidator(as_list)] = Field(min_length=1, max_length=MAX_CHOICES)
+    choices: Annotated[list[Choice], Field(min_length=1, max_length=MAX_CHOICES), Fallback(as_list)]
     usage: ReadableUsage = None
 
     @property

@@ -38,16 +38,16 @@ def map_errors(base_url: str, timeout: float, *, answered: bool = False) -> Iter
         raise mapped from error
 
 
-@contextlib.contextmanager
-def map_stream_errors(base_url: str, timeout: float) -> Iterator[None]:
-    """`map_errors` for a stream of which a part is already delivered."""
-    try:
-        with map_errors(base_url, timeout, answered=True):
-            yield
-    except APITimeoutError:
-        raise
-    except APIConnectionError as error:
-        raise StreamInterruptedError(f"{error.message}; what was delivered is only a part of the answer") from error
+def stream_error(error: Exception, base_url: str, timeout: float) -> PredictionGuardError | None:
+    """Return our error for one that broke a stream of which a part is already delivered, or None if it is none of
+    httpx, httpx2 or `timeouts`.
+    """
+    if isinstance(error, TimeoutError):
+        return _timeout_error(base_url, timeout)
+    mapped = _mapped(error, base_url, timeout, answered=True)
+    if isinstance(mapped, APIConnectionError) and not isinstance(mapped, APITimeoutError):
+        return StreamInterruptedError(f"{mapped.message}; what was delivered is only a part of the answer")
+    return mapped
 
 
 def error_names(error: BaseException) -> set[str]:

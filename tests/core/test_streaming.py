@@ -28,7 +28,7 @@ ODD = '{"a":"\u2028 \u2029 \u0085 \x0b \x0c \x1c é"}'
 def decoded(*pieces: bytes) -> list[bytes]:
     decoder = EventDecoder()
     events = [event for piece in pieces for event in decoder.feed(piece)]
-    return events + list(decoder.finish())
+    return [event.data for event in events + decoder.finish()]
 
 
 STREAMS = [
@@ -77,21 +77,21 @@ class TestEventDecoder:
 
     def test_events_come_as_soon_as_they_are_whole(self) -> None:
         decoder = EventDecoder()
-        assert list(decoder.feed(b"data: a\n\nda")) == [b"a"]
-        assert list(decoder.feed(b"ta: b\r\n\r")) == [b"b"]
-        assert list(decoder.feed(b"\ndata: c")) == []
-        assert list(decoder.feed(b"\n\n")) == [b"c"]
+        assert decoder.feed(b"data: a\n\nevent: y\nda") == [(b"", b"a")]
+        assert decoder.feed(b"ta: b\r\n\r") == [(b"y", b"b")]
+        assert decoder.feed(b"\ndata: c") == []
+        assert decoder.feed(b"\n\n") == [(b"", b"c")]
 
     def test_an_endless_event_is_refused(self) -> None:
         decoder = EventDecoder()
         line = b"data: " + b"x" * (1 << 20) + b"\n"
         with pytest.raises(InvalidResponseError, match="bytes"):
-            list(itertools.chain.from_iterable(decoder.feed(line) for _ in range(80)))
+            [decoder.feed(line) for _ in range(80)]
 
     def test_a_long_stream_of_short_events_is_accepted(self) -> None:
         decoder = EventDecoder()
         event = b"data: " + b"x" * (1 << 20) + b"\n\n"
-        assert sum(len(list(decoder.feed(event))) for _ in range(80)) == 80
+        assert sum(len(decoder.feed(event)) for _ in range(80)) == 80
 
     def test_comments_and_empty_deltas_are_no_content(self) -> None:
         reader = ChunkReader()
