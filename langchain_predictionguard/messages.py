@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from langchain_core.messages import (
@@ -219,9 +219,9 @@ class ChunkConverter:
     def __init__(self, offered: OfferedTools) -> None:
         self._calls = StreamedCalls(offered)
 
-    def to_chunks(self, chunk: ChatChunk) -> Iterator[ChatGenerationChunk]:
-        """Yield LangChain's chunks: one, and before the last one another that completes the tool calls."""
-        choice = next((each for each in chunk.choices if each.index == 0), None)
+    def to_chunks(self, chunk: ChatChunk) -> list[ChatGenerationChunk]:
+        """Return LangChain's chunks: one, and before the last one another that completes the tool calls."""
+        choice = chunk.choices[0] if chunk.choices else None
         delta = choice.delta if choice else Delta()
         text = delta.content or ""
         fragments: list[ToolCallChunk] = []
@@ -230,15 +230,12 @@ class ChunkConverter:
             text += more
             fragments += [fragment] if fragment else []
         if not chunk.is_last:
-            yield _chunk(text, delta, fragments)
-            return
+            return [_chunk(text, delta, fragments)]
         finish_reason = choice.finish_reason if choice else None
         endings = self._calls.finish(is_cut=finish_reason == "length")
         present = {fragment["index"] for fragment in fragments}
-        if earlier := [ending for ending in endings if ending["index"] not in present]:
-            # LangChain takes the calls of the last chunk for complete calls, so these go before it.
-            yield _chunk("", Delta(), earlier)
-        yield _chunk(
+        earlier = [ending for ending in endings if ending["index"] not in present]
+        last = _chunk(
             text,
             delta,
             _with_endings(fragments, endings),
@@ -247,14 +244,18 @@ class ChunkConverter:
             response_metadata=_metadata(chunk, finish_reason),
             chunk_position="last",
         )
+        # LangChain takes the calls of the last chunk for complete calls, so what completes earlier ones goes before it.
+        return [_chunk("", Delta(), earlier), last] if earlier else [last]
 
 
 def _chunk(
     text: str, delta: Delta, calls: list[ToolCallChunk], finish_reason: str | None = None, **fields: Any
 ) -> ChatGenerationChunk:
+    if calls:
+        fields["tool_call_chunks"] = calls
     # With an index LangChain joins the pieces of one refusal.
     content, additional = _content_with_refusal(text, delta, index=0), _additional(delta)
-    message = AIMessageChunk(content=content, additional_kwargs=additional, tool_call_chunks=calls, **fields)
+    message = AIMessageChunk(content=content, additional_kwargs=additional, **fields)
     return ChatGenerationChunk(message=message, generation_info=_generation_info(finish_reason))
 
 

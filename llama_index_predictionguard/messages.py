@@ -322,35 +322,33 @@ class StreamedAnswer:
 
     def to_chunk(self, chunk: ChatChunk) -> ChatResponse:
         """Add a chunk and return the answer so far. Arguments of tool calls are strings until the last chunk."""
-        choice = next((each for each in chunk.choices if not each.index), None)
+        choice = chunk.choices[0] if chunk.choices else None
         delta = choice.delta if choice else Delta()
         before = len(self._content)
         self.add(delta)
         facts = self.facts(chunk, choice.finish_reason if choice else None) if chunk.is_last else {}
         if delta.reasoning:
             facts["thinking_delta"] = delta.reasoning  # the key that LlamaIndex's agents read
-        # model_construct: validating each chunk's copy of the message costs more than receiving it.
-        return ChatResponse.model_construct(
+        return ChatResponse(
             message=self.message(is_whole=chunk.is_last),
             delta=self._content[before:],
             raw=chunk.model_dump(exclude_none=True, exclude={"is_last"}),
             additional_kwargs=facts,
-            logprobs=None,
         )
 
     def message(self, *, is_whole: bool) -> ChatMessage:
         """Return the message so far."""
         blocks: list[ContentBlock] = []
         if self._reasoning:
-            blocks.append(ThinkingBlock.model_construct(content=self._reasoning))
+            blocks.append(ThinkingBlock(content=self._reasoning))
         if self._content or not self._calls:
-            blocks.append(TextBlock.model_construct(text=self._content))
+            blocks.append(TextBlock(text=self._content))
         more: dict[str, Any] = {}
         if self._calls:
             blocks += [call.block(is_whole=is_whole) for call in self._calls.values()]
             # LlamaIndex's streaming of structured answers looks for tool calls here, not among the blocks.
             more["tool_calls"] = [call.to_dict() for call in self._calls.values()]
-        return ChatMessage.model_construct(role=MessageRole.ASSISTANT, blocks=blocks, additional_kwargs=more)
+        return ChatMessage(role=MessageRole.ASSISTANT, blocks=blocks, additional_kwargs=more)
 
     def facts(self, reply: ChatCompletion | ChatChunk, finish_reason: str | None) -> dict[str, Any]:
         """Return the `additional_kwargs` of a whole answer."""

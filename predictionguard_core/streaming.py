@@ -138,8 +138,9 @@ class ChunkReader:
         chunk, or for more than 64 MiB of comments and empty chunks.
         """
         self.has_content = False
-        if not self.is_done:
-            yield from self._read(self._events.feed(data))
+        for event in self._events.feed(data):
+            if not self.is_done and (chunk := self._read(event)) is not None:
+                yield chunk
         self._silent_bytes = 0 if self.has_content else self._silent_bytes + len(data)
         if self._silent_bytes > _MAX_EVENT_BYTES:
             raise InvalidResponseError(f"the stream sent more than {_MAX_EVENT_BYTES:,} bytes without content")
@@ -149,10 +150,10 @@ class ChunkReader:
 
         Raises `StreamInterruptedError` if the answer's end never came.
         """
-        if self.is_done:
-            return
         with contextlib.suppress(InvalidResponseError):  # an event that was cut off
-            yield from self._read(self._events.finish())
+            for event in self._events.finish():
+                if not self.is_done and (chunk := self._read(event)) is not None:
+                    yield chunk
         if self.is_done:
             return
         if not self.has_finished:
@@ -161,25 +162,20 @@ class ChunkReader:
             )
         yield self._final_chunk
 
-    def _read(self, events: list[Event]) -> Iterator[ChatChunk]:
-        for event in events:
-            if event.data.strip() == b"[DONE]":
-                self.is_done = True
-                yield self._final_chunk
-                return
-            chunk = self._parse(event)
-            if chunk.choices:
-                yield chunk
-
-    def _parse(self, event: Event) -> ChatChunk:
-        if event.name == b"error" or b'"error"' in event.data:
+    def _read(self, event: Event) -> ChatChunk | None:
+        """Return the chunk of an event, or None if nothing is left of it."""
+        name, data = event
+        if data.strip() == b"[DONE]":
+            self.is_done = True
+            return self._final_chunk
+        if name == b"error" or b'"error"' in data:
             self._raise_error(event)
-        chunk, final = ChatChunk.parse(event.data), self._final_chunk
+        chunk, final = ChatChunk.parse(data), self._final_chunk
         raise_for_choice_status(chunk, self._request_id)
         if not self._has_begun:
             self._has_begun = True
             final.id = chunk.id
-        # Assigned only where something changes: an assignment to a pydantic model costs as much as parsing a field.
+        # Assigned only where something changes: assigning to a pydantic model costs as much as parsing a field.
         if chunk.id != final.id:
             chunk.id = final.id
         if final.created is None:
@@ -194,7 +190,7 @@ class ChunkReader:
         choices = [choice for choice in chunk.choices if choice.index == 0 and self._move_to_final_chunk(choice)]
         if len(choices) != len(chunk.choices):
             chunk.choices = choices
-        return chunk
+        return chunk if choices else None
 
     def _move_to_final_chunk(self, choice: ChunkChoice) -> bool:
         """Move the finish reason and the whole text to the final chunk. Return whether anything is left."""
@@ -203,11 +199,13 @@ class ChunkReader:
             self._final_chunk.choices[0].generated_text = choice.generated_text
             if not (self._has_text or delta.content):
                 delta.content = choice.generated_text  # from a server that delivers the text only at the end, whole
-        self._has_text = self._has_text or bool(delta.content)
+        if delta.content:
+            self._has_text = True
         if delta.tool_calls:
             self._calls.assign_indices(delta.tool_calls)
         has_content = bool(delta.content or delta.reasoning or delta.refusal or delta.tool_calls)
-        self.has_content = self.has_content or has_content
+        if has_content:
+            self.has_content = True
         if choice.finish_reason is None:
             return True
         if not self.has_finished:
