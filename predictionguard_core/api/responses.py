@@ -119,6 +119,9 @@ class ToolCallDelta(ResponseModel):
     function: Annotated[FunctionCallDelta, Fallback(_empty_if_null)] = Field(default_factory=FunctionCallDelta)
 
 
+_ToolCalls = Annotated[list[ToolCallDelta], Field(max_length=MAX_TOOL_CALLS), BeforeValidator(_drop_empty_calls)]
+
+
 class Delta(ResponseModel):
     """A message, or what a chunk adds to it. `content`, `reasoning` and `refusal` are text or None."""
 
@@ -126,7 +129,7 @@ class Delta(ResponseModel):
     content: Annotated[str | None, Fallback(_join_parts)] = None
     reasoning: _Text = Field(default=None, validation_alias=AliasChoices("reasoning", "reasoning_content"))
     refusal: _Text = None
-    tool_calls: Annotated[list[ToolCallDelta], Field(max_length=MAX_TOOL_CALLS), BeforeValidator(_drop_empty_calls)] | None = None
+    tool_calls: _ToolCalls | None = None
 
 
 _CONTENT_FIELDS = ("content", "tool_calls", "reasoning", "reasoning_content", "refusal")
