@@ -65,7 +65,7 @@ def read(image: str) -> tuple[dict[str, Any], Any, str]:
     path = Path(image).expanduser()
     if path.is_dir():
         raise ConfigurationError(f"{image} is a folder. Give one image file or PDF file")
-    if not path.exists():
+    if not path.is_file():
         raise ConfigurationError(f"there is no file {image}. Give an image file, a PDF file or an http(s) URL")
     try:
         data = path.read_bytes()
@@ -98,12 +98,13 @@ def advice(error: PredictionGuardError) -> str:
                 "the demo downloads images from public http(s) hosts only. Download the image, and give its file name"
             )
         case ImageFetchError():
-            return f"the image could not be downloaded. Download it yourself, and give its file name ({error})"
+            return error.message
         case ImageFormatError() | UnsupportedContentError():
-            return f"the file is not an image or PDF that can be sent: {error.message}"
+            return f"this file can't be sent: {error.message}"
         case ImageTooLargeError():
             # Without the advice for programs, such as "(ImagePolicy.max_pages)".
-            return f"{error.message.partition(' (ImagePolicy')[0]}. Give a smaller file"
+            message = error.message.partition(" (ImagePolicy")[0].replace("the policy allows", "at most")
+            return f"{message}. Give a smaller file"
         case AuthenticationError():
             return "the service refused the key. Check PREDICTIONGUARD_API_KEY, or unset it to use the sandbox"
     return str(error)

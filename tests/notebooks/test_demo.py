@@ -73,7 +73,7 @@ def test_accepts_a_url(
         ("http://127.0.0.1/cat.jpg", "public http\\(s\\) hosts only"),
         ("no_such_file.jpg", "there is no file no_such_file.jpg"),
         (str(PHOTO.parent), "photos is a folder. Give one image file or PDF file"),
-        (__file__, "not an image or PDF that can be sent: the bytes are of no known image type"),
+        (__file__, "this file can't be sent: the bytes are of no known image type"),
     ],
 )
 def test_errors_fit_a_command_line(image: str, message: str, demo: Any) -> None:
