@@ -1,4 +1,4 @@
-"""Fixtures and settings of all tests: a running sandbox, the photos, an environment without keys and proxies."""
+"""Fixtures and settings of all tests: a running sandbox, the photos of the notebooks, an environment without keys and proxies."""
 
 from __future__ import annotations
 
@@ -12,6 +12,13 @@ from predictionguard_core.sandbox import Sandbox
 
 ROOT = Path(__file__).parent.parent
 SLOW_FOLDERS = [ROOT / "tests" / name for name in ("benchmarks", "endurance", "faults", "package")]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    # LangChain's suite has benchmarks. pytest-benchmark, which comes with it, would print that xdist disables them.
+    if hasattr(config.option, "benchmark_disable"):
+        config.option.benchmark_disable = True
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -32,7 +39,7 @@ def _clean_environment() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def photos() -> Path:
-    """The folder with the notebooks' photos."""
+    """The folder with the photos of the notebooks."""
     return ROOT / "notebooks" / "photos"
 
 
