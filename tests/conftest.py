@@ -1,4 +1,4 @@
-"""Fixtures and settings of all tests: a running sandbox, the photos of the notebooks, an environment without keys and proxies."""
+"""Fixtures and settings of all tests: a running sandbox, photos, an environment without keys and proxies."""
 
 from __future__ import annotations
 

@@ -265,7 +265,7 @@ def test_a_text_model_refuses_images(make: Make, cat: bytes) -> None:
 # In a pipeline
 
 
-@pytest.mark.filterwarnings("ignore:IngestionPipeline's cache can't tell images")  # tested in test_reported_faults.py
+@pytest.mark.filterwarnings("ignore:IngestionPipeline's cache can't tell images")
 async def test_a_node_is_embedded_by_its_content(embedding: PredictionGuardEmbedding, photos: Path) -> None:
     path = str(photos / "cat.jpg")
     image, words = embedding.get_image_embedding(path), embedding.get_text_embedding("a caption")
