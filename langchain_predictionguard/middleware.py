@@ -21,7 +21,13 @@ from langchain_predictionguard.checks import (
 from langchain_predictionguard.clients import ConnectionOptions, new_clients
 from langchain_predictionguard.errors import langchain_errors
 from predictionguard_core.api.safety import CheckedText, CheckName, FactualityCheck, PIIReplaceMethod, TextChecks
-from predictionguard_core.errors import CheckFailedError, ConfigurationError, FactualityError, PIIDetectedError
+from predictionguard_core.errors import (
+    CheckFailedError,
+    ConfigurationError,
+    FactualityError,
+    PIIDetectedError,
+    ToxicityError,
+)
 
 try:
     from langchain.agents.middleware import AgentMiddleware, AgentState, ModelRequest, ModelResponse, hook_config
@@ -146,8 +152,8 @@ class PredictionGuardMiddleware(AgentMiddleware[CheckedState, Any, Any]):
                 "toxicity_threshold": toxicity_threshold,
             }
             self._input_checks = TextChecks(**options, injection=injection is not None)
-            self._output_checks = TextChecks(**options, toxicity=toxicity is not None)
-        self._factuality_threshold = factuality_threshold
+            self._output_checks = TextChecks(**options)
+        self._toxicity_threshold, self._factuality_threshold = toxicity_threshold, factuality_threshold
         stages = {"input": check_input, "tool": check_tool_results, "output": check_output and history == "all"}
         self._stages = {stage for stage, is_on in stages.items() if is_on and (pii or injection)}
         self._checks_output = check_output and bool(pii or toxicity or factuality)
@@ -227,8 +233,9 @@ class PredictionGuardMiddleware(AgentMiddleware[CheckedState, Any, Any]):
         with langchain_errors():
             texts = self._texts(response.result, response.structured_response)
             results = self._client.check_texts(texts, self._output_checks)
+            scores = [self._client.check_toxicity(text).score for text in self._toxicity_texts(response, texts)]
             facts = self._client.check_factuality(reference, answer.text) if reference and answer.text.strip() else None
-            return self._after_output(response, results, facts)
+            return self._after_output(response, results, scores, facts)
 
     async def awrap_model_call(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]]
@@ -241,10 +248,20 @@ class PredictionGuardMiddleware(AgentMiddleware[CheckedState, Any, Any]):
         with langchain_errors():
             texts = self._texts(response.result, response.structured_response)
             results = await self._async_client.check_texts(texts, self._output_checks)
+            to_score = self._toxicity_texts(response, texts)
+            scores = [(await self._async_client.check_toxicity(text)).score for text in to_score]
             facts = None
             if reference and answer.text.strip():
                 facts = await self._async_client.check_factuality(reference, answer.text)
-            return self._after_output(response, results, facts)
+            return self._after_output(response, results, scores, facts)
+
+    def _toxicity_texts(self, response: ModelResponse[Any], texts: Sequence[str]) -> list[str]:
+        """Return what the toxicity check reads: one request each, so the arguments of tool calls are joined."""
+        if self._actions["toxicity"] is None:
+            return []
+        contents = message_texts(_answer(response), tool_calls=False)
+        joined = "\n".join(text for text in texts if text not in contents)
+        return [text for text in [*dict.fromkeys(contents), joined] if text.strip()]
 
     def _reference(self, messages: Sequence[AnyMessage]) -> str:
         """Return the results of the tools of this turn, if answers are compared with them."""
@@ -255,12 +272,21 @@ class PredictionGuardMiddleware(AgentMiddleware[CheckedState, Any, Any]):
         return "\n\n".join(text for message in results for text in message_texts(message) if text.strip())
 
     def _after_output(
-        self, response: ModelResponse[Any], results: list[CheckedText], facts: FactualityCheck | None
+        self,
+        response: ModelResponse[Any],
+        results: list[CheckedText],
+        toxicity_scores: Sequence[float],
+        facts: FactualityCheck | None,
     ) -> ExtendedModelResponse[Any]:
         changes, answer = _Changes(results), _answer(response)
         names = ", ".join(repr(call["name"]) for call in answer.tool_calls)
         place = f"the model's answer, a call of {names}" if names else "the model's answer"
         errors: dict[str, CheckFailedError] = {name: text.error(name, place) for name, text in _failed(results).items()}
+        toxicity = max(toxicity_scores, default=0.0)
+        if toxicity_scores and toxicity >= self._toxicity_threshold:
+            errors["toxicity"] = ToxicityError(
+                f"failed toxicity check in {place}: score {toxicity:.2f}", status_code=200
+            )
         if facts is not None and facts.score < self._factuality_threshold:
             score = f"failed factuality check in the model's answer: score {facts.score:.2f}"
             errors["factuality"] = FactualityError(score, status_code=200)

@@ -305,6 +305,32 @@ def test_arguments_of_tool_calls_are_checked_before_the_tool_runs(
     assert state["predictionguard_checks"][1]["unchecked"] == ["tool_calls"]
 
 
+@pytest.mark.parametrize("mode", ["sync", "async"])
+def test_toxic_arguments_are_found_with_one_request(
+    box: Sandbox, chat: ChatPredictionGuard, guard: Guard, mode: str
+) -> None:
+    def run(letter: dict[str, Any], **options: Any) -> Any:
+        box.clear()
+        box.answer("Done.", tool_calls=[("send", letter)])
+        agent = create_agent(chat, tools=[send], middleware=[guard(**options)])
+        return agent.invoke(ask()) if mode == "sync" else asyncio.run(agent.ainvoke(ask()))
+
+    def scored() -> list[str]:
+        return [request["text"] for request in box.requests if "text" in request]
+
+    state = run({"to": "Ann", "copies": [{"to": "Bob"}]}, pii=None)
+    assert scored()[:2] == ["Done.", "Ann\nBob"]
+    assert state["predictionguard_checks"][1]["failed"] == []
+    toxic = {"to": "Ann", "copies": [{"to": TOXIC}]}
+    with pytest.raises(ToxicityError, match="in the model's answer, a call of 'send': score 0"):
+        run(toxic)
+    state = run(toxic, toxicity="end")
+    assert state["messages"][-1].content == DEFAULT_END_MESSAGE
+    assert state["predictionguard_checks"][1]["failed"] == ["toxicity"]
+    run(toxic, toxicity=None)
+    assert scored() == []
+
+
 def test_all_that_reaches_the_model_is_checked(box: Sandbox, chat: ChatPredictionGuard, guard: Guard) -> None:
     agent = create_agent(chat, middleware=[guard(history="all", check_output=True)])
     csv = base64.b64encode(MAIL.encode()).decode()
