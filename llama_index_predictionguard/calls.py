@@ -4,26 +4,20 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from llama_index.core.base.llms.types import ChatMessage
+from llama_index.core.prompts import BasePromptTemplate
 from llama_index.core.schema import NodeWithScore
 from pydantic import BaseModel, ValidationError
 
-from predictionguard_core.errors import ContentError
+from predictionguard_core.errors import ConfigurationError, ContentError
 from predictionguard_core.settings import check_headers
 
-# Each of them has LlamaIndex's callbacks or spans, and an async version whose name begins with "a".
-_CALLS = (
-    "chat",
-    "stream_chat",
-    "complete",
-    "stream_complete",
-    "predict_and_call",
-    "structured_predict",
-    "stream_structured_predict",
-)
+# All have LlamaIndex's callbacks or spans, and an async version whose name begins with "a".
+_CALLS = ("chat", "stream_chat", "complete", "stream_complete", "predict_and_call")
+_CALLS_WITH_TEMPLATE = ("predict", "stream", "structured_predict", "stream_structured_predict")
 
 
 class HiddenHeaders(dict[str, str]):
@@ -36,39 +30,46 @@ class HiddenHeaders(dict[str, str]):
 
 def wrap_calls(cls: type) -> None:
     """Wrap the calls of a class, once LlamaIndex has added its callbacks and spans."""
-    for name in _CALLS:
+    for name in (*_CALLS, *_CALLS_WITH_TEMPLATE):
         for each, wrap in ((name, _wrap), (f"a{name}", _wrap_async)):
             method = inspect.getattr_static(cls, each, None)
             if method is not None and not hasattr(method, "is_wrapped"):
-                call = wrap(method)
+                call = wrap(method, name)
                 call.is_wrapped = True
                 setattr(cls, each, call)
 
 
-def _wrap(method: Any) -> Any:
+def _wrap(method: Any, name: str) -> Any:
     @functools.wraps(method)
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
-        _hide_headers(kwargs)
+        _prepare(name, args, kwargs)
         try:
             return method.__get__(self)(*args, **kwargs)
         except (ValidationError, AttributeError):
-            _check_input(method.__name__, args, kwargs)
+            _explain(name, args, kwargs)
             raise
 
     return call
 
 
-def _wrap_async(method: Any) -> Any:
+def _wrap_async(method: Any, name: str) -> Any:
     @functools.wraps(method)
     async def call(self: Any, *args: Any, **kwargs: Any) -> Any:
-        _hide_headers(kwargs)
+        _prepare(name, args, kwargs)
         try:
             return await method.__get__(self)(*args, **kwargs)
         except (ValidationError, AttributeError):
-            _check_input(method.__name__, args, kwargs)
+            _explain(name, args, kwargs)
             raise
 
     return call
+
+
+def _prepare(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    _hide_headers(kwargs)
+    if name in _CALLS_WITH_TEMPLATE:
+        arguments = dict(zip(("output_cls", "prompt") if "structured" in name else ("prompt",), args, strict=False))
+        _check_template(arguments | kwargs)
 
 
 def _hide_headers(kwargs: dict[str, Any]) -> None:
@@ -80,12 +81,25 @@ def _hide_headers(kwargs: dict[str, Any]) -> None:
         _hide_headers(kwargs["llm_kwargs"])
 
 
-def _check_input(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    # LlamaIndex's callbacks raise pydantic's errors about their own events, before our code sees the argument.
+def _explain(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Raise our error about the first argument, if that is the reason for LlamaIndex's.
+
+    Its callbacks raise pydantic's errors about their own events. No check comes first: that would cost time per call.
+    """
     if name.endswith("chat"):
         _check_messages(args[0] if args else kwargs.get("messages"))
     elif name.endswith("complete"):
         _check_prompt(args[0] if args else kwargs.get("prompt"))
+
+
+def _check_template(arguments: dict[str, Any]) -> None:
+    prompt, output_cls = arguments.get("prompt"), arguments.get("output_cls")
+    if not isinstance(prompt, BasePromptTemplate):
+        raise ContentError(f"prompt must be a PromptTemplate, got {type(prompt).__name__}: pass PromptTemplate(text)")
+    if output_cls is not None and not isinstance(output_cls, type):
+        raise ConfigurationError(
+            f"output_cls must be a class derived from pydantic's BaseModel, got {type(output_cls).__name__}"
+        )
 
 
 def _check_messages(messages: Any) -> None:
@@ -112,8 +126,10 @@ def _check_prompt(prompt: Any) -> None:
 
 def check_nodes(nodes: Any) -> None:
     """Raise `ContentError` unless `nodes` is a list of `NodeWithScore`."""
-    for node in nodes or []:
-        if not isinstance(node, NodeWithScore):
-            raise ContentError(
-                f"nodes must be a list of NodeWithScore, got {type(node).__name__} in it: pass NodeWithScore(node=...)"
-            )
+    wrong = [nodes]
+    if isinstance(nodes, Sequence) and not isinstance(nodes, str):
+        wrong = [node for node in nodes if not isinstance(node, NodeWithScore)]
+    if wrong:
+        raise ContentError(
+            f"nodes must be a list of NodeWithScore, got {type(wrong[0]).__name__}: pass [NodeWithScore(node=...)]"
+        )

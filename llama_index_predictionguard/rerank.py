@@ -130,10 +130,11 @@ class PredictionGuardRerank(Component, BaseNodePostprocessor):
         _dispatcher.event(ReRankEndEvent(nodes=kept))
 
 
-def _query(query: QueryBundle | None) -> str:
-    if query is None:
+def _query(query: QueryBundle | str | None) -> str:
+    text = query.query_str if isinstance(query, QueryBundle) else query or ""
+    if not text.strip():
         raise ConfigurationError("a reranker needs a query: pass query_bundle or query_str")
-    return query.query_str
+    return text
 
 
 def _texts(nodes: list[NodeWithScore]) -> dict[int, str]:

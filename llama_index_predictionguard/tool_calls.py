@@ -45,6 +45,12 @@ def offer(
     """Return the options of a request that offers these tools; none without tools."""
     if not tools:
         return {}
+    wrong = [tool for tool in tools if not hasattr(tool, "metadata")] if isinstance(tools, Sequence) else [tools]
+    if wrong:
+        raise ConfigurationError(
+            f"tools must be a list of LlamaIndex's tools, got {type(wrong[0]).__name__}: pass "
+            "[FunctionTool.from_defaults(function)]"
+        )
     choice = tool_choice or ("required" if tool_required else None)
     if isinstance(choice, str) and choice not in ("none", "auto", "required"):
         choice = "required" if choice == "any" else _choice_of(choice, [tool.metadata.get_name() for tool in tools])

@@ -141,6 +141,8 @@ _OTHER_NAMES = {
     "openai_api_key": "api_key",
     "model_name": "model",
     "request_timeout": "timeout",
+    "http_async_client": "async_http_client",  # LangChain's and LlamaIndex's names
+    "async_http_client": "http_async_client",
 }
 _CONNECTION_ARGUMENTS = (
     "api_key",

@@ -15,6 +15,7 @@ from llama_index.core import Settings
 from llama_index.core.callbacks import CallbackManager, LlamaDebugHandler, TokenCountingHandler
 from llama_index.core.llms import ChatMessage, ImageBlock, TextBlock
 from llama_index.core.prompts import PromptTemplate
+from pydantic import BaseModel
 
 import llama_index_predictionguard as adapter
 from llama_index_predictionguard import InputChecks, OutputChecks, PredictionGuard
@@ -373,6 +374,26 @@ async def test_a_wrong_first_argument_is_an_error_with_the_remedy(kind: str, cal
                 getattr(llm, call)(*args, **kwargs)
             with pytest.raises(adapter.ContentError, match=f"{name} must be .*, got .*{remedy}"):
                 await getattr(llm, f"a{call}")(*args, **kwargs)
+
+
+async def test_a_string_in_place_of_a_template_is_an_error_with_the_remedy(make: Make, box: Sandbox) -> None:
+    class Animal(BaseModel):
+        species: str
+
+    llm, remedy = make(), r"prompt must be a PromptTemplate, got str: pass PromptTemplate\(text\)"
+    for call in ("predict", "stream"):
+        with pytest.raises(adapter.ContentError, match=remedy):
+            getattr(llm, call)("hi")
+        with pytest.raises(adapter.ContentError, match=remedy):
+            await getattr(llm, f"a{call}")(prompt="hi")
+    for call in ("structured_predict", "stream_structured_predict"):
+        with pytest.raises(adapter.ContentError, match=remedy):
+            getattr(llm, call)(Animal, "hi")
+        with pytest.raises(adapter.ContentError, match=remedy):
+            await getattr(llm, f"a{call}")(Animal, prompt="hi")
+        with pytest.raises(adapter.ConfigurationError, match=r"output_cls must be a class .*, got Animal"):
+            getattr(llm, call)(Animal(species="cat"), PromptTemplate("hi"))
+    assert box.requests == []
 
 
 def test_misspelt_image_options_are_named(llm: PredictionGuard, make_multi: Any, cat: bytes) -> None:

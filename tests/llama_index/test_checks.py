@@ -310,7 +310,7 @@ def test_nodes_of_every_kind_are_checked(connection: dict[str, Any], photos: Pat
 async def test_what_is_no_node_is_an_error(connection: dict[str, Any]) -> None:
     rerank = PredictionGuardRerank("bge-reranker-v2-m3", **connection)
     for processor in (PredictionGuardPIIPostprocessor(**connection), rerank):
-        for wrong in ([TextNode(text=MAIL)], [MAIL]):
+        for wrong in ([TextNode(text=MAIL)], [MAIL], MAIL, None):
             with pytest.raises(ContentError, match="must be a list of NodeWithScore, got"):
                 processor.postprocess_nodes(wrong, query_str="?")
             with pytest.raises(ContentError, match="must be a list of NodeWithScore, got"):

@@ -214,13 +214,14 @@ def test_a_name_of_the_langchain_integration_is_explained() -> None:
 def test_misspelt_options_are_explained() -> None:
     for kind, wrong, meant in (
         (PredictionGuard, "temprature", "temperature"),
+        (PredictionGuard, "http_async_client", "async_http_client"),
         (PredictionGuardMultiModal, "max_token", "max_tokens"),
         (PredictionGuardEmbedding, "embed_batchsize", "embed_batch_size"),
         (PredictionGuardRerank, "topn", "top_n"),
         (adapter.PredictionGuardReader, "chunksize", "chunk_size"),
     ):
         arguments = {} if kind is adapter.PredictionGuardReader else {"model": "m"}
-        with pytest.raises(adapter.ConfigurationError, match=f"{wrong}: .*did you mean {meant}"):
+        with pytest.raises(adapter.ConfigurationError, match=f"{wrong}: .*(did you mean|use) {meant}"):
             kind(api_key="k", **arguments, **{wrong: 1})
 
 

@@ -54,6 +54,7 @@ async def test_nodes_are_sorted_by_score(make: Make, box: Sandbox) -> None:
         "return_documents": False,
     }
     assert await rerank.apostprocess_nodes(originals, query_bundle=QueryBundle(QUERY)) == kept
+    assert rerank.postprocess_nodes(originals, QUERY) == kept  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("top_n", "count"), [(None, 3), (1, 1), (2, 2), (9, 3)])
@@ -67,8 +68,9 @@ async def test_no_nodes_and_no_query(make: Make, box: Sandbox) -> None:
     rerank = make()
     assert rerank.postprocess_nodes([], query_str=QUERY) == []
     assert await rerank.apostprocess_nodes([], query_str=QUERY) == []
-    with pytest.raises(adapter.ConfigurationError, match="query_str"):
-        rerank.postprocess_nodes(nodes())
+    for query in (None, "", " "):
+        with pytest.raises(adapter.ConfigurationError, match="query_str"):
+            rerank.postprocess_nodes(nodes(), query_str=query)
     with pytest.raises(adapter.ConfigurationError, match="query_str"):
         await rerank.apostprocess_nodes(nodes())
     assert box.requests == []

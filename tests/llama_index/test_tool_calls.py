@@ -100,6 +100,14 @@ def test_an_unknown_tool_choice_is_refused(llm: PredictionGuard) -> None:
         llm.chat_with_tools(TOOLS, PARIS, tool_choice="subtract")
 
 
+def test_functions_in_place_of_tools_are_an_error_with_the_remedy(llm: PredictionGuard) -> None:
+    wrong: list[Any] = [[get_weather], [{"type": "function"}], TOOLS[0]]
+    for tools in wrong:
+        for call in (llm.chat_with_tools, llm.stream_chat_with_tools, llm.predict_and_call):
+            with pytest.raises(adapter.ConfigurationError, match=r"tools must be a list .*FunctionTool\.from_defaults"):
+                call(tools, PARIS)
+
+
 def test_tool_options_are_not_sent_without_tools(llm: PredictionGuard, box: Sandbox) -> None:
     history = [ChatMessage(role="user", content="a")]
     llm.chat_with_tools([], "b", chat_history=history, tool_required=True)
