@@ -66,6 +66,8 @@ def _to_part(block: Any, *, from_assistant: bool) -> Part | None:
     if not isinstance(kind, str | None):
         raise UnsupportedContentError(f"the type of a content block must be a string, got {type(kind).__name__}")
     text = block.get("text")
+    if text is None and block.get("source_type") == "text":
+        text = block.get("url")  # as LangChain's version 0 of content blocks has it
     if kind in _TEXTS and isinstance(text, str) and not (kind in ("file", None) and _has_source(block)):
         return TextPart(text=text)
     if kind in _IMAGES or (kind is None and "image_url" in block):

@@ -34,7 +34,7 @@ def new_check(box: Sandbox, **options: Any) -> PredictionGuardCheck:
     return PredictionGuardCheck(**options, api_key="key-of-the-tests", base_url=box.url)
 
 
-def test_the_kind_of_the_input_comes_out(box: Sandbox) -> None:
+def test_output_has_the_type_of_the_input(box: Sandbox) -> None:
     check = new_check(box)
     assert check.invoke(MAIL) == "Write to *"
     assert check.invoke(StringPromptValue(text=MAIL)) == StringPromptValue(text="Write to *")
@@ -93,7 +93,7 @@ def test_a_failed_check_raises_an_error_of_both_trees(box: Sandbox) -> None:
         assert check.check(text).has_failed
 
 
-def test_system_messages_are_the_developers_own(box: Sandbox) -> None:
+def test_system_messages_are_not_checked(box: Sandbox) -> None:
     check = new_check(box, injection="block")
     messages = [SystemMessage(INJECTION), HumanMessage("hello")]
     assert check.invoke(messages) == messages
@@ -118,7 +118,7 @@ def test_a_streamed_chain_delivers_the_answer_after_its_check(box: Sandbox, chat
     assert "".join(chain.stream("hello")) == "Sure, * is the address."
 
 
-async def test_async_does_the_same(box: Sandbox, chat: ChatPredictionGuard) -> None:
+async def test_async(box: Sandbox, chat: ChatPredictionGuard) -> None:
     check = new_check(box, injection="block")
     assert await check.ainvoke(MAIL) == "Write to *"
     assert await check.abatch([MAIL, "harmless"]) == ["Write to *", "harmless"]
@@ -144,7 +144,7 @@ def test_wrong_options_are_named(box: Sandbox) -> None:
             new_check(box, **options)
 
 
-def test_the_key_is_in_no_repr(box: Sandbox) -> None:
+def test_repr_does_not_contain_the_key(box: Sandbox) -> None:
     check = new_check(box)
     assert "key-of-the-tests" not in f"{check!r}{check!s}{vars(check)}"
 

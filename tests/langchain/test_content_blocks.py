@@ -52,6 +52,8 @@ TEXT_FILES = {
     "v0 without mime type": {"type": "file", "source_type": "text", "text": "abc"},
     "v0 with the text under 'url'": {"type": "file", "source_type": "text", "url": "abc"},
     "v0 with an id": {"type": "file", "source_type": "text", "url": "abc", "id": "1"},
+    "v1": {"type": "text-plain", "text": "abc", "mime_type": "text/plain"},
+    "v1 base64": {"type": "text-plain", "base64": "YWJj", "mime_type": "text/plain"},
 }
 
 

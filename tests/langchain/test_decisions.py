@@ -37,7 +37,7 @@ def test_both_questions_are_answered(model: PredictionGuardDecisionModel) -> Non
         }, state
 
 
-async def test_async_does_the_same(model: PredictionGuardDecisionModel, box: Sandbox) -> None:
+async def test_async(model: PredictionGuardDecisionModel, box: Sandbox) -> None:
     response = await model.ainvoke({"state": HOSTILE, "questions": {"attack": INJECTION}})
     assert response.nouls["attack"].noul > 0.5
     assert [list(request) for request in box.requests] == [["prompt", "detect"]]

@@ -62,7 +62,7 @@ def test_several_files_are_read_one_after_the_other(
         next(documents)
 
 
-async def test_async_loading_does_the_same(connection: dict[str, Any], report: Path) -> None:
+async def test_async_loading(connection: dict[str, Any], report: Path) -> None:
     (document,) = await PredictionGuardLoader(report, **connection).aload()
     assert document.page_content == TEXT
     with pytest.raises(PIIDetectedError):
@@ -91,7 +91,7 @@ def test_each_chunk_is_a_document(box: Sandbox, connection: dict[str, Any], repo
     assert [(each.page_content, each.metadata["chunk"]) for each in documents] == [("one", 0), ("two", 1)]
 
 
-def test_wrong_options_are_named_when_the_loader_is_made(connection: dict[str, Any]) -> None:
+def test_wrong_options_are_refused_by_the_constructor(connection: dict[str, Any]) -> None:
     for options, message in (
         ({"chunk_size": 0}, "chunk_size"),
         ({"output_format": "html"}, "output_format"),

@@ -29,7 +29,7 @@ def similarity(one: Sequence[float], other: Sequence[float]) -> float:
 
 
 class TestEmbeddings:
-    def test_images_lie_near_the_words_for_them(self, embeddings: PredictionGuardEmbeddings) -> None:
+    def test_images_are_similar_to_their_descriptions(self, embeddings: PredictionGuardEmbeddings) -> None:
         coffee, space = embeddings.embed_images([PHOTOS / "coffee.jpg", PHOTOS / "galaxies.jpg"])
         dark, warm = embeddings.embed_documents(["a dark black image", "a brown and dark red image"])
         assert similarity(space, dark) > similarity(coffee, dark)
@@ -47,17 +47,17 @@ class TestEmbeddings:
         assert embeddings.embed_query("a cat") == await embeddings.aembed_query("a cat")
         assert [request["input"] for request in box.requests] == [["title: a cat"]] * 2
 
-    def test_any_number_in_order(self, embeddings: PredictionGuardEmbeddings, box: Sandbox) -> None:
+    def test_batches_keep_the_order(self, embeddings: PredictionGuardEmbeddings, box: Sandbox) -> None:
         texts = [f"text number {index}" for index in range(70)]
         vectors = embeddings.embed_documents(texts)
         assert sorted(len(sent["input"]) for sent in box.requests) == [10, 30, 30]  # sent side by side
         assert vectors == [embeddings.embed_query(text) for text in texts]
 
-    def test_none(self, embeddings: PredictionGuardEmbeddings, box: Sandbox) -> None:
+    def test_empty_list(self, embeddings: PredictionGuardEmbeddings, box: Sandbox) -> None:
         assert embeddings.embed_documents([]) == []
         assert box.requests == []
 
-    async def test_asynchronously(self, embeddings: PredictionGuardEmbeddings) -> None:
+    async def test_async(self, embeddings: PredictionGuardEmbeddings) -> None:
         photo = PHOTOS / "cat.jpg"
         assert await embeddings.aembed_query("cat") == embeddings.embed_query("cat")
         assert await embeddings.aembed_documents(["cat"]) == embeddings.embed_documents(["cat"])
@@ -86,14 +86,14 @@ class TestEmbeddings:
         await embeddings.aclose()
 
     @pytest.mark.parametrize("block", [{"type": "text", "text": "a cat"}, {"type": "image"}, {}, {"type": "hologram"}])
-    def test_a_block_without_a_image_is_named_by_its_number(
+    def test_error_has_the_index_of_a_block_without_an_image(
         self, embeddings: PredictionGuardEmbeddings, block: dict[str, Any]
     ) -> None:
         with pytest.raises(ContentError) as caught:
             embeddings.embed_images([PHOTOS / "cat.jpg", block])
         assert caught.value.block_index == 1
 
-    def test_a_bad_image_is_named_by_its_number(self, embeddings: PredictionGuardEmbeddings) -> None:
+    def test_error_has_the_index_of_a_bad_image(self, embeddings: PredictionGuardEmbeddings) -> None:
         images: list[Any] = [PHOTOS / "cat.jpg"] * 40 + ["file:///etc/passwd"]
         with pytest.raises(ImageBlockedError) as caught:
             embeddings.embed_images(images)

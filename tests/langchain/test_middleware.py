@@ -342,6 +342,7 @@ def test_all_that_reaches_the_model_is_checked(box: Sandbox, chat: ChatPredictio
                 {"type": "text-plain", "text": MAIL, "mime_type": "text/plain"},
                 {"type": "file", "base64": csv, "mime_type": "text/csv"},
                 {"type": "document", "source": {"type": "text", "data": MAIL}},
+                {"type": "file", "source_type": "text", "url": MAIL},
                 {**IMAGE, "text": MAIL},
             ]
         ),
@@ -355,7 +356,7 @@ def test_all_that_reaches_the_model_is_checked(box: Sandbox, chat: ChatPredictio
     state = agent.invoke({"messages": messages})
     (sent,) = seen_by_the_model(box)
     assert "example.com" not in str(sent)
-    assert str(sent).count("I am *, look it up") == 8
+    assert str(sent).count("I am *, look it up") == 9
     assert not any(IMAGE_DATA in text for texts in checked(box) for text in texts)
     assert [record["unchecked"] for record in state["predictionguard_checks"]] == [
         [],

@@ -29,7 +29,7 @@ class TestRerank:
         Document("Learning to swim takes patience."),
     ]
 
-    def test_the_best_first_and_no_more_than_asked_for(self, reranker: PredictionGuardRerank) -> None:
+    def test_best_documents_first_up_to_top_n(self, reranker: PredictionGuardRerank) -> None:
         before = copy.deepcopy(self.DOCUMENTS)
         kept = reranker.compress_documents(self.DOCUMENTS, "What is deep learning?")
         assert [document.page_content[:4] for document in kept] == ["Deep", "Lear"]
@@ -37,14 +37,14 @@ class TestRerank:
         assert scores == sorted(scores, reverse=True)
         assert before == self.DOCUMENTS
 
-    async def test_asynchronously(self, reranker: PredictionGuardRerank) -> None:
+    async def test_async(self, reranker: PredictionGuardRerank) -> None:
         asked = "What is deep learning?"
         assert await reranker.acompress_documents(self.DOCUMENTS, asked) == reranker.compress_documents(
             self.DOCUMENTS, asked
         )
         await reranker.aclose()
 
-    def test_none(self, reranker: PredictionGuardRerank, box: Sandbox) -> None:
+    def test_empty_list(self, reranker: PredictionGuardRerank, box: Sandbox) -> None:
         assert list(reranker.compress_documents([], "anything")) == []
         assert box.requests == []
 

@@ -1,4 +1,4 @@
-"""Answers that keep to a schema."""
+"""Structured output: schemas, strict mode, errors in every form, `response_format`."""
 
 from __future__ import annotations
 

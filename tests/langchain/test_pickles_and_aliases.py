@@ -38,7 +38,7 @@ def reranker(box: Sandbox) -> PredictionGuardRerank:
 DOCUMENTS = [Document("Pizza is baked in a stone oven."), Document("Deep learning trains networks of many layers.")]
 
 
-def test_each_survives_a_pickle_without_its_key(
+def test_pickles_do_not_contain_the_key(
     llm: PredictionGuard,
     embeddings: PredictionGuardEmbeddings,
     reranker: PredictionGuardRerank,
@@ -54,7 +54,7 @@ def test_each_survives_a_pickle_without_its_key(
     assert reranker_copy.compress_documents(DOCUMENTS, "pizza") == reranker.compress_documents(DOCUMENTS, "pizza")
 
 
-def test_a_dump_holds_no_key_at_all(
+def test_dumps_do_not_contain_the_key(
     llm: PredictionGuard, embeddings: PredictionGuardEmbeddings, reranker: PredictionGuardRerank
 ) -> None:
     chat = ChatPredictionGuard("Hermes-3-Llama-3.1-8B", api_key="key-of-the-tests")
