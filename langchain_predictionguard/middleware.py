@@ -199,12 +199,12 @@ class PredictionGuardMiddleware(AgentMiddleware[CheckedState, Any, Any]):
         return list(dict.fromkeys(texts))
 
     def _after_input(self, messages: list[AnyMessage], results: list[CheckedText]) -> dict[str, Any]:
-        changes = _Changes(results)
+        by_text = {result.original: result for result in results}
         changed: list[BaseMessage] = []
         records: list[CheckRecord] = []
         is_ended = False
         for message in messages:
-            found = changes.of(self._texts([message]))
+            found = [by_text[text] for text in self._texts([message])]
             failed = _failed(found)
             records.append(self._record(_stage(message), [message], found, failed))
             for name, text in failed.items():
@@ -213,7 +213,7 @@ class PredictionGuardMiddleware(AgentMiddleware[CheckedState, Any, Any]):
             is_ended = is_ended or bool(failed)
             if failed or any(text.is_replaced for text in found):
                 # What failed stays in the history, where a later turn would show it to the model.
-                changed.append(map_texts(message, changes.apply, tool_calls=self._checks_tool_calls))
+                changed.append(self._changed(message, results))
         update: dict[str, Any] = {"predictionguard_checks": records}
         if is_ended:
             changed.append(AIMessage(self._end_message))
@@ -278,7 +278,7 @@ class PredictionGuardMiddleware(AgentMiddleware[CheckedState, Any, Any]):
         toxicity_scores: Sequence[float],
         facts: FactualityCheck | None,
     ) -> ExtendedModelResponse[Any]:
-        changes, answer = _Changes(results), _answer(response)
+        answer = _answer(response)
         names = ", ".join(repr(call["name"]) for call in answer.tool_calls)
         place = f"the model's answer, a call of {names}" if names else "the model's answer"
         errors: dict[str, CheckFailedError] = {name: text.error(name, place) for name, text in _failed(results).items()}
@@ -299,10 +299,13 @@ class PredictionGuardMiddleware(AgentMiddleware[CheckedState, Any, Any]):
             messages, structured_response = [AIMessage(self._end_message, id=answer.id)], None
             update["jump_to"] = "end"
         elif any(result.is_replaced for result in results):
-            messages = [map_texts(each, changes.apply, tool_calls=self._checks_tool_calls) for each in messages]
+            messages = [self._changed(each, results) for each in messages]
             if self._checks_tool_calls:
-                structured_response = _map_structured(structured_response, changes.apply)
+                structured_response = _map_structured(structured_response, _outcomes(results).__getitem__)
         return ExtendedModelResponse(ModelResponse(messages, structured_response), Command(update=update))
+
+    def _changed(self, message: BaseMessage, results: Sequence[CheckedText]) -> BaseMessage:
+        return map_texts(message, _outcomes(results).__getitem__, tool_calls=self._checks_tool_calls)
 
     def _record(
         self, stage: str, messages: Sequence[BaseMessage], texts: Sequence[CheckedText], failed: Iterable[str]
@@ -317,20 +320,12 @@ class PredictionGuardMiddleware(AgentMiddleware[CheckedState, Any, Any]):
         )
 
 
-class _Changes:
-    """What the checks make of each text."""
-
-    def __init__(self, results: Sequence[CheckedText]) -> None:
-        self._results = {result.original: result for result in results}
-
-    def of(self, texts: Sequence[str]) -> list[CheckedText]:
-        """Return the results of these texts."""
-        return [self._results[text] for text in texts]
-
-    def apply(self, text: str) -> str:
-        """Return what a text becomes: personal data is replaced, a text that failed a check is removed."""
-        result = self._results[text]
-        return _REMOVED.format(check=", ".join(result.failed)) if result.failed else result.text
+def _outcomes(results: Sequence[CheckedText]) -> dict[str, str]:
+    """Map each text to what becomes of it: personal data is replaced, a text that failed a check is removed."""
+    return {
+        result.original: _REMOVED.format(check=", ".join(result.failed)) if result.failed else result.text
+        for result in results
+    }
 
 
 def _map_structured(value: Any, change: Callable[[str], str]) -> Any:

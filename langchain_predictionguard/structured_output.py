@@ -81,13 +81,15 @@ def with_parser(model: Runnable[Any, AIMessage], schema: Any, name: str, *, incl
 
     def parse(chunks: Iterator[AIMessage]) -> Iterator[dict[str, Any]]:
         seen: list[Any] = []
-        for chunk in _noted(chunks, seen):
+        for chunk in chunks:
+            seen.append(chunk)
             yield AddableDict(raw=chunk)
         yield _parsed(parser, seen)
 
     async def aparse(chunks: AsyncIterator[AIMessage]) -> AsyncIterator[dict[str, Any]]:
         seen: list[Any] = []
-        async for chunk in _anoted(chunks, seen):
+        async for chunk in chunks:
+            seen.append(chunk)
             yield AddableDict(raw=chunk)
         yield _parsed(parser, seen)
 
