@@ -93,13 +93,18 @@ def _explain(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
 
 
 def _check_template(arguments: dict[str, Any]) -> None:
-    prompt, output_cls = arguments.get("prompt"), arguments.get("output_cls")
+    prompt = arguments.get("prompt")
     if not isinstance(prompt, BasePromptTemplate):
         raise ContentError(f"prompt must be a PromptTemplate, got {type(prompt).__name__}: pass PromptTemplate(text)")
-    if output_cls is not None and not isinstance(output_cls, type):
-        raise ConfigurationError(
-            f"output_cls must be a class derived from pydantic's BaseModel, got {type(output_cls).__name__}"
-        )
+    if "output_cls" in arguments:
+        check_output_class(arguments["output_cls"])
+
+
+def check_output_class(output_cls: Any) -> None:
+    """Raise `ConfigurationError` unless `output_cls` is a class of pydantic."""
+    if not (isinstance(output_cls, type) and issubclass(output_cls, BaseModel)):
+        got = output_cls if isinstance(output_cls, type) else type(output_cls)
+        raise ConfigurationError(f"output_cls must be a class derived from pydantic's BaseModel, got {got.__name__}")
 
 
 def _check_messages(messages: Any) -> None:

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse
 from llama_index.core.instrumentation.events.llm import LLMStructuredPredictEndEvent, LLMStructuredPredictStartEvent
 from llama_index.core.llms.function_calling import FunctionCallingLLM
+from llama_index.core.llms.structured_llm import StructuredLLM
 from llama_index.core.types import PydanticProgramMode
 from llama_index_instrumentation import get_dispatcher
 from pydantic import ValidationError
 
-from llama_index_predictionguard import tool_calls
+from llama_index_predictionguard import calls, tool_calls
 from predictionguard_core.errors import InvalidResponseError
 
 if TYPE_CHECKING:
@@ -29,10 +30,22 @@ _MAX_REASONS = 3
 _dispatcher = get_dispatcher(__name__)
 
 
+class _StructuredLLM(StructuredLLM):
+    """LlamaIndex's own, with our errors, and without the values of headers in its events."""
+
+
+calls.wrap_calls(_StructuredLLM)
+
+
 class StructuredOutputLLM(FunctionCallingLLM):
     """A function-calling LLM whose structured output follows the rule of this module."""
 
     strict: bool = True
+
+    def as_structured_llm(self, output_cls: type[Any], **kwargs: Any) -> StructuredLLM:
+        """Return an LLM whose every answer is an instance of `output_cls`, as `raw`."""
+        calls.check_output_class(output_cls)
+        return _StructuredLLM(llm=self, output_cls=output_cls, **kwargs)
 
     def structured_predict(
         self,
@@ -182,13 +195,13 @@ def parse(response: ChatResponse | None, output_cls: type[Any]) -> Any:
 
     response = response or ChatResponse(message=ChatMessage())
     tool_calls.check_not_cut(response)
-    calls, text = tool_calls.calls_of(response.message), response.message.content or ""
+    found, text = tool_calls.calls_of(response.message), response.message.content or ""
     try:
-        if calls:
-            arguments = tool_calls.read_arguments(calls[0].arguments)
+        if found:
+            arguments = tool_calls.read_arguments(found[0].arguments)
             if arguments is not None:
                 return output_cls.model_validate(arguments)
-            reason = f"calls {calls[0].name!r} with arguments that are not a JSON object: {_shown(calls[0].arguments)}"
+            reason = f"calls {found[0].name!r} with arguments that are not a JSON object: {_shown(found[0].arguments)}"
         else:
             return PydanticOutputParser(output_cls).parse(text)
     except ValidationError as error:

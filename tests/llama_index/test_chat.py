@@ -393,6 +393,11 @@ async def test_a_string_in_place_of_a_template_is_an_error_with_the_remedy(make:
             await getattr(llm, f"a{call}")(Animal, prompt="hi")
         with pytest.raises(adapter.ConfigurationError, match=r"output_cls must be a class .*, got Animal"):
             getattr(llm, call)(Animal(species="cat"), PromptTemplate("hi"))
+    for wrong in (Animal(species="cat"), dict, {"species": "string"}):
+        with pytest.raises(adapter.ConfigurationError, match=r"output_cls must be a class .*, got (Animal|dict)"):
+            llm.as_structured_llm(wrong)  # type: ignore[arg-type]
+    with pytest.raises(adapter.ContentError, match=r"messages must be a list of ChatMessage, got str"):
+        llm.as_structured_llm(Animal).chat("hi")  # type: ignore[arg-type]
     assert box.requests == []
 
 

@@ -116,9 +116,11 @@ async def test_headers_of_one_call_are_sent_and_not_shown(kind: str, observed: A
         llm.structured_predict(Animal, prompt, llm_kwargs=options)
         await llm.astructured_predict(Animal, prompt, llm_kwargs=options)
         await exhaust(llm.stream_structured_predict(Animal, prompt, llm_kwargs=options))
+        llm.as_structured_llm(Animal).chat([ChatMessage(content="hi")], extra_headers=headers)
+        await llm.as_structured_llm(Animal).acomplete("hi", extra_headers=headers)
         assert options == {"extra_headers": headers}
     assert headers == {"X-Gateway": HEADER}
-    assert sent[1:] == [HEADER] * (12 if kind == "PredictionGuard" else 8)
+    assert sent[1:] == [HEADER] * (14 if kind == "PredictionGuard" else 8)
     shown = [repr(llm), str(llm), repr(llm.to_dict()), llm.to_json(), repr(llm.to_payload()), observed()]
     assert HEADER not in "".join(shown)
     with pytest.raises(adapter.ConfigurationError, match="extra_headers must be a dict"):
