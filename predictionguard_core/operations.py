@@ -293,7 +293,9 @@ def _sorted_by_index(items: list[N], count: int, what: str) -> list[N]:
     if all(item.index is None for item in items):
         indices = list(range(len(items)))
     if sorted(indices) != list(range(count)):
-        raise InvalidResponseError(f"the service returned {len(items)} {what} for {count} inputs, or misnumbers them")
+        raise InvalidResponseError(
+            f"the service returned {len(items)} {what} for {count} inputs, or numbers them wrongly"
+        )
     by_index = dict(zip(indices, items, strict=True))
     return [by_index[index] for index in range(count)]
 

@@ -58,9 +58,12 @@ def error_names(error: BaseException) -> set[str]:
 def _mapped(error: Exception, base_url: str, timeout: float, answered: bool) -> PredictionGuardError | None:
     names, reason = error_names(error), str(error) or type(error).__name__
     if "PoolTimeout" in names:
-        return APITimeoutError(f"no free connection to {base_url}: every connection is in use", may_retry=True)
+        return APITimeoutError(
+            f"no free connection to {base_url}: every connection is in use; send fewer requests at a time",
+            may_retry=True,
+        )
     if "ConnectTimeout" in names:
-        return APITimeoutError(f"no connection to {base_url} in time", may_retry=True)
+        return APITimeoutError(f"no connection to {base_url} in time; check the URL and the network", may_retry=True)
     if "TimeoutException" in names:
         return _timeout_error(base_url, timeout)
     if "ProxyError" in names:

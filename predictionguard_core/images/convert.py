@@ -199,7 +199,7 @@ def _failure(error: Exception, header: Header) -> ImageError:
             f"the image has {header.width}×{header.height} = {header.pixels:,} pixels, over Pillow's own limit: "
             f"PIL.Image.MAX_IMAGE_PIXELS is {limit:,}"
         )
-    return ImageFormatError(f"the image ({header.media_type}) is corrupt or not fully there")
+    return ImageFormatError(f"the image ({header.media_type}) is corrupt or not fully there. Save or download it again")
 
 
 def _check_size(width: int, height: int, max_pixels: int) -> None:

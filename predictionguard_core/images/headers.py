@@ -73,7 +73,9 @@ class Source:
         return found
 
     def corrupt(self, why: str) -> ImageFormatError:
-        return ImageFormatError(f"the image ({self.media_type}) is corrupt or not fully there: {why}")
+        return ImageFormatError(
+            f"the image ({self.media_type}) is corrupt or not fully there: {why}. Save or download it again"
+        )
 
 
 def _is_in_rest(source: Source, mark: bytes, start: int) -> bool:

@@ -43,7 +43,7 @@ def render(data: bytes, *, max_pages: int, max_pixels: int, max_edge: int | None
     try:
         document = pypdfium2.PdfDocument(data)
     except pypdfium2.PdfiumError:
-        raise ImageFormatError("the PDF is damaged or needs a password") from None
+        raise ImageFormatError("the PDF is damaged or needs a password: save it again, without one") from None
     try:
         # Before the first page is loaded, or its form fields stay blank (pypdfium2 #311). A form that PDFium cannot
         # set up must not lose the page.
@@ -58,7 +58,7 @@ def render(data: bytes, *, max_pages: int, max_pixels: int, max_edge: int | None
             raise ImageFormatError("the PDF has no pages")
         return [_rendered(document, number, max_pixels, max_edge, dpi) for number in range(count)]
     except pypdfium2.PdfiumError:
-        raise ImageFormatError("the PDF is damaged") from None
+        raise ImageFormatError("the PDF is damaged: save it again") from None
     finally:
         document.close()
 

@@ -172,4 +172,7 @@ def check_header(header: Header, policy: ImagePolicy) -> None:
             "(ImagePolicy.max_pages)"
         )
     if not header.is_whole:
-        raise ImageFormatError(f"the image ({header.media_type}) is corrupt or not fully there: it was cut short")
+        raise ImageFormatError(
+            f"the image ({header.media_type}) is corrupt or not fully there: it was cut short. "
+            "Save or download it again"
+        )

@@ -71,7 +71,10 @@ def download(text: str, policy: ImagePolicy) -> Generator[Step, object, bytes]:
         elif got.status_code == 200:
             return got.body
         else:
-            raise ImageFetchError(f"the host {name(url)} answered status {got.status_code} for the image")
+            raise ImageFetchError(
+                f"the host {name(url)} answered status {got.status_code} for the image: check the URL, or download the "
+                "image in your own code"
+            )
     raise ImageFetchError(f"the host {name(url)} redirects more than {MAX_REDIRECTS} times")
 
 
@@ -80,23 +83,29 @@ def parse(text: str, policy: ImagePolicy) -> httpx.URL:
     if len(text) > _LONGEST_URL:
         raise ImageBlockedError(f"the image URL has {len(text):,} characters, more than {_LONGEST_URL:,}")
     if any(char <= " " or char in "\\\x7f" or "\x80" <= char <= "\xa0" for char in text):
-        raise ImageBlockedError("the image URL contains a space, a control character or a backslash")
+        raise ImageBlockedError("the image URL contains a space, a control character or a backslash: percent-encode it")
     try:
         url = httpx.URL(text)
         host = url.raw_host.decode("ascii").lower()
         port = url.port
     except (httpx.InvalidURL, ValueError, UnicodeError, TypeError):
-        raise ImageBlockedError("the image URL is not a valid URL") from None
+        raise ImageBlockedError("the image URL is not a valid URL: check its spelling") from None
     if url.scheme not in _PORTS:
         raise ImageBlockedError("images are downloaded over http and https only")
     if url.userinfo or "@" in re.split("[/?#]", text.partition("://")[2], maxsplit=1)[0]:
-        raise ImageBlockedError("the image URL contains a user name or password")
+        raise ImageBlockedError(
+            "the image URL contains a user name or password: download the image in your own code and pass its bytes"
+        )
     if port is not None and not 0 < port <= 65535:
         raise ImageBlockedError("the image URL has an invalid port")
     if not host or not _is_plain(host):
-        raise ImageBlockedError("the image URL has a host in a form that is not accepted")
+        raise ImageBlockedError(
+            "the image URL's host must be a name, an IPv6 address, or an IPv4 address of four decimal numbers"
+        )
     if not policy.allows_host(host):
-        raise ImageBlockedError(f"the host {host} is not in ImagePolicy.allowed_hosts")
+        raise ImageBlockedError(
+            f"the host {host} is not in ImagePolicy.allowed_hosts: add it if you trust it, or pass the image's bytes"
+        )
     return url
 
 
