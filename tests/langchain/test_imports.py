@@ -22,11 +22,7 @@ def test_a_wrong_name_is_corrected() -> None:
     assert not hasattr(adapter, "nothing")
 
 
-def test_the_middleware_is_found_and_says_what_it_needs() -> None:
-    from langchain_predictionguard import PredictionGuardMiddleware
-    from langchain_predictionguard.middleware import PredictionGuardMiddleware as original
-
-    assert PredictionGuardMiddleware is original
+def test_the_middleware_says_what_it_needs() -> None:
     code = (
         "import sys; sys.modules['langchain'] = None\n"
         "from langchain_predictionguard import *\n"

@@ -21,10 +21,11 @@ from langchain_predictionguard import (
     ConfigurationError,
     FactualityError,
     PIIDetectedError,
+    PredictionGuardMiddleware,
     PromptInjectionError,
     ToxicityError,
 )
-from langchain_predictionguard.middleware import DEFAULT_END_MESSAGE, PredictionGuardMiddleware
+from langchain_predictionguard.middleware import DEFAULT_END_MESSAGE
 from predictionguard_core.sandbox import Sandbox
 
 MAIL = "I am frodo@example.com, look it up"
