@@ -78,7 +78,7 @@ test-live: $(VENV)/test.done ## asks the real service about every feature; needs
 bench: $(BENCH)/bench.done ## 20 min   measure this project beside its rivals; QUICK=1 takes a minute
 	"$(BENCH)/bin/python" -m tests.benchmarks $(if $(QUICK),--quick) $(ARGS)
 
-docs: $(DOCS)/docs.done ## 1 min    build the documentation into site/, with every link checked
+docs: $(DOCS)/docs.done ## 3 min    build the documentation into site/, with every link checked
 	@NO_MKDOCS_2_WARNING=1 "$(DOCS)/bin/mkdocs" build --strict --quiet
 
 build: $(SLOW)/test.done ## build the wheel and the source distribution into dist/, and check them
