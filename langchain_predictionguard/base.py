@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from annotated_types import Ge, Le  # a dependency of pydantic
-from langchain_core.runnables import Runnable, RunnableBinding
 from pydantic import (
     AliasChoices,
     BaseModel,
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     import httpx
     import httpx2
     from langchain_core.language_models import LangSmithParams
+    from langchain_core.runnables import Runnable
 
     from predictionguard_core.api.models import Capability, Model
     from predictionguard_core.client import AsyncClient, Client
@@ -226,37 +226,6 @@ _FIELD_NAMES = {
 }
 
 
-def hide_headers(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options of a call with the values of `extra_headers` as `SecretStr`, so that no repr shows them."""
-    headers = options.get("extra_headers")
-    if not isinstance(headers, Mapping):
-        return dict(options)
-    hidden = {name: SecretStr(value) if isinstance(value, str) else value for name, value in headers.items()}
-    return {**options, "extra_headers": hidden}
-
-
-def extra_headers(options: Mapping[str, Any]) -> Any:
-    """Return the headers of a call as they are sent."""
-    headers = options.get("extra_headers")
-    if not isinstance(headers, Mapping):
-        return headers
-    return {
-        name: value.get_secret_value() if isinstance(value, SecretStr) else value for name, value in headers.items()
-    }
-
-
-class Binding(RunnableBinding[Any, Any]):
-    """`RunnableBinding` whose repr and dump hide the values of `extra_headers`, also of those bound later."""
-
-    def __init__(self, *, kwargs: Mapping[str, Any] | None = None, **fields: Any) -> None:
-        super().__init__(kwargs=hide_headers(kwargs or {}), **fields)
-
-    @classmethod
-    def lc_id(cls) -> list[str]:
-        """Return the id of `RunnableBinding`: `load` knows it."""
-        return RunnableBinding.lc_id()
-
-
 class GenerativeModel(ServiceModel):
     """A model that writes. Options that are None are not sent.
 
@@ -323,6 +292,8 @@ class GenerativeModel(ServiceModel):
 
         def bind(self, **kwargs: Any) -> Runnable[Any, Any]:
             """Return this model with options for its calls; see `Runnable.bind`."""
+            from langchain_predictionguard.headers import Binding
+
             return Binding(bound=self, kwargs=kwargs)
 
     @property

@@ -16,8 +16,9 @@ from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import model_validator
 
-from langchain_predictionguard.base import CONFIG, GenerativeModel, extra_headers
+from langchain_predictionguard.base import CONFIG, GenerativeModel
 from langchain_predictionguard.errors import langchain_errors
+from langchain_predictionguard.headers import extra_headers
 from predictionguard_core.errors import ConfigurationError, ContentError
 from predictionguard_core.models import known_model
 

@@ -12,8 +12,9 @@ from langchain_core.messages import BaseMessage
 from langchain_core.outputs import Generation, GenerationChunk, LLMResult
 from langchain_core.prompt_values import PromptValue
 
-from langchain_predictionguard.base import CONFIG, GenerativeModel, extra_headers, hide_headers
+from langchain_predictionguard.base import CONFIG, GenerativeModel
 from langchain_predictionguard.errors import langchain_errors
+from langchain_predictionguard.headers import extra_headers, hide_headers
 from predictionguard_core.api.completions import CompletionRequest
 from predictionguard_core.api.responses import ChatChunk, ChatCompletion, Usage
 from predictionguard_core.errors import UnsupportedContentError
