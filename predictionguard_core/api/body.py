@@ -86,7 +86,9 @@ def chat_body(request: ChatRequest, *, stream: bool) -> Body:
                     _text(part, index, block_index)
             _text(message, index)
         raise
-    return _spliced(head, messages, _URL, (part.image_url.url for part in request.image_parts()))
+    images = (part.image_url.url for part in request.image_parts())
+    # The head of a data URI goes into the text before it: it would be a write of its own.
+    return _spliced(head, messages, _URL, ((image.prefix, image.bare) for image in images))
 
 
 def completion_body(request: CompletionRequest, *, stream: bool) -> Body:
@@ -104,7 +106,7 @@ def embedding_body(request: EmbeddingRequest) -> Body:
         for index, each in enumerate(request.input):
             _text(each, None, index)
         raise
-    images = (each.image.bare for each in request.input if has_image(each))
+    images = ((b"", each.image.bare) for each in request.input if has_image(each))
     return _spliced(head, inputs, _IMAGE, images)
 
 
@@ -113,12 +115,12 @@ def json_body(request: RequestModel) -> Body:
     return Body([_text(request, None)])
 
 
-def _spliced(head: bytes, json: bytes, field: bytes, images: Iterable[Spliced]) -> Body:
+def _spliced(head: bytes, json: bytes, field: bytes, images: Iterable[tuple[bytes, Spliced]]) -> Body:
     first, *rest = json.split(field + b"false")
     parts: list[bytes | Spliced] = []
     text = head + first
-    for image, after in zip(images, rest, strict=True):
-        parts += [text + field + b'"', image]
+    for (prefix, image), after in zip(images, rest, strict=True):
+        parts += [text + field + b'"' + prefix, image]
         text = b'"' + after
     return Body([*parts, text + b"}"])
 

@@ -36,15 +36,15 @@ class Image:
         >>> HumanMessage([{"type": "text", "text": "What is this?"}, image.block()])
     """
 
-    __slots__ = ("_payload", "_prefix", "height", "length", "media_type", "width")
+    __slots__ = ("_payload", "height", "length", "media_type", "prefix", "width")
 
     def __init__(self, payload: Payload, media_type: str, width: int, height: int) -> None:
         self._payload = payload
         self.media_type = media_type
         self.width = width
         self.height = height
-        self._prefix = f"data:{media_type};base64,".encode()
-        self.length = len(self._prefix) + payload.encoded_length
+        self.prefix = f"data:{media_type};base64,".encode()
+        self.length = len(self.prefix) + payload.encoded_length
 
     @classmethod
     def open(cls, source: Any, policy: ImagePolicy | None = None) -> Image:
@@ -121,7 +121,7 @@ class Image:
 
     def pieces(self, size: int | None = None) -> Iterator[bytes]:
         """Yield the data URI in pieces of `size` bytes; by default, of a size that fits a processor's cache."""
-        yield self._prefix
+        yield self.prefix
         yield from self._payload.encoded(size or SLICE)
 
     @property
