@@ -78,8 +78,8 @@ _PARSED_INLINE = 256 * 1024
 def chat(request: ChatRequest, policy: ImagePolicy, max_retries: int) -> Operation[ChatCompletion]:
     """Send a chat request and return the whole response."""
     check_request(request, ChatRequest)
-    request = yield from prepare_images(request, policy)
-    body = chat_body(request, stream=False)
+    request, images = yield from prepare_images(request, policy)
+    body = chat_body(request, images, stream=False)
     response = yield from _send(Send("POST", "/chat/completions", body, request.model), max_retries)
     return (yield from _read_completion(response))
 
@@ -92,8 +92,8 @@ def chat_stream(request: ChatRequest, policy: ImagePolicy, max_retries: int) -> 
     check_request(request, ChatRequest)
     if not request.can_stream:
         return (yield from chat(request, policy, max_retries))
-    request = yield from prepare_images(request, policy)
-    body = chat_body(request, stream=True)
+    request, images = yield from prepare_images(request, policy)
+    body = chat_body(request, images, stream=True)
     return (yield from _open_stream(Send("POST", "/chat/completions", body, request.model, stream=True), max_retries))
 
 
@@ -135,8 +135,8 @@ def _embed_batch(
     policy: ImagePolicy,
     max_retries: int,
 ) -> Operation[list[list[float]]]:
-    inputs = yield from prepare_inputs(inputs, start, policy)
-    body = embedding_body(request.model_copy(update={"input": inputs}))
+    images = yield from prepare_inputs(inputs, start, policy)
+    body = embedding_body(request.model_copy(update={"input": inputs}), images)
     response = yield from _send(Send("POST", "/embeddings", body, request.model), max_retries)
     data = (yield from _read(EmbeddingList, response)).data
     return [each.embedding for each in _sorted_by_index(data, len(inputs), "vectors")]

@@ -11,7 +11,7 @@ from pydantic_core import PydanticSerializationError, to_json
 from predictionguard_core.api.base import RequestModel
 from predictionguard_core.api.chat import SPLICE, ChatRequest, Message, StreamOptions
 from predictionguard_core.api.completions import CompletionRequest
-from predictionguard_core.api.embeddings import EmbeddingInput, EmbeddingRequest, has_image
+from predictionguard_core.api.embeddings import EmbeddingInput, EmbeddingRequest
 from predictionguard_core.errors import ConfigurationError, ContentError
 
 _MESSAGES = TypeAdapter(list[Message])
@@ -32,6 +32,15 @@ class Spliced(Protocol):
     def length(self) -> int: ...
 
     def pieces(self, size: int | None = None) -> Iterator[bytes]: ...
+
+
+class ReadyImage(Protocol):
+    """An image that can be sent: the head of its data URI, and its base64."""
+
+    prefix: bytes
+
+    @property
+    def bare(self) -> Spliced: ...
 
 
 class Body:
@@ -71,8 +80,11 @@ class Body:
         return f"Body({self.length} bytes)"
 
 
-def chat_body(request: ChatRequest, *, stream: bool) -> Body:
-    """Return the body of a request whose images are all ready. Raises `ContentError` for text that is no Unicode."""
+def chat_body(request: ChatRequest, images: Iterable[ReadyImage], *, stream: bool) -> Body:
+    """Return the body of a request, with an image for each of its image parts.
+
+    Raises `ContentError` for text that is no Unicode.
+    """
     head = _options(request, {"messages"}, request.extra_body, request.stream_options if stream else None, stream)
     head += b',"messages":'
     if isinstance(request.messages, str):
@@ -86,7 +98,6 @@ def chat_body(request: ChatRequest, *, stream: bool) -> Body:
                     _text(part, index, block_index)
             _text(message, index)
         raise
-    images = (part.image_url.url for part in request.image_parts())
     # The head of a data URI goes into the text before it: it would be a write of its own.
     return _spliced(head, messages, _URL, ((image.prefix, image.bare) for image in images))
 
@@ -97,8 +108,8 @@ def completion_body(request: CompletionRequest, *, stream: bool) -> Body:
     return Body([head + b',"prompt":' + _text(request.prompt, None) + b"}"])
 
 
-def embedding_body(request: EmbeddingRequest) -> Body:
-    """Return the body of a request whose images are all ready. They are sent as bare base64."""
+def embedding_body(request: EmbeddingRequest, images: Iterable[ReadyImage]) -> Body:
+    """Return the body of a request, with an image for each input that has one, as bare base64."""
     head = _options(request, {"input"}) + b',"input":'
     try:
         inputs = _INPUTS.dump_json(request.input, exclude_none=True, context=SPLICE)
@@ -106,8 +117,7 @@ def embedding_body(request: EmbeddingRequest) -> Body:
         for index, each in enumerate(request.input):
             _text(each, None, index)
         raise
-    images = ((b"", each.image.bare) for each in request.input if has_image(each))
-    return _spliced(head, inputs, _IMAGE, images)
+    return _spliced(head, inputs, _IMAGE, ((b"", image.bare) for image in images))
 
 
 def json_body(request: RequestModel) -> Body:

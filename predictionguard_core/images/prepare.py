@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from predictionguard_core.api.chat import ChatRequest, ImagePart, ImageURL, Location, Part
+from predictionguard_core.api.chat import ChatRequest, ImagePart, Location, Part
 from predictionguard_core.api.embeddings import EmbeddingInput, has_image
 from predictionguard_core.errors import (
     ContentError,
@@ -32,19 +32,22 @@ from predictionguard_core.steps import Compute, Download, Operation, raise_if_er
 _Source = tuple[Any, Location]
 
 
-def prepare_images(request: ChatRequest, policy: ImagePolicy) -> Operation[ChatRequest]:
-    """Return the request with an `Image` in each image part. The caller's own parts are not changed."""
+def prepare_images(request: ChatRequest, policy: ImagePolicy) -> Operation[tuple[ChatRequest, list[Image]]]:
+    """Return the images of a request, in order, and the request with an image part for each of them.
+
+    The request is the caller's own, unless it has a document with several pages.
+    """
     sources = list(_image_sources(request))
     if not sources:
-        return request
+        return request, []
     prepared = yield from _prepare(sources, policy)
-    return _with_images(request, iter(prepared))
+    if any(len(pages) != 1 for pages in prepared):
+        request = _with_pages(request, map(len, prepared))
+    return request, [image for pages in prepared for image in pages]
 
 
-def prepare_inputs(
-    inputs: list[str] | list[EmbeddingInput], start: int, policy: ImagePolicy
-) -> Operation[list[str] | list[EmbeddingInput]]:
-    """Return the inputs of an embedding request with an `Image` in each that has an image.
+def prepare_inputs(inputs: list[str] | list[EmbeddingInput], start: int, policy: ImagePolicy) -> Operation[list[Image]]:
+    """Return the images of the inputs of an embedding request, in order.
 
     Errors have the number of the input as their `block_index`. The first of `inputs` has the number `start`.
     """
@@ -52,10 +55,9 @@ def prepare_inputs(
         (each.image, (None, start + index)) for index, each in enumerate(inputs) if has_image(each)
     ]
     if not sources:
-        return inputs
+        return []
     prepared = yield from _prepare(sources, policy)
-    images = iter([_only(each, location) for each, (_, location) in zip(prepared, sources, strict=True)])
-    return [each.model_copy(update={"image": next(images)}) if has_image(each) else each for each in inputs]  # type: ignore[return-value]
+    return [_only(each, location) for each, (_, location) in zip(prepared, sources, strict=True)]
 
 
 def open_image(source: Any, policy: ImagePolicy) -> Image:
@@ -203,19 +205,15 @@ def _image_sources(request: ChatRequest) -> Iterator[_Source]:
                 yield part.image_url.url, location
 
 
-def _with_images(request: ChatRequest, prepared: Iterator[list[Image]]) -> ChatRequest:
+def _with_pages(request: ChatRequest, counts: Iterator[int]) -> ChatRequest:
+    """Return the request with each image part repeated for the pages of its document."""
     assert not isinstance(request.messages, str)
     messages = []
     for message in request.messages:
         if not isinstance(message.content, str):
             content: list[Part] = []
             for part in message.content:
-                if not isinstance(part, ImagePart):
-                    content.append(part)
-                    continue
-                for image in next(prepared):
-                    url = ImageURL.model_construct(url=image, detail=part.image_url.detail)
-                    content.append(ImagePart.model_construct(image_url=url))
+                content += [part] * next(counts) if isinstance(part, ImagePart) else [part]
             message = message.model_copy(update={"content": content})
         messages.append(message)
     return request.model_copy(update={"messages": messages})

@@ -44,14 +44,13 @@ def bytes_of(body: Body) -> bytes:
 
 def sent(request: ChatRequest, *, stream: bool = False) -> Any:
     """The body as a strict reader of JSON has it."""
-    return json.loads(bytes_of(chat_body(request, stream=stream)).decode("utf-8"), parse_constant=no_constant)
+    body = chat_body(request, images_of(request), stream=stream)
+    return json.loads(bytes_of(body).decode("utf-8"), parse_constant=no_constant)
 
 
-def ready(request: ChatRequest) -> ChatRequest:
+def images_of(request: ChatRequest) -> list[Image]:
     """Load every image, as `prepare_images` does."""
-    for part in request.image_parts():
-        part.image_url.url = Image.open(part.image_url.url)
-    return request
+    return [Image.open(part.image_url.url) for part in request.image_parts()]
 
 
 class TestOptions:
@@ -235,7 +234,7 @@ class TestBadMessages:
     )
     def test_a_lone_surrogate_is_refused_with_its_location(self, messages: Any, location: Any) -> None:
         with pytest.raises(ContentError, match="surrogate") as caught:
-            chat_body(request(messages=messages), stream=False)
+            chat_body(request(messages=messages), [], stream=False)
         assert (caught.value.message_index, caught.value.block_index) == location
 
     def test_a_refusal_does_not_quote_the_message(self) -> None:
@@ -266,7 +265,7 @@ class TestBody:
     @pytest.mark.parametrize("text", TEXTS)
     def test_text_with_images_is_sent_unchanged(self, text: str) -> None:
         first, second = png(3, 2), GIF
-        body = sent(ready(question(first, second, text=text, stop=['"url":false'], extra_body={"url": False})))
+        body = sent(question(first, second, text=text, stop=['"url":false'], extra_body={"url": False}))
         assert body == {
             "model": "m",
             "stop": ['"url":false'],
@@ -285,7 +284,7 @@ class TestBody:
 
     @given(text=st.text(), name=st.text(), images=st.integers(0, 2))
     def test_any_text_round_trips(self, text: str, name: str, images: int) -> None:
-        asked = ready(question(*[GIF] * images, text=text, extra_body={"note": name}))
+        asked = question(*[GIF] * images, text=text, extra_body={"note": name})
         body = sent(asked, stream=True)
         assert body["note"] == name
         assert body["messages"][0]["content"][0] == {"type": "text", "text": text}
@@ -300,7 +299,8 @@ class TestBody:
         ]
 
     def test_it_can_be_sent_again_and_knows_its_length(self) -> None:
-        body = chat_body(ready(question(png(padding=200_000), GIF)), stream=False)
+        asked = question(png(padding=200_000), GIF)
+        body = chat_body(asked, images_of(asked), stream=False)
         first, second = bytes_of(body), bytes_of(body)
         assert first == second
         assert body.length == len(first)

@@ -64,7 +64,8 @@ def prepared(source: object, policy: ImagePolicy | None = None) -> list[Image]:
         assert isinstance(step, Compute)
         operation.send([_result(job) for job in step.jobs])
     except StopIteration as end:
-        return [part.image_url.url for part in end.value.image_parts()]
+        images: list[Image] = end.value[1]
+        return images
     raise AssertionError("another step than expected")
 
 

@@ -82,7 +82,7 @@ SOURCES: list[tuple[str, Callable[[bytes], Any]]] = [
 
 def on_the_wire(source: Any, policy: ImagePolicy | None = None) -> str:
     """Return the image URL in the request body."""
-    body = json.loads(b"".join(chat_body(question(Image.open(source, policy)), stream=False)))
+    body = json.loads(b"".join(chat_body(question(source), [Image.open(source, policy)], stream=False)))
     found: str = body["messages"][0]["content"][1]["image_url"]["url"]
     return found
 
@@ -365,7 +365,7 @@ class TestMemory:
         source = as_source(png(5, 4, padding=self.SIZE))
         tracemalloc.reset_peak()
         before = tracemalloc.get_traced_memory()[0]
-        body = chat_body(question(Image.open(source)), stream=False)
+        body = chat_body(question(source), [Image.open(source)], stream=False)
         total = sum(len(piece) for piece in body)
         peak = tracemalloc.get_traced_memory()[1] - before
         assert total == body.length > self.SIZE * 4 // 3
