@@ -74,7 +74,7 @@ class PredictionGuardEmbedding(ImageComponent, MultiModalEmbedding):
             images = await embedding.aget_image_embedding_batch(["cat.jpg", "dog.jpg"])
     """
 
-    embed_batch_size: int = Field(default=DEFAULT_MAX_CONCURRENCY * MAX_INPUTS, gt=0, le=2048)
+    embed_batch_size: int = Field(default=2 * DEFAULT_MAX_CONCURRENCY * MAX_INPUTS, gt=0, le=2048)
     max_concurrency: int = Field(default=DEFAULT_MAX_CONCURRENCY, ge=1)
     truncate: bool | None = None
     truncation_direction: Literal["Left", "Right"] | None = None

@@ -19,7 +19,7 @@ from predictionguard_core.http import timeouts
 from predictionguard_core.http.shared_clients import AnyAsyncClient, AnyClient
 
 # A smaller body goes out in one piece: cheaper than many small writes, and too little memory to matter.
-_ONE_PIECE = 512 * 1024
+_ONE_PIECE = 2 * 1024 * 1024
 # Larger than the chunks of sync code: each costs a turn of the event loop.
 _ASYNC_CHUNK = 768 * 1024
 # Seconds that closing an abandoned stream in another thread is waited for.

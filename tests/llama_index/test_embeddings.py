@@ -313,7 +313,7 @@ def test_the_constructor_refuses_invalid_options(options: dict[str, Any]) -> Non
 
 def test_model_and_model_name_are_the_same_option() -> None:
     embedding = PredictionGuardEmbedding(model_name="m", api_key="k")
-    assert (embedding.model, embedding.model_name, embedding.embed_batch_size) == ("m", "m", 240)
+    assert (embedding.model, embedding.model_name, embedding.embed_batch_size) == ("m", "m", 480)
     embedding.model = "n"
     assert embedding.model_name == "n"
     embedding.model_name = "o"
