@@ -54,7 +54,7 @@ class StructuredOutputLLM(FunctionCallingLLM):
         llm_kwargs: dict[str, Any] | None = None,
         **prompt_args: Any,
     ) -> Any:
-        """Return an instance of `output_cls`. Raises `InvalidResponseError` if the answer is none."""
+        """Return an instance of `output_cls`. Raises `InvalidResponseError` if the answer holds none."""
         mode = self._structured_mode
         if mode is None:
             return super().structured_predict(output_cls, prompt, llm_kwargs, **prompt_args)

@@ -13,7 +13,6 @@ import pytest
 from llama_index.core.agent.workflow import AgentWorkflow, FunctionAgent, ReActAgent
 from llama_index.core.base.llms.types import ThinkingBlock, ToolCallBlock
 from llama_index.core.llms import ChatMessage, ImageBlock, TextBlock
-from llama_index.core.program import LLMTextCompletionProgram
 from llama_index.core.prompts import PromptTemplate
 from llama_index.core.tools import FunctionTool
 from pydantic import BaseModel
@@ -106,6 +105,13 @@ def test_functions_in_place_of_tools_are_an_error_with_the_remedy(llm: Predictio
         for call in (llm.chat_with_tools, llm.stream_chat_with_tools, llm.predict_and_call):
             with pytest.raises(adapter.ConfigurationError, match=r"tools must be a list .*FunctionTool\.from_defaults"):
                 call(tools, PARIS)
+
+
+def test_other_tools_are_strict_on_request(llm: PredictionGuard, box: Sandbox) -> None:
+    llm.chat_with_tools(TOOLS, PARIS, tool_required=True)
+    assert "strict" not in box.requests[-1]["tools"][0]["function"]
+    llm.chat_with_tools(TOOLS, PARIS, strict=True)
+    assert all(tool["function"]["strict"] for tool in box.requests[-1]["tools"])
 
 
 def test_tool_options_are_not_sent_without_tools(llm: PredictionGuard, box: Sandbox) -> None:
@@ -514,112 +520,6 @@ async def test_react_agent_with_an_image_in_the_question(llm: PredictionGuard, p
 async def test_agent_workflow(llm: PredictionGuard) -> None:
     workflow = AgentWorkflow.from_tools_or_functions([get_weather, add], llm=llm)
     assert "sunny in Rome" in str(await workflow.run(user_msg="What is the weather in Rome?"))
-
-
-# Structured answers
-
-PROMPT = PromptTemplate("Describe the photo titled {title} of 30 by 40")
-EXPECTED = Photo(width=30, height=40, title="Cat")
-
-
-def test_structured_predict(llm: PredictionGuard, box: Sandbox) -> None:
-    assert llm.structured_predict(Photo, PROMPT, title="Cat") == EXPECTED
-    assert box.requests[-1]["tool_choice"] == "required"
-
-
-class Album(BaseModel):
-    """Photos by year, with a note."""
-
-    photos: list[Photo]
-    note: str | None = None
-
-
-async def test_structured_output_is_strict_unless_turned_off(make: Make, box: Sandbox) -> None:
-    from llama_index.core.program import FunctionCallingProgram
-
-    llm = make()
-    album = {"photos": [EXPECTED.model_dump()], "note": None}
-    question = [ChatMessage(role="user", content="?")]
-    for ask in (
-        lambda: llm.structured_predict(Album, PromptTemplate("?")),
-        lambda: list(llm.stream_structured_predict(Album, PromptTemplate("?"))),
-        lambda: llm.as_structured_llm(Album).chat(question),
-        lambda: FunctionCallingProgram.from_defaults(Album, "?", llm=llm)(),
-    ):
-        box.answer(tool_calls=[("Album", album)])
-        ask()
-    box.answer(tool_calls=[("Album", album)])
-    await llm.astructured_predict(Album, PromptTemplate("?"))
-    assert len(box.requests) == 5
-    for body in box.requests:
-        function = body["tools"][0]["function"]
-        assert function["strict"] is True
-        schema = function["parameters"]
-        assert schema["required"] == ["photos", "note"]
-        assert schema["additionalProperties"] is schema["$defs"]["Photo"]["additionalProperties"] is False
-    for model, options in ((make(strict=False), None), (llm, {"strict": False})):
-        box.answer(tool_calls=[("Album", album)])
-        model.structured_predict(Album, PromptTemplate("?"), llm_kwargs=options)
-        assert "strict" not in box.requests[-1]["tools"][0]["function"]
-
-
-class Tags(BaseModel):
-    """Counts by tag."""
-
-    counts: dict[str, int]
-
-
-def test_a_schema_that_strict_mode_cannot_express_is_sent_as_it_is(llm: PredictionGuard, box: Sandbox) -> None:
-    box.answer(tool_calls=[("Tags", {"counts": {"cat": 1}})])
-    assert llm.structured_predict(Tags, PromptTemplate("?")) == Tags(counts={"cat": 1})
-    assert "strict" not in box.requests[-1]["tools"][0]["function"]
-
-
-def test_other_tools_are_strict_on_request(llm: PredictionGuard, box: Sandbox) -> None:
-    llm.chat_with_tools(TOOLS, PARIS, tool_required=True)
-    assert "strict" not in box.requests[-1]["tools"][0]["function"]
-    llm.chat_with_tools(TOOLS, PARIS, strict=True)
-    assert all(tool["function"]["strict"] for tool in box.requests[-1]["tools"])
-
-
-async def test_structured_predict_async(llm: PredictionGuard) -> None:
-    assert await llm.astructured_predict(Photo, PROMPT, title="Cat") == EXPECTED
-
-
-async def test_structured_predict_streamed(make: Make, box: Sandbox) -> None:
-    llm = make(system_prompt="Be exact.")
-    objects = list(llm.stream_structured_predict(Photo, PROMPT, title="Cat"))
-    assert objects[-1] == EXPECTED
-    assert any(getattr(each, "width", None) == 30 and each.title is None for each in objects)
-    again = [each async for each in await llm.astream_structured_predict(Photo, PROMPT, title="Cat")]
-    assert again[-1] == EXPECTED
-    for body in box.requests:
-        assert body["tool_choice"] == "required"
-        assert body["stream"] is True
-        assert body["messages"][0] == {"role": "system", "content": "Be exact."}
-
-
-async def test_structured_llm_with_an_image(llm: PredictionGuard, photos: Path) -> None:
-    structured = llm.as_structured_llm(Photo)
-    blocks = [TextBlock(text="What are title, width and height?"), ImageBlock(path=photos / "cat.jpg")]
-    messages = [ChatMessage(role="user", blocks=blocks)]
-    answers = [structured.chat(messages), await structured.achat(messages)]
-    answers += list(structured.stream_chat(messages))
-    answers += [each async for each in await structured.astream_chat(messages)]
-    assert len(answers) == 4
-    for answer in answers:
-        assert (answer.raw.width, answer.raw.height) == (451, 300)
-
-
-def test_structured_answers_without_tools(make: Make) -> None:
-    llm = make(is_function_calling_model=False)
-    reply = {"id": "1", "choices": [{"index": 0, "message": {"content": EXPECTED.model_dump_json()}}]}
-    transport = httpx.MockTransport(lambda request: httpx.Response(200, json=reply))
-    llm.http_client = httpx.Client(transport=transport)
-    assert llm.structured_predict(Photo, PROMPT, title="Cat") == EXPECTED
-    if "stream_call" not in vars(LLMTextCompletionProgram):
-        pytest.skip("this release of llama-index-core does not stream structured answers without tools")
-    assert list(llm.stream_structured_predict(Photo, PROMPT, title="Cat"))[-1] == EXPECTED
 
 
 @pytest.mark.parametrize(
