@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     from predictionguard_core.images.policy import ImagePolicy
 
-__all__ = ["Converted", "convert", "encode", "is_available", "is_pil_image", "needs_change", "require", "size_after"]
-
 # One decoder for each type, by name: `Image.open` would try others, and warn by a limit of its own.
 _DECODERS = {
     "image/jpeg": ("PIL.JpegImagePlugin", "JpegImageFile"),

@@ -215,6 +215,3 @@ def _unusable(source: Any) -> str:
     else:
         remedy = "Pass bytes, a pathlib.Path, an open binary file, a PIL image, a data URI, an http(s) URL or base64"
     return f"the image is a {name}, which is not an image source. {remedy}"
-
-
-__all__ = ["Base64", "Deferred", "Image", "Remote", "local_source", "open_source", "sniff_base64"]
