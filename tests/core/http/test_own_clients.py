@@ -15,7 +15,7 @@ from predictionguard_core.errors import APIConnectionError, ConfigurationError
 from tests.faults.server import FaultServer, answer, unused_port
 
 HELLO = ChatRequest(model="m", messages="Hello")
-LARGE = ChatRequest(model="m", messages="x" * 2_000_000)  # goes out in several pieces
+LARGE = ChatRequest(model="m", messages="x" * 3_000_000)  # goes out in several pieces
 GOOD = answer(200, {"choices": [{"message": {"content": "hello"}}]})
 BOTH = pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
 MODULES = pytest.mark.parametrize("module", [httpx, httpx2], ids=["httpx", "httpx2"])
@@ -45,7 +45,7 @@ class TestBodiesThatAreSentTwice:
             own = new(module, is_async, follow_redirects=True)
             assert ask(is_async, server.url, own, LARGE) == "hello"
         assert goal.requests[0].body == server.requests[0].body
-        assert len(goal.requests[0].body) > 2_000_000
+        assert len(goal.requests[0].body) > 3_000_000
 
     def test_for_a_challenge(self, is_async: bool, module: Any) -> None:
         class Retry(module.Auth):  # type: ignore[misc, name-defined]
