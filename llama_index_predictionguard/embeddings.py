@@ -16,7 +16,7 @@ from llama_index_predictionguard.base import ImageComponent
 from llama_index_predictionguard.image_sources import image_source, is_image_node
 from predictionguard_core.api.embeddings import MAX_INPUTS, EmbeddingInput, EmbeddingRequest
 from predictionguard_core.client import DEFAULT_MAX_CONCURRENCY
-from predictionguard_core.errors import ContentError
+from predictionguard_core.errors import ConfigurationError, ContentError
 
 _NAMES = ("model", "model_name")
 
@@ -192,11 +192,16 @@ class PredictionGuardEmbedding(ImageComponent, MultiModalEmbedding):
         return nodes
 
     def _request(self, inputs: list[str] | list[EmbeddingInput]) -> EmbeddingRequest:
-        return EmbeddingRequest(
-            model=self.model,
-            input=inputs,
-            truncate=self.truncate,
-            truncation_direction=self.truncation_direction,
+        options: dict[str, Any] = {"truncate": self.truncate, "truncation_direction": self.truncation_direction}
+        try:
+            return EmbeddingRequest(model=self.model, input=inputs, **options)
+        except ConfigurationError:
+            wrong = [each for each in inputs if not isinstance(each, str | EmbeddingInput)]
+            if not wrong:
+                raise
+        raise ConfigurationError(
+            f"a text to embed must be a string, got {type(wrong[0]).__name__}: for several texts call "
+            "get_text_embedding_batch"
         )
 
 

@@ -339,6 +339,14 @@ def test_copies_work_and_contain_no_key(make: Make, monkeypatch: pytest.MonkeyPa
         assert restored.get_text_embedding("a") == vector
 
 
+async def test_a_text_that_is_no_string_is_named(make: Make) -> None:
+    for wrong in (["a"], None, 5):
+        with pytest.raises(adapter.ConfigurationError, match=r"must be a string, got .* get_text_embedding_batch"):
+            make().get_text_embedding(wrong)  # type: ignore[arg-type]
+        with pytest.raises(adapter.ConfigurationError, match=r"must be a string, got .* get_text_embedding_batch"):
+            await make().aget_text_embedding_batch([wrong])  # type: ignore[list-item]
+
+
 def test_errors_of_the_core_are_raised_unchanged(make: Make) -> None:
     with pytest.raises(adapter.PermissionDeniedError):
         make(api_key="wrong").get_text_embedding("a")
