@@ -117,6 +117,8 @@ def test_the_sandbox_ends_with_the_process_and_a_child_may_call_it_too():
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
     """
     clean = {name: value for name, value in os.environ.items() if not name.startswith("PREDICTIONGUARD_")}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=clean, timeout=300)
+    # From Python 3.12 on, a fork beside threads, such as the sandbox's, is warned of.
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, env=clean, timeout=300)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
