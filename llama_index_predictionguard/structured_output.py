@@ -30,11 +30,11 @@ _MAX_REASONS = 3
 _dispatcher = get_dispatcher(__name__)
 
 
-class _StructuredLLM(StructuredLLM):
+class PredictionGuardStructuredLLM(StructuredLLM):
     """LlamaIndex's own, with our errors, and without the values of headers in its events."""
 
 
-calls.wrap_calls(_StructuredLLM)
+calls.wrap_calls(PredictionGuardStructuredLLM)
 
 
 class StructuredOutputLLM(FunctionCallingLLM):
@@ -45,7 +45,7 @@ class StructuredOutputLLM(FunctionCallingLLM):
     def as_structured_llm(self, output_cls: type[Any], **kwargs: Any) -> StructuredLLM:
         """Return an LLM whose every answer is an instance of `output_cls`, as `raw`."""
         calls.check_output_class(output_cls)
-        return _StructuredLLM(llm=self, output_cls=output_cls, **kwargs)
+        return PredictionGuardStructuredLLM(llm=self, output_cls=output_cls, **kwargs)
 
     def structured_predict(
         self,
