@@ -42,10 +42,11 @@ def test_the_import_paths_of_llama_index(kind: str, tmp_path: Path) -> None:
 
     run(sys.executable, "-m", "venv", "--without-pip", str(home))
     python = str(next(home.glob("bin/python")))
-    site = Path(run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip())
+    site = Path(run(python, "-I", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip())
     # The dependencies are those of the environment of the tests; a path in a .pth file brings no editable installs.
     site.joinpath("dependencies.pth").write_text(sysconfig.get_path("purelib"))
     source = [str(ROOT)] if kind == "wheel" else ["--editable", str(ROOT)]
     run(sys.executable, "-m", "pip", "--python", python, "install", "-q", "--no-deps", *source)
-    found = Path(run(python, "-c", CHECK).strip())
+    # Isolated (-I), so that PYTHONPATH is not imported from.
+    found = Path(run(python, "-I", "-c", CHECK).strip())
     assert found.is_relative_to(ROOT if kind == "editable" else site)
