@@ -95,12 +95,12 @@ def map_text(block: Any, change: Callable[[str], str], *, from_assistant: bool) 
         return block
     if isinstance(block, str):
         return changed
-    for key in ("text", "refusal"):
-        if block.get(key) == text:
-            return {**block, key: changed}
-    if _extra(block, "text") == text:
-        return {**block, "extras": {**block["extras"], "text": changed}}
-    return {"type": "text", "text": changed}  # a file of text
+    copy = {**block, **{key: changed for key in ("text", "refusal") if block.get(key) == text}}
+    if block.get("text") is None and _extra(block, "text") == text:
+        copy["extras"] = {**block["extras"], "text": changed}
+    # The text of a file is in its data. It may stand in `text` too, which is not sent.
+    is_sent = (_text(copy, from_assistant=from_assistant) or "") == changed
+    return copy if is_sent else {"type": "text", "text": changed}
 
 
 def is_text_only(block: Any, *, from_assistant: bool) -> bool:

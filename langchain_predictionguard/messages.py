@@ -162,8 +162,9 @@ def _role(message: BaseMessage, index: int) -> Role:
 
 def _parts(message: BaseMessage, index: int) -> list[api.Part]:
     content = message.content
-    if not content and isinstance(refusal := message.additional_kwargs.get("refusal"), str):
-        content = refusal  # where langchain-openai puts it
+    if isinstance(message, AIMessage) and not content:
+        refusal = message.additional_kwargs.get("refusal")  # where langchain-openai puts it
+        content = refusal if isinstance(refusal, str) else content
     if isinstance(message, ToolMessage) and isinstance(content, str):
         try:
             content = tool_result_blocks(content)

@@ -7,7 +7,15 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Annotated, Any, Literal, NotRequired, TypedDict, Unpack
 
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, ChatMessage, HumanMessage, ToolMessage
+from langchain_core.messages import (
+    AIMessage,
+    AnyMessage,
+    BaseMessage,
+    ChatMessage,
+    FunctionMessage,
+    HumanMessage,
+    ToolMessage,
+)
 from pydantic import TypeAdapter, ValidationError
 
 from langchain_predictionguard.checks import (
@@ -268,7 +276,7 @@ class PredictionGuardMiddleware(AgentMiddleware[CheckedState, Any, Any]):
         if self._actions["factuality"] is None:
             return ""
         asked = max((place for place, each in enumerate(messages) if _stage(each) == "input"), default=-1)
-        results = [message for message in messages[asked + 1 :] if isinstance(message, ToolMessage)]
+        results = [message for message in messages[asked + 1 :] if _stage(message) == "tool"]
         return "\n\n".join(text for message in results for text in message_texts(message) if text.strip())
 
     def _after_output(
@@ -356,7 +364,7 @@ def _stage(message: BaseMessage) -> str:
     """Return the stage at which a message is checked; "" for those that never are."""
     if isinstance(message, ChatMessage):
         return {"user": "input", "human": "input", "assistant": "output", "ai": "output"}.get(message.role, "")
-    kinds = {HumanMessage: "input", ToolMessage: "tool", AIMessage: "output"}
+    kinds = {HumanMessage: "input", ToolMessage: "tool", FunctionMessage: "tool", AIMessage: "output"}
     return next((stage for kind, stage in kinds.items() if isinstance(message, kind)), "")
 
 
@@ -370,7 +378,7 @@ def _failed(texts: Sequence[CheckedText]) -> dict[CheckName, CheckedText]:
 
 
 def _place(message: BaseMessage) -> str:
-    if isinstance(message, ToolMessage):
+    if _stage(message) == "tool":
         return f"the result of the tool {message.name!r}" if message.name else "the result of a tool"
     return "the user's message" if _stage(message) == "input" else "an earlier answer"
 

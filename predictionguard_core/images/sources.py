@@ -64,7 +64,9 @@ def open_source(source: Any, policy: ImagePolicy) -> Image | Payload | Remote | 
     if isinstance(source, str):
         return _from_text(source, policy)
     if isinstance(source, Base64):
-        return _from_base64(source.text, 0, policy)
+        # A view of a caller's bytearray could change after it was validated, and leave the JSON it is sent in.
+        text = source.text if isinstance(source.text, str | bytes) else bytes(source.text)
+        return _from_base64(text, 0, policy)
     if isinstance(source, bytes | bytearray | memoryview):
         return Raw(bytes(source))
     if isinstance(source, os.PathLike):

@@ -7,11 +7,12 @@ import base64
 from collections.abc import Callable
 from datetime import date
 from typing import Any, Literal
+from urllib.parse import quote
 
 import pytest
 from langchain.agents import create_agent
 from langchain.agents.structured_output import ProviderStrategy, ToolStrategy
-from langchain_core.messages import AIMessage, ChatMessage, HumanMessage, ToolMessage
+from langchain_core.messages import AIMessage, ChatMessage, FunctionMessage, HumanMessage, ToolMessage
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
 from pydantic import BaseModel
@@ -374,6 +375,56 @@ def test_all_that_reaches_the_model_is_checked(box: Sandbox, chat: ChatPredictio
         *(True, True, True, False, True, False, True, True),
         False,
     ]
+
+
+def test_what_the_old_function_messages_hold_is_checked_like_a_tool_result(
+    box: Sandbox, chat: ChatPredictionGuard, guard: Guard
+) -> None:
+    call = AIMessage("", tool_calls=[{"name": "search", "args": {}, "id": "1"}])
+    history = [HumanMessage("hello"), call, FunctionMessage(MAIL, name="search")]
+    state = create_agent(chat, middleware=[guard()]).invoke({"messages": history})
+    assert "example.com" not in str(seen_by_the_model(box))
+    assert state["predictionguard_checks"][0]["stage"] == "tool"
+    with pytest.raises(PromptInjectionError, match="in the result of the tool 'search'"):
+        create_agent(chat, middleware=[guard()]).invoke(
+            {"messages": [*history[:2], FunctionMessage(INJECTION, name="search")]}
+        )
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        {"type": "file", "text": MAIL, "base64": base64.b64encode(MAIL.encode()).decode()},
+        {"type": "document", "text": MAIL, "source": {"type": "text", "data": MAIL}},
+        {"type": "file", "text": MAIL, "file": {"file_data": f"data:text/plain,{quote(MAIL)}"}},
+        {"type": "image", "base64": IMAGE_DATA, "text": MAIL, "extras": {"text": MAIL}},
+    ],
+)
+def test_a_text_that_a_block_holds_twice_is_replaced_where_it_is_sent_from(
+    box: Sandbox, chat: ChatPredictionGuard, guard: Guard, block: dict[str, Any]
+) -> None:
+    create_agent(chat, middleware=[guard()]).invoke({"messages": [HumanMessage([block])]})
+    (sent,) = seen_by_the_model(box)
+    assert "I am *, look it up" in str(sent)
+    assert "example.com" not in str(sent)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        HumanMessage("", additional_kwargs={"refusal": MAIL}),
+        HumanMessage([], additional_kwargs={"refusal": MAIL}),
+        ChatMessage("", role="user", additional_kwargs={"refusal": MAIL}),
+        ToolMessage("", tool_call_id="1", additional_kwargs={"refusal": MAIL}),
+    ],
+)
+def test_only_an_answer_has_a_refusal(
+    box: Sandbox, chat: ChatPredictionGuard, guard: Guard, message: HumanMessage | ChatMessage | ToolMessage
+) -> None:
+    call = AIMessage("", tool_calls=[{"name": "search", "args": {}, "id": "1"}])
+    agent = create_agent(chat, middleware=[guard()])
+    agent.invoke({"messages": [HumanMessage("hello"), call, message, HumanMessage("why?")]})
+    assert "example.com" not in str(seen_by_the_model(box))
 
 
 def test_what_fails_is_removed_wherever_it_is(box: Sandbox, chat: ChatPredictionGuard, guard: Guard) -> None:
