@@ -110,8 +110,6 @@ class _BaseClient:
         self._default_headers = check_headers(default_headers, "default_headers")
         self._http_client = http_client
         check_http_client(http_client, self._http_client_class, "http_client")
-        # The keys in use lately: a callable `api_key` may return another one for each request.
-        self._recent_keys: collections.deque[SecretStr] = collections.deque(maxlen=16)
 
     @property
     def _settings(self) -> Settings:
@@ -125,10 +123,10 @@ class _BaseClient:
     def __getstate__(self) -> dict[str, Any]:
         # Without the API key and without connections: the copy reads PREDICTIONGUARD_API_KEY at its first call, not
         # when it is unpickled, because a pool of workers hangs on a task that does not unpickle.
-        return {**self.__dict__, "_settings_with_key": None, "_http_client": None, "_recent_keys": None}
+        return {**self.__dict__, "_settings_with_key": None, "_http_client": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _recent_keys=collections.deque(maxlen=16))
+        self.__dict__.update(state)
 
     def __copy__(self) -> Self:
         copy = object.__new__(type(self))
@@ -138,15 +136,13 @@ class _BaseClient:
     def __deepcopy__(self, memo: Any) -> Self:
         return self.__copy__()
 
-    def _redact(self, error: BaseException, extra_headers: Mapping[str, str] | None) -> None:
-        """Remove API key and header values from an error of ours."""
+    def _redact(self, error: BaseException, extra_headers: Mapping[str, str] | None, keys: list[SecretStr]) -> None:
+        """Remove the API keys of a call and header values from an error of ours."""
         if isinstance(error, PredictionGuardError):
-            keys = [key.get_secret_value() for key in self._recent_keys]
-            redact_error(error, [*keys, *secrets_of(self._default_headers), *secrets_of(extra_headers or {})])
+            texts = [key.get_secret_value() for key in keys]
+            redact_error(error, [*texts, *secrets_of(self._default_headers), *secrets_of(extra_headers or {})])
 
     def _request_head(self, send: steps.Send, key: SecretStr, extra_headers: Mapping[str, str]) -> RequestHead:
-        if key not in self._recent_keys:
-            self._recent_keys.append(key)
         # Keyed by the lower-case name, so that default_headers and extra_headers override ours in any spelling.
         headers = {
             "authorization": ("Authorization", f"Bearer {key.get_secret_value()}"),
@@ -172,17 +168,19 @@ class _BaseStream:
         self._error: PredictionGuardError | None = None
         self._is_over = False
         self._reader = ChunkReader()
+        self._keys: list[SecretStr] = []
         self._response: Any = None
         self._body: Any = None
 
     def _feed(self, data: bytes | None) -> None:
         """Take the next bytes of the response, or None at its end."""
-        reader = self._reader
+        reader, started = self._reader, time.monotonic()
         was_finished = reader.has_finished
         try:
             self._ready.extend(reader.finish() if data is None else reader.feed(data))
         except PredictionGuardError as error:
             self._error = error  # raised after the chunks before it are delivered
+        self._time_left -= time.monotonic() - started  # megabytes of comments take seconds to parse
         self._is_over = self._is_over or data is None or reader.is_done or self._error is not None
         # The timeout bounds the time without content, so content resets it. After the finish reason at most 5 s are
         # spent on usage and [DONE].
@@ -229,7 +227,7 @@ class ChatStream(_BaseStream):
                     self._read()
             chunk = self._next_ready()
         except BaseException as error:
-            self._client._redact(error, self._extra_headers)
+            self._client._redact(error, self._extra_headers, self._keys)
             self.close()
             raise
         if chunk is None:
@@ -238,7 +236,7 @@ class ChatStream(_BaseStream):
         return chunk
 
     def _open(self) -> None:
-        opened = self._client._run(self._operation, self._extra_headers)
+        opened = self._client._run(self._operation, self._extra_headers, self._keys)
         if isinstance(opened, ChatCompletion):
             self._ready.append(opened.as_chunk())
             self._is_over = True
@@ -534,28 +532,37 @@ class Client(_BaseClient):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _run(self, operation: steps.Operation[T], extra_headers: Mapping[str, str] | None = None) -> T:
+    def _run(
+        self,
+        operation: steps.Operation[T],
+        extra_headers: Mapping[str, str] | None = None,
+        keys: list[SecretStr] | None = None,
+    ) -> T:
         extra_headers = check_headers(extra_headers, "extra_headers") if extra_headers else {}
+        # The keys of this call: a callable `api_key` may return another one for each attempt.
+        keys = [] if keys is None else keys
         try:
             step = next(operation)
             while True:
                 try:
-                    result = self._perform(step, extra_headers)
+                    result = self._perform(step, extra_headers, keys)
                 except PredictionGuardError as error:
                     step = operation.throw(error)
+                except StopIteration as error:  # it would pass for an end of our own
+                    raise RuntimeError(f"api_key or http_client raised {type(error).__name__}") from error
                 else:
                     step = operation.send(result)
         except StopIteration as end:
             value: T = end.value
             return value
         except PredictionGuardError as error:
-            self._redact(error, extra_headers)
+            self._redact(error, extra_headers, keys)
             raise
 
-    def _perform(self, step: steps.Step, extra_headers: Mapping[str, str]) -> Any:
+    def _perform(self, step: steps.Step, extra_headers: Mapping[str, str], keys: list[SecretStr]) -> Any:
         match step:
             case steps.Send():
-                return self._send(step, extra_headers)
+                return self._send(step, extra_headers, keys)
             case steps.Wait():
                 return time.sleep(step.seconds)
             case steps.Compute():
@@ -566,8 +573,9 @@ class Client(_BaseClient):
                 run = functools.partial(self._run, extra_headers=extra_headers)
                 return parallel.run_all(run, step.operations, step.max_concurrency)
 
-    def _send(self, send: steps.Send, extra_headers: Mapping[str, str]) -> steps.Response:
-        request = self._request_head(send, _get_key(self._settings.api_key), extra_headers)
+    def _send(self, send: steps.Send, extra_headers: Mapping[str, str], keys: list[SecretStr]) -> steps.Response:
+        keys.append(_get_key(self._settings.api_key))
+        request = self._request_head(send, keys[-1], extra_headers)
         client = self._http_client or shared_clients.shared_client(self)
         timeout = self._settings.timeout
         with error_mapping.map_errors(self.base_url, timeout):
@@ -609,7 +617,7 @@ class AsyncChatStream(_BaseStream):
                     await self._read()
             chunk = self._next_ready()
         except BaseException as error:
-            self._client._redact(error, self._extra_headers)
+            self._client._redact(error, self._extra_headers, self._keys)
             await self.aclose()
             raise
         if chunk is None:
@@ -618,7 +626,7 @@ class AsyncChatStream(_BaseStream):
         return chunk
 
     async def _open(self) -> None:
-        opened = await self._client._run(self._operation, self._extra_headers)
+        opened = await self._client._run(self._operation, self._extra_headers, self._keys)
         if isinstance(opened, ChatCompletion):
             self._ready.append(opened.as_chunk())
             self._is_over = True
@@ -900,28 +908,37 @@ class AsyncClient(_BaseClient):
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
-    async def _run(self, operation: steps.Operation[T], extra_headers: Mapping[str, str] | None = None) -> T:
+    async def _run(
+        self,
+        operation: steps.Operation[T],
+        extra_headers: Mapping[str, str] | None = None,
+        keys: list[SecretStr] | None = None,
+    ) -> T:
         extra_headers = check_headers(extra_headers, "extra_headers") if extra_headers else {}
+        # The keys of this call: a callable `api_key` may return another one for each attempt.
+        keys = [] if keys is None else keys
         try:
             step = next(operation)
             while True:
                 try:
-                    result = await self._perform(step, extra_headers)
+                    result = await self._perform(step, extra_headers, keys)
                 except PredictionGuardError as error:
                     step = operation.throw(error)
+                except StopAsyncIteration as error:  # it would pass for an end of our own
+                    raise RuntimeError(f"api_key or http_client raised {type(error).__name__}") from error
                 else:
                     step = operation.send(result)
         except StopIteration as end:
             value: T = end.value
             return value
         except PredictionGuardError as error:
-            self._redact(error, extra_headers)
+            self._redact(error, extra_headers, keys)
             raise
 
-    async def _perform(self, step: steps.Step, extra_headers: Mapping[str, str]) -> Any:
+    async def _perform(self, step: steps.Step, extra_headers: Mapping[str, str], keys: list[SecretStr]) -> Any:
         match step:
             case steps.Send():
-                return await self._send(step, extra_headers)
+                return await self._send(step, extra_headers, keys)
             case steps.Wait():
                 return await asyncio.sleep(step.seconds)
             case steps.Compute():
@@ -932,8 +949,9 @@ class AsyncClient(_BaseClient):
                 run = functools.partial(self._run, extra_headers=extra_headers)
                 return await parallel.async_run_all(run, step.operations, step.max_concurrency)
 
-    async def _send(self, send: steps.Send, extra_headers: Mapping[str, str]) -> steps.Response:
-        request = self._request_head(send, await _async_get_key(self._settings.api_key), extra_headers)
+    async def _send(self, send: steps.Send, extra_headers: Mapping[str, str], keys: list[SecretStr]) -> steps.Response:
+        keys.append(await _async_get_key(self._settings.api_key))
+        request = self._request_head(send, keys[-1], extra_headers)
         client = self._http_client or await shared_clients.shared_async_client(self)
         timeout = self._settings.timeout
         with error_mapping.map_errors(self.base_url, timeout):

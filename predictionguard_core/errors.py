@@ -33,6 +33,7 @@ Every class can be pickled, and none holds an API key or the bytes of an image.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 __all__ = [
@@ -71,6 +72,20 @@ def _rebuild(kind: type[PredictionGuardError], state: dict[str, Any]) -> Predict
     error.__dict__.update(state)
     error.args = (state.get("message", ""),)
     return error
+
+
+def error_chain(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error and all that led to it, each once.
+
+    An object that is raised again, as mocks do, while an error that it caused is handled, makes the chain a circle.
+    """
+    waiting, seen = [error], set[int]()
+    while waiting:
+        each = waiting.pop()
+        if each is not None and id(each) not in seen:
+            seen.add(id(each))
+            yield each
+            waiting += [each.__context__, each.__cause__]
 
 
 class PredictionGuardError(Exception):

@@ -6,6 +6,8 @@ import json
 import urllib.parse
 from collections.abc import Collection, Iterable, Mapping
 
+from predictionguard_core.errors import error_chain
+
 REDACTED = "<redacted>"
 
 _MIN_SECRET_LENGTH = 6  # shorter values stand in many texts by chance
@@ -23,13 +25,11 @@ def redact_error(error: BaseException, secrets: Iterable[str]) -> None:
     # The longest first: one may be a part of another.
     texts = {form for secret in secrets if len(secret) >= _MIN_SECRET_LENGTH for form in _forms(secret)}
     found = sorted(texts, key=len, reverse=True)
-    each: BaseException | None = error if found else None
-    while each is not None:
+    for each in error_chain(error) if found else ():
         for name, value in vars(each).items():
             if isinstance(value, str):
                 vars(each)[name] = redact_text(value, found)
         each.args = tuple(redact_text(value, found) if isinstance(value, str) else value for value in each.args)
-        each = each.__cause__ or each.__context__
 
 
 def _forms(secret: str) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from predictionguard_core.errors import (
     InvalidResponseError,
     PredictionGuardError,
     StreamInterruptedError,
+    error_chain,
 )
 from predictionguard_core.http import proxies
 
@@ -105,11 +106,7 @@ def _scheme_and_host(url: str) -> tuple[str, str]:
 
 def is_untrusted(error: BaseException | None) -> bool:
     """Return whether a certificate that failed verification is behind `error`."""
-    while error is not None:
-        if isinstance(error, ssl.SSLCertVerificationError):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
+    return any(isinstance(each, ssl.SSLCertVerificationError) for each in error_chain(error))
 
 
 def _untrusted(base_url: str, reason: str) -> str:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import base64
 import copy
+import itertools
 import pickle
+import threading
 import traceback
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import httpx
 import pytest
 from langchain_core.messages import HumanMessage
 from llama_index.core.llms import ChatMessage, ImageBlock, TextBlock
@@ -120,6 +124,32 @@ def check_no_secrets(errors: list[BaseException]) -> None:
 def test_response_that_contains_the_request(mirror: str, echo: Echo) -> None:
     url = f"{echo.url}/mirror-{mirror}"
     check_no_secrets(errors_of(*text_calls(url), *image_calls(url)))
+
+
+def test_keys_that_change_with_each_request() -> None:
+    """A service may return the key of a request that began long before the latest."""
+    count = itertools.count()
+    begun, all_begun = itertools.count(1), threading.Event()
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if next(begun) == 40:
+            all_begun.set()
+        all_begun.wait(10)
+        return httpx.Response(400, json={"error": f"bad key {request.headers['authorization']}"})
+
+    client = Client(
+        lambda: f"rotating-{next(count):08d}",
+        "http://service.example",
+        http_client=httpx.Client(transport=httpx.MockTransport(answer)),
+    )
+
+    def ask(_: int) -> str:
+        with pytest.raises(PredictionGuardError, match="bad key") as caught:
+            client.chat(ChatRequest(model="m", messages="Hello"))
+        return error_text(caught.value)
+
+    with ThreadPoolExecutor(40) as threads:
+        assert not any("rotating-" in text for text in threads.map(ask, range(40)))
 
 
 def test_connection_refused(echo: Echo) -> None:

@@ -98,3 +98,48 @@ def test_anything_else_is_refused_with_its_name(is_async: bool) -> None:
             kind("key", http_client=other)
     with pytest.raises(ConfigurationError, match=r"http_client must be .*, got decimal\.Decimal"):
         kind("key", http_client=__import__("decimal").Decimal(1))
+
+
+@MODULES
+@BOTH
+def test_a_client_that_raises_one_object_again_and_again(is_async: bool, module: Any) -> None:
+    error = module.ConnectError("it holds key-of-the-tests")
+
+    def fail(_: Any) -> Any:
+        raise error
+
+    def ask_own() -> None:
+        ask(is_async, "http://service.example", new(module, is_async, transport=module.MockTransport(fail)))
+
+    def ask_twice() -> None:
+        try:
+            ask_own()
+        except APIConnectionError:
+            ask_own()  # its error is the cause of its own context
+
+    with pytest.raises(APIConnectionError, match="can't reach"):
+        ask_twice()
+
+
+@MODULES
+@BOTH
+@pytest.mark.parametrize("error", [StopIteration, StopAsyncIteration])
+def test_the_end_of_a_callers_iterator_is_no_end_of_an_answer(
+    is_async: bool, module: Any, error: type[Exception]
+) -> None:
+    def fail(_: Any) -> Any:
+        raise error
+
+    def own() -> Any:
+        return new(module, is_async, transport=module.MockTransport(fail))
+
+    async def read() -> list[Any]:
+        client = AsyncClient("key", "http://a.example", http_client=own())
+        return [chunk async for chunk in client.stream(HELLO)]
+
+    # StopAsyncIteration ends async code only, and StopIteration only the other.
+    expected = RuntimeError if is_async or error is StopIteration else StopAsyncIteration
+    with pytest.raises(expected):
+        ask(is_async, "http://service.example", own())
+    with pytest.raises(expected):
+        asyncio.run(read()) if is_async else list(Client("key", "http://a.example", http_client=own()).stream(HELLO))

@@ -71,6 +71,8 @@ SOURCES: list[tuple[str, Callable[[bytes], Any]]] = [
     ("URL-safe, no padding", lambda data: urlsafe(data).rstrip("=")),
     ("Base64 of str", lambda data: Base64(b64(data))),
     ("Base64 of bytes", lambda data: Base64(b64(data).encode())),
+    ("Base64 of bytearray", lambda data: Base64(bytearray(b64(data).encode()))),  # type: ignore[arg-type]
+    ("Base64 of memoryview", lambda data: Base64(memoryview(b64(data).encode()))),  # type: ignore[arg-type]
     ("Base64, wrapped bytes", lambda data: Base64(wrapped(data).encode())),
     ("bytes", bytes),
     ("bytearray", bytearray),
