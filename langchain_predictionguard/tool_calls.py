@@ -55,8 +55,13 @@ def to_tool(tool: Any, *, strict: bool | None = None) -> dict[str, Any]:
         converted = convert_to_openai_tool(tool, strict=strict)
     except RecursionError:  # a recursive TypedDict
         converted = convert_to_openai_tool(object_schema(TypeAdapter(tool).json_schema()), strict=strict)
-    except ValueError as error:
-        if not any(text in str(error) for text in ("Unsupported function", "not supported by signature")):
+    except (ValueError, TypeError) as error:
+        wrong = (
+            "Unsupported function",
+            "not supported by signature",
+            "is not a module, class",
+        )  # the last: Python 3.13
+        if not any(text in str(error) for text in wrong):
             raise
         raise ConfigurationError(
             f"expected a function, a pydantic class, a TypedDict, a LangChain tool or a JSON schema with a title, got "
