@@ -17,7 +17,8 @@ class PredictionGuardChecker(ServiceComponent):
     """Check texts and chat messages, for example in a step of a workflow.
 
     A string, a `ChatMessage` or a list of messages goes in, and the same kind comes out. All messages are checked
-    except system messages. Images and the arguments of tool calls are not checked: `check` lists them in `unchecked`.
+    except system messages, also the name of a user. Images and the arguments of tool calls are not checked: `check`
+    lists them in `unchecked`.
 
     Args:
         pii: "block" refuses personal data, "replace" replaces it, None ignores it.
@@ -106,7 +107,16 @@ def _parts(value: Any) -> tuple[list[ChatMessage], list[str]]:
     messages = [value] if isinstance(value, ChatMessage) else value
     if not isinstance(messages, Sequence) or not all(isinstance(each, ChatMessage) for each in messages):
         raise ContentError(f"expected a string, a ChatMessage or a list of messages, got {type(value).__name__}")
-    return list(messages), [block.text for message in messages for block in _text_blocks(message)]
+    texts: list[str] = []
+    for message in messages:
+        texts += [block.text for block in _text_blocks(message)]
+        if _has_name(message):
+            texts.append(message.additional_kwargs["name"])
+    return list(messages), texts
+
+
+def _has_name(message: ChatMessage) -> bool:
+    return message.role != MessageRole.SYSTEM and isinstance(message.additional_kwargs.get("name"), str)
 
 
 def _text_blocks(message: ChatMessage) -> list[TextBlock]:
@@ -129,6 +139,9 @@ def _report(value: Any, messages: list[ChatMessage], results: list[CheckedText])
             block.model_copy(update={"text": texts[id(block)]}) if id(block) in texts else block
             for block in message.blocks
         ]
-        checked.append(message.model_copy(update={"blocks": blocks}))
+        update: dict[str, Any] = {"blocks": blocks}
+        if _has_name(message):
+            update["additional_kwargs"] = {**message.additional_kwargs, "name": next(left).text}
+        checked.append(message.model_copy(update=update))
     found = checked[0] if isinstance(value, ChatMessage) else checked
     return CheckReport(found, tuple(results), tuple(dict.fromkeys(unchecked)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import BaseNode, ImageNode, MetadataMode, Node, NodeWithScore, QueryBundle
@@ -15,6 +15,16 @@ from predictionguard_core.errors import ConfigurationError
 
 CHECKS_KEY = "predictionguard_checks"
 """The metadata key that says what was checked; neither the model nor an embedding model sees it."""
+
+
+class _Field(NamedTuple):
+    """A checked part of a node: a metadata value, or its key; or, without a key, the node's own text."""
+
+    key: str | None
+    is_key: bool = False
+
+
+_TEXT = _Field(None)
 
 
 class _CheckPostprocessor(ServiceComponent, BaseNodePostprocessor):
@@ -132,14 +142,13 @@ class _Texts:
     def __init__(self, nodes: list[NodeWithScore]) -> None:
         check_nodes(nodes)
         self._nodes = nodes
-        # The metadata key, or None for the node's own text.
-        self._places: list[tuple[int, str | None]] = []
+        self._places: list[tuple[int, _Field]] = []
         self.to_check: list[str] = []
         for number, each in enumerate(nodes):
-            texts = {None: each.node.get_content(metadata_mode=MetadataMode.NONE), **_metadata(each.node)}
-            for key, text in texts.items():
+            texts = {_TEXT: each.node.get_content(metadata_mode=MetadataMode.NONE), **_metadata(each.node)}
+            for field, text in texts.items():
                 if text.strip():
-                    self._places.append((number, key))
+                    self._places.append((number, field))
                     self.to_check.append(text)
 
     def without(self, dropped: list[bool]) -> list[NodeWithScore]:
@@ -149,34 +158,46 @@ class _Texts:
 
     def with_texts(self, texts: list[str]) -> list[NodeWithScore]:
         """Return the nodes with other texts. Those that change are copies."""
-        changes: dict[int, dict[str | None, str]] = {}
-        for (number, key), old, new in zip(self._places, self.to_check, texts, strict=True):
+        changes: dict[int, dict[_Field, str]] = {}
+        for (number, field), old, new in zip(self._places, self.to_check, texts, strict=True):
             if new != old:
-                changes.setdefault(number, {})[key] = new
+                changes.setdefault(number, {})[field] = new
         return [_marked(each, number in changes, changes.get(number)) for number, each in enumerate(self._nodes)]
 
 
-def _metadata(node: BaseNode) -> dict[str | None, str]:
-    """Return the metadata values that the model sees, as LlamaIndex writes them into the prompt."""
-    hidden = set(node.excluded_llm_metadata_keys)
-    return {key: str(value) for key, value in node.metadata.items() if value is not None and key not in hidden}
+def _metadata(node: BaseNode) -> dict[_Field, str]:
+    """Return the metadata that the model sees, as LlamaIndex writes it into the prompt.
+
+    A key that is an identifier, such as `file_name`, is a loader's own and no text.
+    """
+    seen = {key: value for key, value in node.metadata.items() if key not in node.excluded_llm_metadata_keys}
+    keys = {_Field(key, is_key=True): key for key in seen if not key.isidentifier()}
+    return keys | {_Field(key): str(value) for key, value in seen.items() if value is not None}
 
 
-def _marked(each: NodeWithScore, is_changed: bool, changes: dict[str | None, str] | None = None) -> NodeWithScore:
+def _changed_metadata(metadata: dict[str, Any], changes: dict[_Field, str]) -> dict[str, Any]:
+    changed: dict[str, Any] = {}
+    for key, value in metadata.items():
+        new_key = changes.get(_Field(key, is_key=True), key)
+        while new_key in changed:  # two keys may have the same replacement
+            new_key += "*"
+        changed[new_key] = changes.get(_Field(key), value)
+    return changed
+
+
+def _marked(each: NodeWithScore, is_changed: bool, changes: dict[_Field, str] | None = None) -> NodeWithScore:
     # No deep copy: an `IndexNode` may hold a whole query engine.
     hidden_keys = {
         name: list(dict.fromkeys([*getattr(each.node, name), CHECKS_KEY]))
         for name in ("excluded_llm_metadata_keys", "excluded_embed_metadata_keys")
     }
-    node = each.node.model_copy(update={"metadata": dict(each.node.metadata), **hidden_keys})
-    for key, text in (changes or {}).items():
-        if key is None:
-            node.set_content(text)
-        else:
-            node.metadata[key] = text
-    before = node.metadata.get(CHECKS_KEY, {})
+    changes = changes or {}
+    node = each.node.model_copy(update={"metadata": _changed_metadata(each.node.metadata, changes), **hidden_keys})
+    if _TEXT in changes:
+        node.set_content(changes[_TEXT])
+    before = node.metadata.get(CHECKS_KEY)
     node.metadata[CHECKS_KEY] = {
-        "changed": is_changed or before.get("changed", False),
+        "changed": is_changed or (isinstance(before, dict) and before.get("changed") is True),
         "unchecked": ["image"] if _has_image(node) else [],
     }
     return NodeWithScore(node=node, score=each.score)

@@ -114,6 +114,24 @@ def test_metadata_that_the_model_sees_is_checked(connection: dict[str, Any]) -> 
     assert PredictionGuardInjectionPostprocessor(**connection).postprocess_nodes(hostile) == []
 
 
+def test_keys_of_metadata_that_are_no_identifiers_are_checked(box: Sandbox, connection: dict[str, Any]) -> None:
+    metadata = {"file_name": "a.csv", "frodo@example.com": "call him", "sam@example.com": "write", "e": None}
+    pii = PredictionGuardPIIPostprocessor(replace_method="mask", **connection)
+    (found,) = pii.postprocess_nodes(nodes("text", **metadata))
+    seen = found.node.get_content(metadata_mode=MetadataMode.LLM)
+    assert seen == "file_name: a.csv\n*: call him\n**: write\ne: None\n\ntext"
+    assert "file_name" not in box.requests[0]["prompt"]
+    hostile = nodes("text", **{INJECTION: None})
+    assert PredictionGuardInjectionPostprocessor(**connection).postprocess_nodes(hostile) == []
+
+
+def test_metadata_of_the_name_that_the_checks_use_is_text_like_any_other(connection: dict[str, Any]) -> None:
+    pii = PredictionGuardPIIPostprocessor(replace_method="mask", **connection)
+    for value in (MAIL, [MAIL], {"changed": MAIL}):
+        (found,) = pii.postprocess_nodes(nodes("text", predictionguard_checks=value))
+        assert found.node.metadata["predictionguard_checks"] == {"changed": True, "unchecked": []}
+
+
 def test_nodes_with_an_injection_are_dropped(box: Sandbox, connection: dict[str, Any]) -> None:
     guard = PredictionGuardInjectionPostprocessor(**connection)
     found = guard.postprocess_nodes(nodes("harmless", INJECTION, "fine"))
@@ -225,6 +243,13 @@ def test_the_checker_takes_texts_and_messages(connection: dict[str, Any]) -> Non
     assert checker.apply([]) == []
     with pytest.raises(ContentError, match="got int"):
         checker.apply(7)
+
+
+def test_the_checker_checks_the_name_of_a_user(connection: dict[str, Any]) -> None:
+    checker = PredictionGuardChecker(pii="replace", pii_replace_method="mask", **connection)
+    message = ChatMessage("hello", additional_kwargs={"name": "frodo@example.com", "other": 1})
+    assert checker.apply([message, message])[1].additional_kwargs == {"name": "*", "other": 1}
+    assert message.additional_kwargs["name"] == "frodo@example.com"
 
 
 async def test_the_checker_raises_for_what_is_blocked(connection: dict[str, Any]) -> None:
