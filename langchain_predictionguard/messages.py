@@ -254,9 +254,10 @@ def _chunk(
 ) -> ChatGenerationChunk:
     if calls:
         fields["tool_call_chunks"] = calls
+    if additional := _additional(delta):
+        fields["additional_kwargs"] = additional
     # With an index LangChain joins the pieces of one refusal.
-    content, additional = _content_with_refusal(text, delta, index=0), _additional(delta)
-    message = AIMessageChunk(content=content, additional_kwargs=additional, **fields)
+    message = AIMessageChunk(content=_content_with_refusal(text, delta, index=0), **fields)
     return ChatGenerationChunk(message=message, generation_info=_generation_info(finish_reason))
 
 

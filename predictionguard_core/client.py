@@ -172,9 +172,9 @@ class _BaseStream:
         self._response: Any = None
         self._body: Any = None
 
-    def _feed(self, data: bytes | None) -> None:
-        """Take the next bytes of the response, or None at its end."""
-        reader, started = self._reader, time.monotonic()
+    def _feed(self, data: bytes | None, started: float) -> None:
+        """Take the next bytes of the response, or None at its end. The wait for them began at `started`."""
+        reader = self._reader
         was_finished = reader.has_finished
         try:
             self._ready.extend(reader.finish() if data is None else reader.feed(data))
@@ -258,8 +258,7 @@ class ChatStream(_BaseStream):
             if not self._reader.has_finished or not isinstance(ours, APITimeoutError | StreamInterruptedError):
                 raise ours from error
             data = None  # nothing is missing but the end
-        self._time_left -= time.monotonic() - started
-        self._feed(data)
+        self._feed(data, started)
         # A caller's own sync client does not obey `timeouts.deadline`, so draining its connection could block.
         if self._reader.is_done and client._http_client is None:
             timeouts.drain(self._body)
@@ -648,8 +647,7 @@ class AsyncChatStream(_BaseStream):
             if not self._reader.has_finished or not isinstance(ours, APITimeoutError | StreamInterruptedError):
                 raise ours from error
             data = None  # nothing is missing but the end
-        self._time_left -= time.monotonic() - started
-        self._feed(data)
+        self._feed(data, started)
         # A caller's own sync client does not obey `timeouts.deadline`, so draining its connection could block.
         if self._reader.is_done and client._http_client is None:
             await timeouts.async_drain(self._body)

@@ -91,7 +91,8 @@ class ResponseModel(BaseModel):
             # Objects of a few bytes each would take 30 times their size in memory.
             raise InvalidResponseError(f"the response has more than {_MAX_ELEMENTS:,} elements; no answer has as many")
         try:
-            return cls.model_validate_json(body)
+            # What `model_validate_json` calls after a look at its arguments, which takes a third of the time.
+            return cls.__pydantic_validator__.validate_json(body)  # type: ignore[no-any-return]
         except ValidationError:
             pass
         try:
