@@ -18,7 +18,7 @@ from pydantic import model_validator
 
 from langchain_predictionguard.base import CONFIG, GenerativeModel
 from langchain_predictionguard.errors import langchain_errors
-from langchain_predictionguard.headers import extra_headers
+from langchain_predictionguard.headers import extra_headers, without_headers
 from predictionguard_core.errors import ConfigurationError, ContentError
 from predictionguard_core.models import known_model
 
@@ -446,13 +446,12 @@ class ChatPredictionGuard(GenerativeModel, BaseChatModel):
         return "chat-predictionguard"
 
     def _get_invocation_params(self, stop: list[str] | None = None, **kwargs: Any) -> dict[str, Any]:
-        kwargs.pop("extra_headers", None)  # they may hold secrets, and these parameters go to tracers
-        params: dict[str, Any] = super()._get_invocation_params(stop=self._stop(stop), **kwargs)
+        # These parameters go to tracers.
+        params: dict[str, Any] = super()._get_invocation_params(stop=self._stop(stop), **without_headers(kwargs))
         return params
 
     def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
-        kwargs.pop("extra_headers", None)
-        return str(super()._get_llm_string(stop=stop, **kwargs))
+        return str(super()._get_llm_string(stop=stop, **without_headers(kwargs)))
 
     def _convert_input(self, model_input: LanguageModelInput) -> PromptValue:
         from langchain_predictionguard.content_blocks import traceable

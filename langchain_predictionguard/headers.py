@@ -8,14 +8,28 @@ from typing import Any
 from langchain_core.runnables import RunnableBinding
 from pydantic import SecretStr
 
+from predictionguard_core.redaction import may_hold_secret
+
 
 def hide_headers(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options of a call with the values of `extra_headers` as `SecretStr`, so that no repr shows them."""
-    headers = options.get("extra_headers")
-    if not isinstance(headers, Mapping):
-        return dict(options)
-    hidden = {name: SecretStr(value) if isinstance(value, str) else value for name, value in headers.items()}
-    return {**options, "extra_headers": hidden}
+    """Return the options of a call with `SecretStr` in `extra_headers`, so that no repr shows the values.
+
+    It does the same to options that calls do not have, such as `api_key`.
+    """
+    return {name: _hidden(value) if may_hold_secret(name) else value for name, value in options.items()}
+
+
+def without_headers(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a call for tracers: without those that may hold secrets."""
+    return {name: value for name, value in options.items() if not may_hold_secret(name)}
+
+
+def _hidden(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _hidden(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_hidden(each) for each in value]
+    return SecretStr(value) if isinstance(value, str) else value
 
 
 def extra_headers(options: Mapping[str, Any]) -> Any:

@@ -13,6 +13,7 @@ from llama_index.core.schema import NodeWithScore
 from pydantic import BaseModel, ValidationError
 
 from predictionguard_core.errors import ConfigurationError, ContentError
+from predictionguard_core.redaction import may_hold_secret
 from predictionguard_core.settings import check_headers
 
 # All have LlamaIndex's callbacks or spans, and an async version whose name begins with "a".
@@ -20,11 +21,14 @@ _CALLS = ("chat", "stream_chat", "complete", "stream_complete", "predict_and_cal
 _CALLS_WITH_TEMPLATE = ("predict", "stream", "structured_predict", "stream_structured_predict")
 
 
+_HIDDEN = "**********"
+
+
 class HiddenHeaders(dict[str, str]):
     """The headers of one call, with asterisks for their values: events and spans show every argument of a call."""
 
     def __init__(self, headers: dict[str, str]) -> None:
-        super().__init__(dict.fromkeys(headers, "**********"))
+        super().__init__(dict.fromkeys(headers, _HIDDEN))
         self.sent = headers
 
 
@@ -67,6 +71,7 @@ def _wrap_async(method: Any, name: str) -> Any:
 
 def _prepare(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     _hide_headers(kwargs)
+    _hide_unknown(kwargs.get("llm_kwargs", {} if name in _CALLS_WITH_TEMPLATE else kwargs))
     if name in _CALLS_WITH_TEMPLATE:
         arguments = dict(zip(("output_cls", "prompt") if "structured" in name else ("prompt",), args, strict=False))
         _check_template(arguments | kwargs)
@@ -79,6 +84,13 @@ def _hide_headers(kwargs: dict[str, Any]) -> None:
     if "llm_kwargs" in kwargs:
         kwargs["llm_kwargs"] = dict(kwargs["llm_kwargs"] or {})
         _hide_headers(kwargs["llm_kwargs"])
+
+
+def _hide_unknown(options: dict[str, Any]) -> None:
+    # An api_key here is refused, but only after the events of the call.
+    for name in options:
+        if name != "extra_headers" and may_hold_secret(name):
+            options[name] = _HIDDEN
 
 
 def _explain(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

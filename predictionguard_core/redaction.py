@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import urllib.parse
 from collections.abc import Collection, Iterable, Mapping
 
@@ -11,6 +12,17 @@ from predictionguard_core.errors import error_chain
 REDACTED = "<redacted>"
 
 _MIN_SECRET_LENGTH = 6  # shorter values stand in many texts by chance
+
+
+_SECRET_OPTION = re.compile("api_?key|header|authori[sz]ation|secret|password", re.IGNORECASE)
+
+
+def may_hold_secret(option: str) -> bool:
+    """Return whether an option of a call may hold a secret: `extra_headers`, or one that calls do not have.
+
+    People pass `api_key` to a call, which is refused only after observers have seen its options.
+    """
+    return _SECRET_OPTION.search(option) is not None
 
 
 def secrets_of(headers: Mapping[str, str]) -> Iterable[str]:

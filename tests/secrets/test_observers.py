@@ -20,6 +20,8 @@ from llama_index.core.callbacks import CallbackManager, LlamaDebugHandler
 from llama_index.core.instrumentation import get_dispatcher
 from llama_index.core.instrumentation.event_handlers import BaseEventHandler
 from llama_index.core.instrumentation.span_handlers import SimpleSpanHandler
+from llama_index.core.llms import ChatMessage
+from llama_index.core.prompts import PromptTemplate
 
 import langchain_predictionguard as lc
 import llama_index_predictionguard as li
@@ -132,6 +134,39 @@ def test_langchain_callbacks_runs_and_events(kind: Kind, response: str, echo: Ec
         assert [found for text in all_texts(each) if (found := find_secrets(text))] == []
 
 
+# What people pass to a call, which refuses it, in place of the constructor.
+MISPLACED: list[dict[str, Any]] = [
+    {"api_key": KEY},
+    {"predictionguard_api_key": KEY},
+    {"headers": {"Authorization": f"Bearer {KEY}"}},
+    {"default_headers": [("Authorization", KEY)]},
+    {"authorization": KEY},
+]
+
+
+@pytest.mark.parametrize("options", MISPLACED, ids=str)
+@pytest.mark.parametrize("kind", LC_MODELS, ids=str)
+def test_langchain_callbacks_of_a_call_with_a_misplaced_key(kind: Kind, options: dict[str, Any], echo: Echo) -> None:
+    model = kind.make(f"{echo.url}/whole", api_key="key-of-the-model")
+    recorder, runs = Recorder(), RunCollectorCallbackHandler()
+    config: Any = {"callbacks": [recorder, runs]}
+    bound = model.bind(**options)
+
+    async def read() -> list[Any]:
+        return [chunk async for chunk in model.astream("marker-1", config, **options)]
+
+    errors = errors_of(
+        lambda: model.invoke("marker-1", config, **options),
+        lambda: list(model.stream("marker-1", config, **options)),
+        lambda: asyncio.run(read()),
+        lambda: bound.invoke("marker-1", config),
+    )
+    assert len(errors) == 4
+    # As text: what an observer gets may be a `SecretStr`.
+    seen = [*map(repr, (bound, *errors, *recorder.calls)), *(repr(run.model_dump()) for run in runs.traced_runs)]
+    assert [found for text in seen if (found := find_secrets(text))] == []
+
+
 @pytest.mark.parametrize("response", ["whole", "refuse"])
 def test_langchain_callbacks_contain_an_image_only_in_the_callers_messages(response: str, echo: Echo) -> None:
     """LangChain passes the caller's messages to `on_chat_model_start`. Nothing else may contain the image or key."""
@@ -218,6 +253,30 @@ def test_llama_index_events_spans_and_payloads(response: str, echo: Echo) -> Non
         *(list(all_texts(each, 3)) for each in payloads),
     ):
         assert [found for text in texts if (found := find_secrets(text, images=False))] == []
+
+
+@pytest.mark.parametrize("options", MISPLACED, ids=str)
+def test_llama_index_events_and_spans_of_a_call_with_a_misplaced_key(options: dict[str, Any], echo: Echo) -> None:
+    dispatcher, events, spans = get_dispatcher(), EventRecorder(events=[]), SpanRecorder()
+    before = list(dispatcher.event_handlers), list(dispatcher.span_handlers)
+    SpanRecorder.calls.clear()
+    dispatcher.add_event_handler(events)
+    dispatcher.add_span_handler(spans)
+    llm = li.PredictionGuard("m", api_key="key-of-the-model", base_url=f"{echo.url}/whole")
+    try:
+        errors = errors_of(
+            lambda: llm.complete("a", **options),
+            lambda: list(llm.stream_complete("a", **options)),
+            lambda: llm.chat([ChatMessage("a")], **options),
+            lambda: llm.predict(PromptTemplate("a"), llm_kwargs=options),
+        )
+    finally:
+        dispatcher.event_handlers, dispatcher.span_handlers = before
+    assert len(errors) >= 3
+    assert events.events
+    seen = [*map(repr, errors), *map(repr, SpanRecorder.calls), *(repr(event.model_dump()) for event in events.events)]
+    SpanRecorder.calls.clear()
+    assert [found for text in seen if (found := find_secrets(text))] == []
 
 
 def test_adapters_do_not_log(echo: Echo) -> None:
