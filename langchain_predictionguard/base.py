@@ -22,7 +22,7 @@ from pydantic import (
 
 from langchain_predictionguard.errors import langchain_errors
 from predictionguard_core import settings
-from predictionguard_core.api.base import checked
+from predictionguard_core.api.base import ONE_POSITIONAL, checked
 from predictionguard_core.api.checks import InputChecks, OutputChecks
 from predictionguard_core.errors import ConfigurationError
 from predictionguard_core.images.policy import ImagePolicy
@@ -86,10 +86,12 @@ class ServiceModel(BaseModel):
         predictionguard_url: str | None = None
     else:
 
-        def __init__(self, model: Any = None, **options: Any) -> None:
+        def __init__(self, model: Any = None, *others: Any, **options: Any) -> None:
             if model is not None:
                 options["model"] = model
             with langchain_errors():
+                if others:
+                    raise ConfigurationError(ONE_POSITIONAL)
                 checked(super().__init__, options, type(self).model_fields)
 
         # What `help()` and notebooks show. Without the default, Python itself would raise for a missing model, and

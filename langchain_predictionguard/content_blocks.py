@@ -80,6 +80,8 @@ def _to_part(block: Any, *, from_assistant: bool) -> Part | None:
         return None
     if from_assistant and kind == "refusal" and isinstance(block.get("refusal"), str):
         return TextPart(text=block["refusal"])
+    if kind == "text":
+        raise UnsupportedContentError('a text block needs a string as \'text\': {"type": "text", "text": "Hello"}')
     raise UnsupportedContentError(
         f"unsupported content block of type {kind[:40]!r}: the API takes text and images; their types are 'text', "
         "'image', 'image_url' and 'file'"
@@ -131,9 +133,12 @@ def tool_result_blocks(text: str) -> str | list[Any]:
     LangChain keeps a list of blocks that a tool returns, and makes JSON of anything else: of a single block, of a block
     in a tuple, of strings and blocks in one list. As text, an image costs thousands of tokens and is never seen.
     """
-    if _IMAGE_REPR.fullmatch(text):
+    found = _IMAGE_REPR.search(text)
+    # Alone, or in a list or a tuple, which LangChain turns into text as a whole.
+    if found and (found.group() == text or (text[0] in "[(" and text[-1] in "])")):
         raise UnsupportedContentError(
-            f"a tool returned an Image, which LangChain turned into the text {text!r}. Return [image.block()] instead"
+            f"a tool returned an Image, which LangChain turned into the text {found.group()!r}. Return [image.block()] "
+            "instead"
         )
     if text[:1] in ("{", "[") and '"base64"' in text:
         try:

@@ -150,6 +150,11 @@ class PredictionGuardMiddleware(AgentMiddleware[CheckedState, Any, Any]):
             check_actions({"injection": injection, "toxicity": toxicity, "factuality": factuality}, ("block", "end"))
             if history not in ("new", "all"):
                 raise ConfigurationError(f'history must be "new" or "all", got {history!r}')
+            stages_on = {"check_input": check_input, "check_tool_results": check_tool_results}
+            stages_on |= {"check_output": check_output, "check_tool_calls": check_tool_calls}
+            for name, value in stages_on.items():
+                if not isinstance(value, bool):
+                    raise ConfigurationError(f"{name} must be True or False, got {value!r:.60}")
             if not 0 <= factuality_threshold <= 1:
                 raise ConfigurationError(f"factuality_threshold must be between 0 and 1, got {factuality_threshold}")
             options: dict[str, Any] = {

@@ -17,6 +17,7 @@ from langchain_core.output_parsers.openai_tools import (
 from langchain_core.outputs import ChatGeneration, Generation
 from langchain_core.runnables import AddableDict, Runnable, RunnableGenerator
 from langchain_core.utils.pydantic import is_basemodel_subclass
+from typing_extensions import is_typeddict  # a dependency of pydantic
 
 from langchain_predictionguard.tool_calls import CUT_OFF, TRUNCATION_MARKER, to_tool
 from predictionguard_core.api.strict_schema import strict_schema
@@ -39,6 +40,12 @@ def schema_tool(schema: Any, *, strict: bool | None) -> dict[str, Any]:
     """Return the tool for a schema. With `strict` the service enforces it, if the schema can be made strict."""
     tool = to_tool(schema)
     function = tool["function"]
+    has_fields = bool((function.get("parameters") or {}).get("properties"))
+    if isinstance(schema, type) and not (has_fields or is_basemodel_subclass(schema) or is_typeddict(schema)):
+        # LangChain reads the constructor of such a class; without fields every answer would be {}.
+        raise ConfigurationError(
+            f"schema must be a class with fields, got {schema.__name__}. Derive it from pydantic.BaseModel"
+        )
     if not strict:
         return tool if strict is None else {**tool, "function": {**function, "strict": False}}
     parameters = strict_schema(function.get("parameters") or {})

@@ -59,8 +59,9 @@ def to_tool(tool: Any, *, strict: bool | None = None) -> dict[str, Any]:
         wrong = (
             "Unsupported function",
             "not supported by signature",
-            "is not a module, class",
-        )  # the last: Python 3.13
+            "no signature found",
+            "is not a module, class",  # Python 3.13
+        )
         if not any(text in str(error) for text in wrong):
             raise
         raise ConfigurationError(

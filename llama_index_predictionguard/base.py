@@ -17,7 +17,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, PrivateAttr, SecretStr,
 from llama_index_predictionguard import calls
 from llama_index_predictionguard.messages import ato_chunks, to_chunks, to_response
 from predictionguard_core import models, settings
-from predictionguard_core.api.base import checked, unknown, with_text_keys
+from predictionguard_core.api.base import ONE_POSITIONAL, checked, unknown, with_text_keys
 from predictionguard_core.api.chat import ChatRequest, Message
 from predictionguard_core.api.checks import InputChecks, OutputChecks
 from predictionguard_core.errors import ConfigurationError
@@ -213,8 +213,10 @@ class Component(ServiceComponent):
 
     model: str = Field(min_length=1, kw_only=False)  # kw_only: type checkers allow it as the positional argument
 
-    def __init__(self, model: str = "", **options: Any) -> None:
+    def __init__(self, model: str = "", *others: Any, **options: Any) -> None:
         """Create the component. The class's docstring lists the arguments."""
+        if others:
+            raise ConfigurationError(ONE_POSITIONAL)
         super().__init__(model=model, **options)
 
     # Without the default, which is for `model_name`.

@@ -210,12 +210,19 @@ def parse(response: ChatResponse | None, output_cls: type[Any]) -> Any:
         shown = "; ".join(each[: tool_calls.MAX_SHOWN] for each in reasons[:_MAX_REASONS])
         reason = f"is not a valid {output_cls.__name__}: {shown}"
     except ValueError:
-        reason = f"has no tool call and no JSON object: {_shown(text)}"
+        reason = "is a refusal" if _is_refusal(response) else "has no tool call and no JSON object"
+        reason += f": {_shown(text)}"
     remedy = "Ask again"
     if response.additional_kwargs.get("finish_reason") == "length":
         remedy = "max_tokens ended the answer early. Raise max_tokens"
     # Raised outside of the except blocks: pydantic's error shows everything that the model wrote.
     raise InvalidResponseError(f"the model's answer {reason}. {remedy}")
+
+
+def _is_refusal(response: ChatResponse) -> bool:
+    # Only the raw response tells a refusal from other text.
+    raw = response.raw if isinstance(response.raw, dict) else {}
+    return any((choice.get("message") or {}).get("refusal") for choice in raw.get("choices") or ())
 
 
 def _shown(text: str) -> str:

@@ -73,6 +73,8 @@ def error_from_response(status_code: int, headers: Mapping[str, str], body: byte
         error.remedy = (
             "This endpoint or option is not implemented at this URL: check PREDICTIONGUARD_URL or base_url=..."
         )
+    elif type(error) is InvalidRequestError and "streaming" in text and "vision" in text:
+        error.remedy = "Leave vision_streaming=True out: answers about images then come in one chunk."
     elif type(error) is InvalidRequestError and _UNKNOWN_MODEL.search(text):
         error.remedy = _MODELS
     return error

@@ -255,8 +255,8 @@ class NotFoundError(APIStatusError):
     """404: no such path or model at this URL."""
 
     remedy = (
-        "Check the model's name (`python -m predictionguard_core models` lists the account's) and the URL, above all a "
-        "path at its end (base_url=... or PREDICTIONGUARD_URL)."
+        "Check the model's name (`python -m predictionguard_core models` lists those of the account), and whether the "
+        "URL (base_url=... or PREDICTIONGUARD_URL) ends with a wrong path."
     )
 
 

@@ -27,6 +27,7 @@ _ENDPOINTS = ("/chat/completions", "/completions", "/embeddings", "/rerank", "/m
 _HOST = re.compile(r"[a-z0-9._~:-]*", re.IGNORECASE)  # a name, or an IP address without its brackets
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token of RFC 9110, section 5.6.2
 _FRAMING = ("content-length", "transfer-encoding", "host", "connection")
+_SHORT_HOST = re.compile(r"localhost(:\d{1,5})?|([a-z0-9-]{1,30}\.){1,4}[a-z0-9-]{1,10}(:\d{1,5})?")
 _MAX_TIMEOUT = 1e9  # a socket takes no more than some 290 years
 
 
@@ -66,6 +67,11 @@ def check_api_key(api_key: Any) -> SecretStr:
         raise ConfigurationError(
             f"no API key: set {API_KEY_VARIABLE} or pass api_key=... To try without a key, call "
             "predictionguard_core.sandbox.use_if_no_key(), or start `python -m predictionguard_core.sandbox`"
+        )
+    if not text.strip(".") or text == "your-api-key":  # pasted from the documentation
+        raise ConfigurationError(
+            f"the API key is the placeholder {text[:12]!r}; set {API_KEY_VARIABLE} to your own key, or unset it to use "
+            "the sandbox (use_if_no_key)"
         )
     if not text.strip("*"):
         raise ConfigurationError(f"the API key is a string of asterisks, as dumps show it; set {API_KEY_VARIABLE}")
@@ -110,16 +116,24 @@ def _check_url(text: str) -> str:
         raise ConfigurationError(f"base_url is not a URL; pass one such as {DEFAULT_URL}") from None
     if url.scheme not in ("http", "https") or not host or not (port is None or 0 < port <= 65535):
         raise ConfigurationError(
-            f"base_url needs http:// or https:// and a host, such as {DEFAULT_URL}; check {URL_VARIABLE} or base_url"
+            f"base_url needs http:// or https:// and a host, such as {DEFAULT_URL}{_got(text, url)}; check "
+            f"{URL_VARIABLE} or base_url"
         )
     if "@" in url.netloc:
         raise ConfigurationError("base_url must not hold a user name or password; pass the key as api_key")
     if url.query or url.fragment:
-        raise ConfigurationError("base_url must end with its path: no ? or #")
+        raise ConfigurationError("base_url must not have a query or a fragment: leave out ? or # and what follows")
     endpoint = next((each for each in _ENDPOINTS if url.path.rstrip("/").endswith(each)), None)
     if endpoint:
         raise ConfigurationError(f"base_url ends with {endpoint}, which each call adds itself; leave it out")
     return f"{url.scheme}://{url.netloc.lower()}{url.path}".rstrip("/")
+
+
+def _got(text: str, url: urllib.parse.SplitResult) -> str:
+    # Only what is surely a host: a password or a key in the wrong place is in no error.
+    if url.netloc:
+        return f", got {url.scheme}://{url.netloc}" if _SHORT_HOST.fullmatch(url.netloc) else ""
+    return f", got {text}" if _SHORT_HOST.fullmatch(text.partition("/")[0]) and len(text) <= 60 else ""
 
 
 def _is_host(text: str) -> bool:

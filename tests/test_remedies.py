@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from llama_index.core.llms import ChatMessage as LlamaMessage
 from llama_index.core.llms import ImageBlock
 
 from langchain_predictionguard import ChatPredictionGuard, PredictionGuardEmbeddings
+from langchain_predictionguard.middleware import PredictionGuardMiddleware
 from llama_index_predictionguard import (
     PredictionGuard,
     PredictionGuardEmbedding,
@@ -125,12 +127,53 @@ SETTINGS: dict[str, tuple[Callable[[], Any], str]] = {
     "the header, not the key": (lambda: chat(api_key="Bearer abc"), "without quotes or 'Bearer'"),
     "quotes about the key": (lambda: chat(api_key="'abc'"), "without quotes or 'Bearer'"),
     "an endpoint, not the base URL": (lambda: chat(base_url="http://x/v1/chat/completions/"), "leave it out"),
-    "no scheme": (lambda: chat(base_url="localhost:8080"), "https://api.predictionguard.com"),
+    "the key of the documentation": (lambda: chat(api_key="..."), "the API key is the placeholder '...'; set"),
+    "no scheme": (lambda: chat(base_url="localhost:8080"), "https://api.predictionguard.com, got localhost:8080"),
+    "a misspelt scheme": (lambda: chat(base_url="htp://api.example.com/v1"), "got htp://api.example.com; check"),
+    "a URL with a query": (lambda: chat(base_url="http://x?a=1"), "leave out ? or # and what follows"),
+    "a positional option": (lambda: ChatPredictionGuard(VISION, "key"), "such as api_key="),  # type: ignore[call-arg]
+    "a positional option, LlamaIndex": (lambda: PredictionGuard(VISION, "key"), "such as api_key="),  # type: ignore[call-arg]
+    "vLLM's option": (lambda: chat(repetition_penalty=1), "in extra_body={...}"),
+    "vLLM's option, LlamaIndex": (lambda: PredictionGuard(VISION, seed=1), "in additional_kwargs={...}"),
+    "another integration's URL": (lambda: chat(endpoint="http://x"), "use base_url"),
+    "another integration's key": (lambda: PredictionGuard(VISION, token="x"), "use api_key"),
+    "a system prompt": (lambda: chat(system_prompt="x"), "put a system message first"),
+    "streaming, LlamaIndex": (lambda: PredictionGuard(VISION, streaming=True), "call stream_chat or stream_complete"),
+    "OpenAILike's option": (lambda: PredictionGuard(VISION, is_chat_model=True), "leave it out"),
+    "an option that embeddings do not have": (
+        lambda: PredictionGuardEmbeddings(EMBEDDING, batchsize=1),
+        "there are model, ",
+    ),
+    "a class without fields": (lambda: chat().with_structured_output(AsyncFile), "Derive it from pydantic.BaseModel"),
+    "a type of one value": (lambda: chat().with_structured_output(int), "a pydantic class"),
+    "a switch as a word": (lambda: PredictionGuardMiddleware(check_input="no"), "must be True or False, got 'no'"),  # type: ignore[arg-type]
+    "an image by its constructor": (lambda: Image("cat.jpg"), "call Image.open(...)"),  # type: ignore[arg-type]
     "no such capability": (lambda: chat().list_models("vision"), "chat-with-image"),
     "no JSON mode": (lambda: chat().invoke("x", response_format={}), "with_structured_output"),
 }
 CONTENT: dict[str, tuple[Callable[[], Any], str]] = {
     "a path as text": (lambda: ask_with(url="photo.jpg"), "pass a pathlib.Path"),
+    "a path as text, by its name": (lambda: ask_with(url="holiday/photo.jpg"), "the image 'photo.jpg' is neither"),
+    "a path as base64": (lambda: ask_with(base64="holiday/photo.jpg"), "a path is not base64"),
+    "a text file": (lambda: Image.open(__file__), "send JPEG, PNG, WebP or GIF (file 'test_remedies.py')"),
+    "a text file, in a message": (lambda: ask_with(url=Path(__file__)), "(file 'test_remedies.py')"),
+    "a text block without text": (
+        lambda: chat().invoke([{"role": "user", "content": [{"type": "text", "content": "x"}]}]),
+        "a text block needs a string as 'text'",
+    ),
+    "an Image in a list, from a tool": (
+        lambda: chat().invoke(
+            [
+                AIMessage("", tool_calls=[{"name": "look", "args": {}, "id": "1"}]),
+                ToolMessage(f"[{Image.open(CAT)!r}]", tool_call_id="1"),
+            ]
+        ),
+        "Return [image.block()] instead",
+    ),
+    "a wrong role": (
+        lambda: ChatRequest(model="m", messages=[{"role": "bot", "content": "x"}]),
+        "message 0: role must be 'system'",
+    ),
     "a file URL": (lambda: ask_with(url="file:///tmp/photo.jpg"), "Pass a pathlib.Path"),
     "a bucket": (lambda: ask_with(url="s3://bucket/photo.jpg"), "pass its bytes"),
     "a private host": (lambda: ask_with(url="http://127.0.0.1/photo.jpg"), "allow_private_hosts=True"),
@@ -180,6 +223,18 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "a model that can't": (lambda: chat(model="bge-m3").invoke("x"), "python -m predictionguard_core models"),
     "a path that is not there": (lambda: chat(base_url=Client().base_url + "/v2").invoke("x"), "PREDICTIONGUARD_URL"),
     "nobody there": (lambda: chat(base_url=f"http://127.0.0.1:{unused_port()}").invoke("x"), "check the URL"),
+    "a sandbox that has ended": (
+        lambda: chat(base_url=f"http://127.0.0.1:{unused_port()}").invoke("x"),
+        "If this is a sandbox, start it again",
+    ),
+    "https to a server that speaks http": (
+        lambda: chat(base_url=Client().base_url.replace("http:", "https:")).invoke("x"),
+        "this server speaks http, not https",
+    ),
+    "a streamed answer about an image": (
+        lambda: list(chat(vision_streaming=True).stream([HumanMessage([Image.open(CAT).block()])])),
+        "Leave vision_streaming=True out",
+    ),
 }
 
 
@@ -198,6 +253,9 @@ def test_a_refused_value_is_not_shown_if_it_is_long_or_private(account: Sandbox)
         lambda: chat(max_tokens=key),
         lambda: PredictionGuard(VISION, temperature=key),
         lambda: ChatRequest(model=VISION, messages=[{"role": "hunter2", "content": "x"}]),
+        lambda: chat(base_url=key),
+        lambda: chat(base_url=f"{key}.{key}.{key}"),
+        lambda: ask_with(url=f"{key}.hunter2"),
     ]
     for make in private:
         with pytest.raises(PredictionGuardError) as caught:

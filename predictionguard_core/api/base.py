@@ -133,7 +133,7 @@ def as_list(value: Any) -> Any:
     return ([value] if value else []) if isinstance(value, dict) else value
 
 
-_MAX_SUGGESTED = 4
+_MAX_SUGGESTED = 20
 # Names of the same options in other integrations, which people type first when they migrate.
 _OTHER_NAMES = {
     "max_completion_tokens": "max_tokens",
@@ -142,6 +142,14 @@ _OTHER_NAMES = {
     "openai_api_key": "api_key",
     "model_name": "model",
     "request_timeout": "timeout",
+    "predictionguard_api_key": "api_key",
+    "predictionguard_url": "base_url",
+    "token": "api_key",
+    "url": "base_url",
+    "endpoint": "base_url",
+    "model_kwargs": "extra_body",
+    "additional_kwargs": "extra_body",
+    "repetition_penalty": "",  # not a misspelt presence_penalty: vLLM's own option
     "http_async_client": "async_http_client",  # LangChain's and LlamaIndex's names
     "async_http_client": "http_async_client",
 }
@@ -156,6 +164,7 @@ _CONNECTION_ARGUMENTS = (
     "http_async_client",
     "async_http_client",
 )
+ONE_POSITIONAL = "only the model's name may be positional: pass each option by its name, such as api_key=..."
 ARGUMENT_NAMES = {"input": "input_checks", "output": "output_checks", "max_completion_tokens": "max_tokens"}
 """Names under which users pass some fields of chat and completion requests."""
 
@@ -217,6 +226,8 @@ def refusal(
         return ConfigurationError(f"{option_name}.{text}" if option_name else text)
     if len(location) > 1 and location[0] == "messages":
         numbers = [step for step in location if isinstance(step, int)]
+        if numbers:  # the error's own text names the message already
+            text = text.removeprefix(f"messages.{numbers[0]}.")
         message = numbers[0] if numbers else None
         block = numbers[1] if len(numbers) > 1 and "content" in location[:4] else None
         if "content" in location and not isinstance(detail["input"], str | list | dict | int | float | None):
@@ -243,14 +254,21 @@ def unknown(name: str, known: Iterable[str]) -> str:
     shown = name[:_MAX_NAME]
     if name in _CONNECTION_ARGUMENTS and "base_url" not in names:
         return f"{shown!r} can only be set when creating the model, not in a call"
+    if name.lower().replace("_", "") in ("system", "systemprompt") and "system_prompt" not in names:
+        return f"{shown}: there is no such option; put a system message first"
+    if name in ("stream", "streaming") and "streaming" not in names and "vision_streaming" in names:
+        return f"{shown}: there is no such option; call stream_chat or stream_complete"
+    if name == "is_chat_model":
+        return f"{shown}: there is no such option; leave it out"
     other = _OTHER_NAMES.get(name)
     if other in names:
         return f"{shown}: there is no such option here; use {other}"
-    close = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.7)
+    close = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.7) if other != "" else []
     if close:
         return f"{shown}: there is no such option; did you mean {close[0]}?"
-    if "extra_body" in names:
-        return f"{shown}: there is no such option; pass other fields of a request in extra_body={{...}}"
+    for fields_of_a_request in ("extra_body", "additional_kwargs"):
+        if fields_of_a_request in names:
+            return f"{shown}: there is no such option; pass other fields of a request in {fields_of_a_request}={{...}}"
     return f"{shown}: there is no such option" + (
         f"; there are {', '.join(names)}" if len(names) <= _MAX_SUGGESTED else ""
     )

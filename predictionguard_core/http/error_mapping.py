@@ -76,6 +76,11 @@ def _mapped(error: Exception, base_url: str, timeout: float, answered: bool) -> 
         if is_untrusted(error):
             return APIConnectionError(_untrusted(base_url, reason))
         text = f"can't reach {base_url} ({reason}); check the URL (PREDICTIONGUARD_URL or base_url=...)"
+        host = urllib.parse.urlsplit(base_url).hostname
+        if "WRONG_VERSION_NUMBER" in reason:
+            text += ": this server speaks http, not https"
+        elif host in ("127.0.0.1", "localhost", "::1"):
+            text += ". If this is a sandbox, start it again: it ends with the process that started it"
         proxy = proxies.describe_proxy(*_scheme_and_host(base_url))
         return APIConnectionError(
             text + (f", and the proxy that the environment names ({proxy})" if proxy else ""), may_retry=True

@@ -93,7 +93,9 @@ Payload = Raw | Encoded
 
 
 def _invalid() -> ImageFormatError:
-    return ImageFormatError("the image's base64 contains characters that are not base64: check how it was encoded")
+    return ImageFormatError(
+        "the image's base64 contains characters that are not base64: check how it was encoded; a path is not base64"
+    )
 
 
 # The only base64 characters that a URL must escape.

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from predictionguard_core.errors import ImageError, ImageFormatError
+from predictionguard_core.errors import ConfigurationError, ImageError, ImageFormatError
 from predictionguard_core.images.encoding import SLICE, Payload
 from predictionguard_core.images.policy import ImagePolicy
 
@@ -38,7 +38,9 @@ class Image:
 
     __slots__ = ("_payload", "height", "length", "media_type", "prefix", "width")
 
-    def __init__(self, payload: Payload, media_type: str, width: int, height: int) -> None:
+    def __init__(self, payload: Payload, media_type: str = "", width: int = 0, height: int = 0) -> None:
+        if not media_type:  # `PIL.Image` and others are opened with their constructor
+            raise ConfigurationError("an Image is not created directly: call Image.open(...), with a path or bytes")
         self._payload = payload
         self.media_type = media_type
         self.width = width

@@ -29,6 +29,8 @@ from predictionguard_core.images.policy import ImagePolicy, check_bytes, check_h
 from predictionguard_core.images.sources import Deferred, Remote, local_source, open_source
 from predictionguard_core.steps import Compute, Download, Operation, raise_if_error
 
+_MAX_FILE_NAME = 80
+
 _Source = tuple[Any, Location]
 
 
@@ -69,8 +71,9 @@ def open_image(source: Any, policy: ImagePolicy) -> Image:
         )
     if isinstance(found, Image):
         return found
-    payload = found.read() if isinstance(found, Deferred) else found
-    return _only(_transform(payload, _inspect(payload, policy), policy), (None, None))
+    if isinstance(found, Deferred):
+        return _only(_read_and_transform(found, policy), (None, None))
+    return _only(_transform(found, _inspect(found, policy), policy), (None, None))
 
 
 def estimate_size(source: Any, policy: ImagePolicy) -> tuple[int, int] | None:
@@ -143,7 +146,13 @@ def _plan(index: int, payload: Payload, policy: ImagePolicy, prepared: list[list
 
 def _read_and_transform(deferred: Deferred, policy: ImagePolicy, seconds: float | None = None) -> list[Image]:
     payload = deferred.read()
-    return _transform(payload, _inspect(payload, policy), policy, seconds)
+    try:
+        return _transform(payload, _inspect(payload, policy), policy, seconds)
+    except ImageFormatError as error:
+        if not 0 < len(deferred.file_name) <= _MAX_FILE_NAME:
+            raise
+        error.message += f" (file {deferred.file_name!r})"
+        raise
 
 
 def _inspect(payload: Payload, policy: ImagePolicy) -> Header:

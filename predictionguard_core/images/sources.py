@@ -18,7 +18,7 @@ import sys
 import threading
 import urllib.parse
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from predictionguard_core.errors import ImageBlockedError, ImageFormatError
@@ -31,6 +31,8 @@ from predictionguard_core.images.policy import ImagePolicy, check_bytes
 _HEAD = 64
 _MAX_DATA_URI_HEAD = 8192
 _MAX_PATH = 4096
+_MAX_NAME = 80
+_SUFFIXES = (".avif", ".bmp", ".gif", ".heic", ".jpeg", ".jpg", ".pdf", ".png", ".svg", ".tif", ".tiff", ".webp")
 _MAX_INLINE = 4 * 1024 * 1024
 """Characters of base64 that are validated on the calling thread: a millisecond's work."""
 
@@ -55,6 +57,8 @@ class Deferred:
 
     read: Callable[[], Payload]
     in_memory: bool = False
+    file_name: str = ""
+    """For errors about a file from a path: in a batch of files nothing else says which one is meant."""
 
 
 def open_source(source: Any, policy: ImagePolicy) -> Image | Payload | Remote | Deferred:
@@ -70,7 +74,7 @@ def open_source(source: Any, policy: ImagePolicy) -> Image | Payload | Remote | 
     if isinstance(source, bytes | bytearray | memoryview):
         return Raw(bytes(source))
     if isinstance(source, os.PathLike):
-        return Deferred(lambda: Raw(files.read(Path(source), policy)))
+        return _from_path(Path(source), policy)
     if isinstance(source, io.BytesIO):
         try:
             return Raw(source.getvalue())
@@ -133,14 +137,22 @@ def _from_text(text: str, policy: ImagePolicy) -> Payload | Remote | Deferred:
     if sniff_base64(text):
         return _from_base64(text, 0, policy)
     if policy.local_roots and len(text) <= _MAX_PATH:
-        return Deferred(lambda: Raw(files.read(Path(text), policy)))
+        return _from_path(Path(text), policy)
     if not text.strip():
         raise ImageFormatError("the image is empty")
+    # Only a name with a known ending is shown: any other string may be damaged base64.
+    name = PurePath(text).name if len(text) <= _MAX_PATH else ""
+    is_file_name = len(name) <= _MAX_NAME and name.lower().endswith(_SUFFIXES)
+    subject = f"the image {name!r} is" if is_file_name else "the image is a string that is"
     raise ImageFormatError(
-        "the image is a string that is neither a data URI nor an http(s) URL nor the base64 of a known image type. "
-        "For a file, pass a pathlib.Path (in a prompt template's variable, Image.open(path).data_uri), or allow its "
-        "folder with ImagePolicy(local_roots=[...])"
+        f"{subject} neither a data URI nor an http(s) URL nor the base64 of a known image type. For a file, pass a "
+        "pathlib.Path (in a prompt template's variable, Image.open(path).data_uri), or allow its folder with "
+        "ImagePolicy(local_roots=[...])"
     )
+
+
+def _from_path(path: Path, policy: ImagePolicy) -> Deferred:
+    return Deferred(lambda: Raw(files.read(path, policy)), file_name=path.name)
 
 
 def _from_data_uri(text: str, policy: ImagePolicy) -> Payload | Deferred:
@@ -216,4 +228,5 @@ def _unusable(source: Any) -> str:
         remedy = "Pass pathlib.Path(value.path)"
     else:
         remedy = "Pass bytes, a pathlib.Path, an open binary file, a PIL image, a data URI, an http(s) URL or base64"
-    return f"the image is a {name}, which is not an image source. {remedy}"
+    article = "an" if name[0] in "aeiou" else "a"
+    return f"the image is {article} {name}, which is not an image source. {remedy}"

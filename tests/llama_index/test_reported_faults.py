@@ -18,6 +18,7 @@ from llama_index.core.ingestion import IngestionPipeline
 from llama_index.core.llms import ChatMessage, ImageBlock, TextBlock
 from llama_index.core.schema import ImageDocument, ImageNode, NodeWithScore, TextNode
 from PIL import Image as PILImage
+from pydantic import BaseModel
 
 import llama_index_predictionguard as adapter
 from llama_index_predictionguard import PredictionGuard, PredictionGuardEmbedding, PredictionGuardRerank
@@ -26,6 +27,12 @@ from tests.llama_index.conftest import KEY, VISION
 
 Make = Callable[..., PredictionGuard]
 HELLO = [ChatMessage(role="user", content="hello there")]
+
+
+class Kind(BaseModel):
+    """A kind of animal."""
+
+    name: str
 
 
 class Limiter:
@@ -63,6 +70,13 @@ def test_a_refusal_becomes_the_text(make: Make) -> None:
     events = [{"id": "1", "choices": [{"index": 0, **each}]} for each in [*deltas, {"finish_reason": "stop"}]]
     chunks = list(make(http_client=httpx.Client(transport=service(*events))).stream_chat(HELLO))
     assert "".join(chunk.delta or "" for chunk in chunks) == chunks[-1].message.content == "I can't help."
+
+
+def test_a_refusal_of_structured_output_is_named(make: Make) -> None:
+    reply = {"choices": [{"message": {"content": None, "refusal": "I can't help."}, "finish_reason": "stop"}]}
+    llm = make(http_client=httpx.Client(transport=service(reply))).as_structured_llm(Kind)
+    with pytest.raises(adapter.InvalidResponseError, match="is a refusal"):
+        llm.chat(HELLO)
 
 
 def test_only_the_first_of_several_answers_is_read(make: Make) -> None:
