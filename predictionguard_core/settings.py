@@ -28,6 +28,7 @@ _HOST = re.compile(r"[a-z0-9._~:-]*", re.IGNORECASE)  # a name, or an IP address
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token of RFC 9110, section 5.6.2
 _FRAMING = ("content-length", "transfer-encoding", "host", "connection")
 _SHORT_HOST = re.compile(r"localhost(:\d{1,5})?|([a-z0-9-]{1,30}\.){1,4}[a-z0-9-]{1,10}(:\d{1,5})?")
+_MAX_SHOWN = 30  # a secret value in the place of a name is longer
 _MAX_TIMEOUT = 1e9  # a socket takes no more than some 290 years
 
 
@@ -95,7 +96,8 @@ def check_headers(headers: Mapping[str, str] | None, argument: str) -> dict[str,
         raise ConfigurationError(f"{argument} must be a dict of strings, got {type(headers).__name__}")
     for name, value in headers.items():
         if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
-            raise ConfigurationError(f"{argument}: {str(name)[:60]!r} is not a valid header name")
+            shown = repr(name) if len(str(name)) <= _MAX_SHOWN else f"a text of {len(str(name))} characters"
+            raise ConfigurationError(f"{argument}: {shown} is not a valid header name; the dict is {{name: value}}")
         if name.lower() in _FRAMING:
             raise ConfigurationError(f"{argument}: {name} is set by the client; leave it out")
         if not isinstance(value, str):

@@ -199,7 +199,8 @@ class TestHeaders:
         assert server.headers[0]["user-agent"] == "mine"
 
     def test_what_no_header_can_carry_is_refused_without_its_value(self, server: Server) -> None:
-        for headers in ({"X-A": "secret\r\nX-B: 1"}, {"X A": "secret"}, {"X-A": 5}, {"Content-Length": "5"}):
+        swapped = {f"Bearer secret-{'x' * 24}": "Authorization"}
+        for headers in ({"X-A": "secret\r\nX-B: 1"}, {"X A": "secret"}, {"X-A": 5}, {"Content-Length": "5"}, swapped):
             with pytest.raises(ConfigurationError, match="default_headers") as caught:
                 Client("key", server.url, default_headers=headers)  # type: ignore[arg-type]
             assert "secret" not in str(caught.value)
