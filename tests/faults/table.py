@@ -65,7 +65,8 @@ LANGCHAIN: dict[type[Exception], type[Exception]] = {
 class Fault:
     """A row of the matrix.
 
-    `connections` is the same as `requests` if it is None. `received` is the text of a stream before its error.
+    `connections` is the same as `requests` if it is None. `received` is the text of a stream before its error. The
+    clients of the slow rows have `timeout`, in seconds.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Fault:
     connections: int | None = None
     received: str = ""
     tls: bool = False
+    timeout: float = 1.0
 
 
 def refusal(status: int, text: str = "no", **headers: str) -> bytes:
@@ -358,9 +360,16 @@ SLOW = [
         [[CHUNKED_HEAD + b"%x\r\n%s\r\n" % (len(JSON), JSON.encode()), STALL]],
         APITimeoutError,
     ),
-]
-SLOW_CONNECTING = [
-    Fault("silence in place of TLS", [Unread([STALL])], APITimeoutError, requests=0, connections=3, tls=True),
+    # Connecting may take nine tenths of the timeout, so the rest must be enough for what this process does meanwhile.
+    Fault(
+        "silence in place of TLS",
+        [Unread([STALL])],
+        APITimeoutError,
+        requests=0,
+        connections=3,
+        tls=True,
+        timeout=8.0,
+    ),
 ]
 SLOW_STREAM = [
     Fault("silence after the headers", [[cut(), STALL]], APITimeoutError),
@@ -368,7 +377,9 @@ SLOW_STREAM = [
     Fault("silence within an event", [[cut(A, "data: {"), STALL]], APITimeoutError, received="hello "),
     Fault("silence after the finish reason", [[cut(A, B, STOP), STALL]], TEXT),
     Fault("silence after [DONE] without a blank line", [[cut(A, B, STOP, "data: [DONE]\n"), STALL]], TEXT),
-    Fault("a dripping stream", [[cut(A), Drip(cut(B, STOP, DONE).partition(b"\r\n\r\n")[2], 0.005)]], TEXT),
+    Fault(
+        "a dripping stream", [[cut(A), Drip(cut(B, STOP, DONE).partition(b"\r\n\r\n")[2], 0.005)]], TEXT, timeout=60.0
+    ),
 ]
 
 # The rows for the other endpoints.

@@ -87,7 +87,7 @@ def test_a_fault(fault: Fault, method: Method) -> None:
 
 
 SIDE_BY_SIDE = [
-    *(pytest.param(fault, CHAT, id=fault.name) for fault in [*table.SLOW, *table.SLOW_CONNECTING]),
+    *(pytest.param(fault, CHAT, id=fault.name) for fault in table.SLOW),
     *(pytest.param(fault, STREAM_METHODS, id=f"a stream, {fault.name}") for fault in table.SLOW_STREAM),
     *(pytest.param(fault, OTHER_METHODS, id=f"other methods, {fault.name}") for fault in table.OTHERS_SLOW),
 ]
@@ -95,12 +95,9 @@ SIDE_BY_SIDE = [
 
 @pytest.mark.parametrize(("fault", "methods"), SIDE_BY_SIDE)
 def test_a_server_that_is_slow(fault: Fault, methods: list[Method]) -> None:
-    # Connecting may take nine tenths of the timeout, so the rest must be enough for what this process does meanwhile.
-    timeout = 8.0 if fault in table.SLOW_CONNECTING else 1.0
-
     def one(method: Method) -> tuple[Method, Outcome, FaultServer]:
         with served(fault, method) as (url, server):
-            outcome = record_call(method, url, server, alone=False, timeout=timeout)
+            outcome = record_call(method, url, server, alone=False, timeout=fault.timeout)
             return method, outcome, server
 
     with ThreadPoolExecutor(13) as threads:
