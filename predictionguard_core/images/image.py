@@ -121,10 +121,10 @@ class Image:
                 raise
             pil_image.convert("RGB").save(path)
 
-    def pieces(self, size: int | None = None) -> Iterator[bytes]:
-        """Yield the data URI in pieces of `size` bytes; by default, of a size that fits a processor's cache."""
+    def pieces(self) -> Iterator[bytes]:
+        """Yield the data URI in pieces of a size that fits a processor's cache."""
         yield self.prefix
-        yield from self._payload.encoded(size or SLICE)
+        yield from self.bare.pieces()
 
     @property
     def bare(self) -> _Bare:
